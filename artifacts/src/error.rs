@@ -1,0 +1,276 @@
+//! What can go wrong with an artifact.
+
+use std::io;
+use std::path::PathBuf;
+
+use mlwm_spec::datastore::DatastoreNamesError;
+use mlwm_spec::yaml::YamlError;
+use mlwm_spec::{Digest, ExitCode};
+
+use crate::framing::FramingError;
+use crate::onnx::OnnxError;
+
+/// Why an artifact could not be built, read or verified.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A name that cannot be the name of an artifact.
+    #[error("`{0}` cannot be the name of an artifact: use letters, digits, `.`, `_` and `-`, and no leading dot")]
+    Name(String),
+    /// Neither checkpoint nor ONNX.
+    #[error("there is no model to pack: give a checkpoint, an ONNX file, or both")]
+    NoModel,
+    /// ONNX without interface.
+    #[error("an ONNX file needs an interface that says what its inputs are: give the JSON file written at export")]
+    NoInterface,
+    /// Interface without ONNX.
+    #[error("an interface describes an ONNX file, and none is given: give the ONNX file or leave the interface out")]
+    NoOnnx,
+    /// A file given to build from is not there.
+    #[error("the {what} {path} is not a file: check the path")]
+    MissingSource {
+        /// What it is.
+        what: &'static str,
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// The training dataset is not where neural-lam keeps it.
+    #[error("the training dataset {path} of datastore `{datastore}` is not there: it must lie beside the datastore's configuration, under the same name with `.zarr` for `.yaml`")]
+    MissingTraining {
+        /// Name of the datastore.
+        datastore: String,
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// A file could not be read or written.
+    #[error("could not {action} {path}: {source}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A YAML file that cannot be understood.
+    #[error(transparent)]
+    Yaml(#[from] YamlError),
+    /// YAML that could not be written.
+    #[error("could not write {what}: {source}")]
+    WriteYaml {
+        /// What was to be written.
+        what: &'static str,
+        /// Why not.
+        source: Box<serde_saphyr::SerializeError>,
+    },
+    /// A neural-lam configuration that names its datastores wrongly.
+    #[error("{path}: {source}")]
+    Datastores {
+        /// The configuration.
+        path: String,
+        /// What is wrong.
+        source: DatastoreNamesError,
+    },
+    /// A datastore configuration, training arguments or neural-lam configuration that mlwm cannot
+    /// use.
+    #[error("{path}: {why}")]
+    Configuration {
+        /// The file.
+        path: String,
+        /// What is wrong and what to do.
+        why: String,
+    },
+    /// An interface file that is neither of the two kinds.
+    #[error("the interface {path} cannot be read: {why}; expected is an mlwm interface (JSON with `version: 1`) or the export facts written beside an ONNX model (JSON with `num_grid_nodes` and `state_features`)")]
+    InterfaceFile {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// A checkpoint that is not one.
+    #[error("{path} is not a PyTorch checkpoint: it starts neither like a zip nor like a pickle")]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+    },
+    /// An ONNX file that cannot be used.
+    #[error("{path}: {source}")]
+    Onnx {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: OnnxError,
+    },
+    /// Parts of the artifact that contradict each other.
+    #[error("{0}")]
+    Disagreement(String),
+    /// Statistics that could not be extracted or read.
+    #[error("the statistics of datastore `{datastore}` cannot be used: {why}")]
+    Statistics {
+        /// Name of the datastore.
+        datastore: String,
+        /// What is wrong and what to do.
+        why: String,
+    },
+    /// Another artifact is already there.
+    #[error("{path} already holds another artifact ({existing}, this one is {built}): remove it or choose another name")]
+    Exists {
+        /// The destination.
+        path: PathBuf,
+        /// Digest of what is there.
+        existing: Digest,
+        /// Digest of what was built.
+        built: Digest,
+    },
+    /// The zip could not be written.
+    #[error("could not pack {member} into {path}: {source}")]
+    Pack {
+        /// The artifact.
+        path: PathBuf,
+        /// The member.
+        member: String,
+        /// What the writer said.
+        source: zip::result::ZipError,
+    },
+    /// A file that is no artifact.
+    #[error("{path} is not an inference artifact: {why}")]
+    NotAnArtifact {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        why: &'static str,
+    },
+    /// A zip that is damaged or made to deceive.
+    #[error("{path} is damaged or was not made by mlwm: {source}")]
+    Framing {
+        /// The artifact.
+        path: PathBuf,
+        /// What is wrong.
+        source: FramingError,
+    },
+    /// An artifact of another version of the format.
+    #[error("{path} has format version {found}, this mlwm reads version 1: use the mlwm that wrote it, or build it again")]
+    FormatVersion {
+        /// The artifact.
+        path: String,
+        /// Its version.
+        found: u32,
+    },
+    /// An artifact without hashes.
+    #[error("{path} cannot be verified, since it was made by a tool that recorded no hashes: build it again with `mlwm artifact build` from its training run")]
+    NoHashes {
+        /// The artifact.
+        path: PathBuf,
+    },
+    /// A zip with the right contents and other headers.
+    #[error("{path} is not the zip that mlwm wrote, although its files are right: {why}; fetch or build it again instead of packing it by other means")]
+    Repacked {
+        /// The artifact.
+        path: PathBuf,
+        /// How it can be told.
+        why: String,
+    },
+    /// A member is missing.
+    #[error("{path} has no member {member}{hint}")]
+    NoMember {
+        /// The artifact.
+        path: PathBuf,
+        /// The member.
+        member: String,
+        /// What to do, or nothing.
+        hint: &'static str,
+    },
+    /// A member that `artifact.yaml` does not list.
+    #[error("{path} has the member {member}, which its artifact.yaml does not list: build it again")]
+    ExtraMember {
+        /// The artifact.
+        path: PathBuf,
+        /// The member.
+        member: String,
+    },
+    /// A member of another size.
+    #[error("member {member} of {path} has {found} bytes, artifact.yaml says {expected}: fetch or build it again")]
+    Size {
+        /// The artifact.
+        path: PathBuf,
+        /// The member.
+        member: String,
+        /// Size in `artifact.yaml`.
+        expected: u64,
+        /// Size found.
+        found: u64,
+    },
+    /// A member with other bytes.
+    #[error("member {member} of {path} has {found}, expected is {expected}: fetch or build it again")]
+    Hash {
+        /// The artifact.
+        path: PathBuf,
+        /// The member.
+        member: String,
+        /// What was recorded: a SHA-256 or a CRC-32.
+        expected: String,
+        /// What the bytes give.
+        found: String,
+    },
+    /// A member too large to be read whole.
+    #[error("member {member} of {path} has {size} bytes, at most {limit} are read")]
+    TooLarge {
+        /// The artifact.
+        path: PathBuf,
+        /// The member.
+        member: String,
+        /// Its size.
+        size: u64,
+        /// What is allowed.
+        limit: u64,
+    },
+    /// A file is in the way of unpacking.
+    #[error("{path} is already there: unpack into an empty folder")]
+    InTheWay {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl Error {
+    /// The exit code of a command that fails with this error.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Name(_) | Self::NoModel | Self::NoInterface | Self::NoOnnx => ExitCode::Usage,
+            Self::MissingSource { .. } | Self::MissingTraining { .. } => ExitCode::InputMissing,
+            Self::Yaml(_)
+            | Self::Datastores { .. }
+            | Self::Configuration { .. }
+            | Self::InterfaceFile { .. } => ExitCode::BadConfiguration,
+            Self::Checkpoint { .. }
+            | Self::Onnx { .. }
+            | Self::Disagreement(_)
+            | Self::Statistics { .. }
+            | Self::NotAnArtifact { .. }
+            | Self::Framing { .. }
+            | Self::FormatVersion { .. }
+            | Self::NoHashes { .. }
+            | Self::Repacked { .. }
+            | Self::NoMember { .. }
+            | Self::ExtraMember { .. }
+            | Self::Size { .. }
+            | Self::Hash { .. }
+            | Self::TooLarge { .. } => ExitCode::ArtifactMismatch,
+            Self::Exists { .. } | Self::InTheWay { .. } => ExitCode::Conflict,
+            Self::Io { .. } | Self::WriteYaml { .. } | Self::Pack { .. } => ExitCode::Failed,
+        }
+    }
+}
+
+/// Turns an IO error into [`Error::Io`].
+pub(crate) fn io_error(
+    action: &'static str,
+    path: impl Into<PathBuf>,
+) -> impl FnOnce(io::Error) -> Error {
+    let path = path.into();
+    move |source| Error::Io {
+        action,
+        path,
+        source,
+    }
+}

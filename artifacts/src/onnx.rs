@@ -1,0 +1,387 @@
+//! Inputs and outputs of an ONNX graph, read without loading the file: a protobuf walk that steps
+//! over the weights. Field numbers are those of `onnx.proto`.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::io::{self, BufReader, Read, Seek};
+
+use prost::Message;
+
+/// ONNX's number for float32.
+pub(crate) const FLOAT: i32 = 1;
+
+/// Longest name and largest description of an input that are read, in bytes.
+const MAX_SMALL: u64 = 1 << 20;
+/// Deepest nesting of graphs in nodes.
+const MAX_DEPTH: u32 = 16;
+
+/// What goes into a graph and comes out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnnxSignature {
+    /// Inputs that must be fed.
+    pub inputs: Vec<GraphTensor>,
+    /// Outputs.
+    pub outputs: Vec<GraphTensor>,
+}
+
+/// An input or output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GraphTensor {
+    /// Its name in the graph.
+    pub name: String,
+    /// ONNX's number of its element type: 1 is float32.
+    pub element_type: i32,
+    /// Its shape; none if the graph does not say.
+    pub dimensions: Option<Vec<Dimension>>,
+}
+
+/// A dimension of a tensor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Dimension {
+    /// Of this length.
+    Fixed(i64),
+    /// Of any length.
+    Symbolic(String),
+}
+
+impl fmt::Display for Dimension {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(length) => write!(f, "{length}"),
+            Self::Symbolic(name) => write!(f, "{name}?"),
+        }
+    }
+}
+
+/// An ONNX file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OnnxError {
+    /// It could not be read.
+    #[error("it could not be read: {0}")]
+    Io(#[from] io::Error),
+    /// Not ONNX, or cut off.
+    #[error("it is not an ONNX model, or it is cut off (byte {at})")]
+    Malformed {
+        /// Where reading failed.
+        at: u64,
+    },
+    /// Weights in another file.
+    #[error("its tensor `{0}` is stored in another file: export it again with all weights inside (`external_data=False`)")]
+    ExternalData(String),
+    /// Graphs in graphs in graphs.
+    #[error("its graphs are nested more than {MAX_DEPTH} deep")]
+    TooDeep,
+}
+
+/// Reads the signature of the model in `source`.
+pub(crate) fn read_signature<R: Read + Seek>(
+    source: R,
+    length: u64,
+) -> Result<OnnxSignature, OnnxError> {
+    let mut walk = Walk {
+        source: BufReader::with_capacity(64 << 10, source),
+        at: 0,
+    };
+    let mut graph = None;
+    let mut ir_version = None;
+    while let Some(field) = walk.field(length)? {
+        match (field.number, field.value) {
+            (1, Value::Varint(version)) => ir_version = Some(version),
+            (7, Value::Bytes { end }) if graph.is_none() => graph = Some(walk.graph(end, 0)?),
+            (7, _) => return Err(walk.malformed()),
+            // A function's nodes may hold tensors.
+            (25, Value::Bytes { end }) => walk.nodes_of_function(end)?,
+            (_, value) => walk.skip(value)?,
+        }
+    }
+    match (graph, ir_version) {
+        (Some(graph), Some(_)) => Ok(graph.signature()),
+        _ => Err(walk.malformed()),
+    }
+}
+
+#[derive(Default)]
+struct Graph {
+    inputs: Vec<GraphTensor>,
+    outputs: Vec<GraphTensor>,
+    initializers: HashSet<String>,
+}
+
+impl Graph {
+    /// Before version 4 of the format, weights were listed as inputs too.
+    fn signature(mut self) -> OnnxSignature {
+        self.inputs
+            .retain(|input| !self.initializers.contains(&input.name));
+        OnnxSignature {
+            inputs: self.inputs,
+            outputs: self.outputs,
+        }
+    }
+}
+
+struct Field {
+    number: u64,
+    value: Value,
+}
+
+#[derive(Clone, Copy)]
+enum Value {
+    Varint(u64),
+    /// Fixed-size numbers, already stepped over.
+    Fixed,
+    /// A message, text or bytes that ends at `end`; not stepped over yet.
+    Bytes {
+        end: u64,
+    },
+}
+
+struct Walk<R> {
+    source: BufReader<R>,
+    at: u64,
+}
+
+impl<R: Read + Seek> Walk<R> {
+    /// `GraphProto`, to its end.
+    fn graph(&mut self, end: u64, depth: u32) -> Result<Graph, OnnxError> {
+        if depth > MAX_DEPTH {
+            return Err(OnnxError::TooDeep);
+        }
+        let mut graph = Graph::default();
+        while let Some(field) = self.field(end)? {
+            match (field.number, field.value) {
+                (1, Value::Bytes { end }) => self.node(end, depth)?,
+                (5, Value::Bytes { end }) => {
+                    let name = self.tensor(end)?;
+                    graph.initializers.insert(name);
+                }
+                (11, Value::Bytes { end }) => graph.inputs.push(self.value_info(end)?),
+                (12, Value::Bytes { end }) => graph.outputs.push(self.value_info(end)?),
+                (15, Value::Bytes { end }) => {
+                    let name = self.sparse_tensor(end)?;
+                    graph.initializers.insert(name);
+                }
+                (_, value) => self.skip(value)?,
+            }
+        }
+        Ok(graph)
+    }
+
+    /// `FunctionProto`.
+    fn nodes_of_function(&mut self, end: u64) -> Result<(), OnnxError> {
+        while let Some(field) = self.field(end)? {
+            match (field.number, field.value) {
+                (7, Value::Bytes { end }) => self.node(end, 0)?,
+                (_, value) => self.skip(value)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// `NodeProto`: only its attributes can hold tensors and graphs.
+    fn node(&mut self, end: u64, depth: u32) -> Result<(), OnnxError> {
+        while let Some(field) = self.field(end)? {
+            match (field.number, field.value) {
+                (5, Value::Bytes { end }) => self.attribute(end, depth)?,
+                (_, value) => self.skip(value)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// `AttributeProto`.
+    fn attribute(&mut self, end: u64, depth: u32) -> Result<(), OnnxError> {
+        while let Some(field) = self.field(end)? {
+            match (field.number, field.value) {
+                (5 | 10, Value::Bytes { end }) => {
+                    self.tensor(end)?;
+                }
+                (6 | 11, Value::Bytes { end }) => {
+                    self.graph(end, depth + 1)?;
+                }
+                (22 | 23, Value::Bytes { end }) => {
+                    self.sparse_tensor(end)?;
+                }
+                (_, value) => self.skip(value)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// `TensorProto`: its name, once it is known that its data are in this file.
+    fn tensor(&mut self, end: u64) -> Result<String, OnnxError> {
+        const EXTERNAL: u64 = 1;
+        let (mut name, mut is_external) = (String::new(), false);
+        while let Some(field) = self.field(end)? {
+            match (field.number, field.value) {
+                (8, Value::Bytes { end }) => name = self.text(end)?,
+                (13, _) => {
+                    is_external = true;
+                    self.skip(field.value)?;
+                }
+                (14, Value::Varint(location)) => is_external |= location == EXTERNAL,
+                (_, value) => self.skip(value)?,
+            }
+        }
+        if is_external {
+            return Err(OnnxError::ExternalData(name));
+        }
+        Ok(name)
+    }
+
+    /// `SparseTensorProto`: the name of its values.
+    fn sparse_tensor(&mut self, end: u64) -> Result<String, OnnxError> {
+        let mut name = String::new();
+        while let Some(field) = self.field(end)? {
+            match (field.number, field.value) {
+                (1, Value::Bytes { end }) => name = self.tensor(end)?,
+                (2, Value::Bytes { end }) => {
+                    self.tensor(end)?;
+                }
+                (_, value) => self.skip(value)?,
+            }
+        }
+        Ok(name)
+    }
+
+    fn value_info(&mut self, end: u64) -> Result<GraphTensor, OnnxError> {
+        let bytes = self.small(end)?;
+        let info = ValueInfo::decode(bytes.as_slice()).map_err(|_| self.malformed())?;
+        let tensor = info.r#type.and_then(|r#type| r#type.tensor);
+        let element_type = tensor.as_ref().map_or(0, |tensor| tensor.element_type);
+        let dimensions = tensor.and_then(|tensor| tensor.shape).map(|shape| {
+            let dimension = |dim: &DimensionProto| match dim.value {
+                Some(length) => Dimension::Fixed(length),
+                None => Dimension::Symbolic(dim.param.clone().unwrap_or_default()),
+            };
+            shape.dim.iter().map(dimension).collect()
+        });
+        Ok(GraphTensor {
+            name: info.name,
+            element_type,
+            dimensions,
+        })
+    }
+
+    fn text(&mut self, end: u64) -> Result<String, OnnxError> {
+        String::from_utf8(self.small(end)?).map_err(|_| self.malformed())
+    }
+
+    fn small(&mut self, end: u64) -> Result<Vec<u8>, OnnxError> {
+        let length = end - self.at;
+        if length > MAX_SMALL {
+            return Err(self.malformed());
+        }
+        let mut bytes = vec![0; usize::try_from(length).map_err(|_| self.malformed())?];
+        self.source.read_exact(&mut bytes)?;
+        self.at = end;
+        Ok(bytes)
+    }
+
+    /// The next field of a message that ends at `end`; `None` at its end.
+    fn field(&mut self, end: u64) -> Result<Option<Field>, OnnxError> {
+        if self.at == end {
+            return Ok(None);
+        }
+        let key = self.varint()?;
+        let value = match key & 7 {
+            0 => Value::Varint(self.varint()?),
+            1 => self.fixed(8, end)?,
+            2 => {
+                let length = self.varint()?;
+                let end = self.at.checked_add(length).filter(|e| *e <= end);
+                Value::Bytes {
+                    end: end.ok_or_else(|| self.malformed())?,
+                }
+            }
+            5 => self.fixed(4, end)?,
+            _ => return Err(self.malformed()),
+        };
+        if self.at > end || key >> 3 == 0 {
+            return Err(self.malformed());
+        }
+        Ok(Some(Field {
+            number: key >> 3,
+            value,
+        }))
+    }
+
+    fn fixed(&mut self, length: u64, end: u64) -> Result<Value, OnnxError> {
+        if self.at + length > end {
+            return Err(self.malformed());
+        }
+        self.skip(Value::Bytes {
+            end: self.at + length,
+        })?;
+        Ok(Value::Fixed)
+    }
+
+    fn skip(&mut self, value: Value) -> Result<(), OnnxError> {
+        if let Value::Bytes { end } = value {
+            let step = i64::try_from(end - self.at).map_err(|_| self.malformed())?;
+            self.source.seek_relative(step)?;
+            self.at = end;
+        }
+        Ok(())
+    }
+
+    fn varint(&mut self) -> Result<u64, OnnxError> {
+        let mut value = 0u64;
+        for shift in (0..64).step_by(7) {
+            let mut byte = [0];
+            self.source
+                .read_exact(&mut byte)
+                .map_err(|_| self.malformed())?;
+            self.at += 1;
+            value |= u64::from(byte[0] & 0x7f) << shift;
+            if byte[0] < 0x80 {
+                return Ok(value);
+            }
+        }
+        Err(self.malformed())
+    }
+
+    fn malformed(&self) -> OnnxError {
+        OnnxError::Malformed { at: self.at }
+    }
+}
+
+/// `ValueInfoProto`.
+#[derive(Clone, PartialEq, Message)]
+struct ValueInfo {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(message, optional, tag = "2")]
+    r#type: Option<TypeProto>,
+}
+
+/// `TypeProto`; only tensors are read.
+#[derive(Clone, PartialEq, Message)]
+struct TypeProto {
+    #[prost(message, optional, tag = "1")]
+    tensor: Option<TensorTypeProto>,
+}
+
+/// `TypeProto.Tensor`.
+#[derive(Clone, PartialEq, Message)]
+struct TensorTypeProto {
+    #[prost(int32, tag = "1")]
+    element_type: i32,
+    #[prost(message, optional, tag = "2")]
+    shape: Option<ShapeProto>,
+}
+
+/// `TensorShapeProto`.
+#[derive(Clone, PartialEq, Message)]
+struct ShapeProto {
+    #[prost(message, repeated, tag = "1")]
+    dim: Vec<DimensionProto>,
+}
+
+/// `TensorShapeProto.Dimension`.
+#[derive(Clone, PartialEq, Message)]
+struct DimensionProto {
+    #[prost(int64, optional, tag = "1")]
+    value: Option<i64>,
+    #[prost(string, optional, tag = "2")]
+    param: Option<String>,
+}

@@ -1,0 +1,207 @@
+//! The container of a task: what it is given, what it prints, how it ended.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use mlwm_engines::{Ended, Image, Mount, Output, Request};
+use mlwm_spec::Digest;
+use mlwm_spec::contract::{Progress, env};
+
+use crate::event::{Event, Phase};
+use crate::plan::PlannedTask;
+use crate::run::Context;
+use crate::{Error, scratch};
+
+/// The label that ties a container to its task.
+const TASK_LABEL: &str = "io.mlwm.task";
+/// Lines of a container's log that an error shows.
+const LAST_LINES: usize = 20;
+
+/// How a container went, for the manifest.
+pub(crate) struct Ran {
+    pub(crate) started: String,
+    pub(crate) finished: String,
+    pub(crate) log: PathBuf,
+}
+
+/// Runs the container of a task; its inputs are staged.
+pub(crate) async fn run(
+    context: &Context<'_>,
+    planned: &PlannedTask,
+    image: &Image,
+    identity: Digest,
+) -> Result<Ran, Error> {
+    let log = context.scratch.log(planned);
+    let request = request(context, planned, image, identity)?;
+    let mut lines = Lines::new(context, planned, &log)?;
+    let ended = context
+        .engine
+        .run(&request, &mut |output| lines.take(output), context.cancel)
+        .await?;
+    let last = lines.finish()?;
+    judge(planned, &ended, &log, last)?;
+    Ok(Ran {
+        started: ended.started,
+        finished: ended.finished,
+        log,
+    })
+}
+
+fn request(
+    context: &Context<'_>,
+    planned: &PlannedTask,
+    image: &Image,
+    identity: Digest,
+) -> Result<Request, Error> {
+    let mut mounts = Vec::new();
+    for input in &planned.inputs {
+        mounts.push(Mount {
+            source: context.scratch.input(planned, &input.name),
+            target: input.internal_path.clone(),
+            read_only: true,
+        });
+    }
+    for output in &planned.outputs {
+        let source = context.scratch.output(planned, &output.name);
+        scratch::create(&source)?;
+        mounts.push(Mount {
+            source,
+            target: output.internal_path.clone(),
+            read_only: false,
+        });
+    }
+    let mut environment = planned.environment.clone();
+    environment.insert(env::MLWM_TASK.to_owned(), identity.to_string());
+    Ok(Request {
+        name: format!(
+            "mlwm-{}-{}-member{}-{}",
+            planned.configuration,
+            planned.analysis_time.path_text(),
+            planned.member,
+            identity.short()
+        ),
+        // By its content: a tag may be moved while the inputs are staged.
+        image: image.id.to_string(),
+        env: environment,
+        mounts,
+        resources: planned.resources.clone(),
+        timeout: planned.timeout.map(|timeout| timeout.duration()),
+        labels: BTreeMap::from([(TASK_LABEL.to_owned(), identity.to_string())]),
+        command: None,
+        user: caller()?,
+    })
+}
+
+/// The user and group that mlwm runs as: the container runs as the same.
+fn caller() -> Result<(u32, u32), Error> {
+    let path = Path::new("/proc/self");
+    let me = fs::metadata(path).map_err(|source| Error::Scratch {
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok((me.uid(), me.gid()))
+}
+
+fn judge(
+    planned: &PlannedTask,
+    ended: &Ended,
+    log: &Path,
+    last: Vec<String>,
+) -> Result<(), Error> {
+    let log = log.to_owned();
+    if ended.cancelled {
+        return Err(Error::Interrupted);
+    }
+    if let Some(timeout) = planned.timeout.filter(|_| ended.timed_out) {
+        return Err(Error::Timeout { timeout, log, last });
+    }
+    let code = ended.exit_code;
+    match (code, ended.oom_killed) {
+        (0, false) => Ok(()),
+        // Also if the first process lived on: what it made without the one that was killed is not
+        // to be trusted.
+        (_, true) => Err(Error::OutOfMemory {
+            limit: match planned.resources.memory {
+                Some(limit) => format!("its {limit}"),
+                None => "the machine's".to_owned(),
+            },
+            log,
+            last,
+        }),
+        (_, false) => Err(Error::ContainerFailed { code, log, last }),
+    }
+}
+
+/// The container's output: progress is told, all else is told, kept in a file, and its end kept
+/// for an error.
+struct Lines<'a> {
+    context: &'a Context<'a>,
+    task: String,
+    path: &'a Path,
+    file: BufWriter<File>,
+    last: VecDeque<String>,
+    written: std::io::Result<()>,
+}
+
+impl<'a> Lines<'a> {
+    fn new(context: &'a Context<'a>, planned: &PlannedTask, path: &'a Path) -> Result<Self, Error> {
+        if let Some(folder) = path.parent() {
+            scratch::create(folder)?;
+        }
+        let file = File::create(path).map_err(|source| unwritable(path, source))?;
+        Ok(Self {
+            context,
+            task: planned.title(),
+            path,
+            file: BufWriter::new(file),
+            last: VecDeque::with_capacity(LAST_LINES),
+            written: Ok(()),
+        })
+    }
+
+    fn take(&mut self, output: Output) {
+        let (stream, line) = match output {
+            Output::Stdout(line) => ("stdout", line),
+            Output::Stderr(line) => ("stderr", line),
+        };
+        if let Some(progress) = Progress::parse(&line) {
+            (self.context.tell)(Event::Progress {
+                task: self.task.clone(),
+                phase: Phase::Run,
+                done: progress.step,
+                total: Some(progress.of),
+            });
+            return;
+        }
+        if self.written.is_ok() {
+            self.written = writeln!(self.file, "{line}");
+        }
+        if self.last.len() == LAST_LINES {
+            self.last.pop_front();
+        }
+        self.last.push_back(line.clone());
+        (self.context.tell)(Event::Log {
+            task: self.task.clone(),
+            stream,
+            line,
+        });
+    }
+
+    /// The last lines, once all are in the file.
+    fn finish(mut self) -> Result<Vec<String>, Error> {
+        self.written
+            .and_then(|()| self.file.flush())
+            .map_err(|source| unwritable(self.path, source))?;
+        Ok(self.last.into())
+    }
+}
+
+fn unwritable(path: &Path, source: std::io::Error) -> Error {
+    Error::Scratch {
+        path: path.to_owned(),
+        source,
+    }
+}

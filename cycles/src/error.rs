@@ -1,0 +1,286 @@
+//! What can go wrong between a configuration and a published forecast.
+
+use std::io;
+use std::path::PathBuf;
+
+use mlwm_spec::configuration::ConfigurationError;
+use mlwm_spec::contract::ContractError;
+use mlwm_spec::digest::InvalidDigest;
+use mlwm_spec::{Digest, ExitCode, Period};
+
+/// An error of planning or running a cycle.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A configuration file is wrong.
+    #[error(transparent)]
+    Configuration(#[from] ConfigurationError),
+    /// A folder or file of configurations cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Folder {
+        /// The folder or file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// There is no configuration of that name.
+    #[error("there is no configuration `{name}` in {} (there is: {})", folder.display(), list(known))]
+    NoSuchConfiguration {
+        /// The name asked for.
+        name: String,
+        /// Where it was looked for.
+        folder: PathBuf,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// There is no configuration at all.
+    #[error("there is no configuration in {}: each is a folder with a `config.yaml`", .0.display())]
+    NoConfigurations(PathBuf),
+    /// A reference to an artifact is pinned by something that is not a digest.
+    #[error("artifact `{reference}`: {source}")]
+    Pin {
+        /// The reference.
+        reference: String,
+        /// Why.
+        source: InvalidDigest,
+    },
+    /// A reference to an artifact has a scheme that is not understood.
+    #[error("artifact `{reference}`: `{scheme}://` is not supported yet: copy the zip to this machine and give its path")]
+    ArtifactScheme {
+        /// The reference.
+        reference: String,
+        /// The scheme.
+        scheme: String,
+    },
+    /// An artifact is not the one that is pinned.
+    #[error("artifact {} is {found}, but the configuration pins {expected}: get the pinned one or change the pin", path.display())]
+    PinMismatch {
+        /// Where it lies.
+        path: PathBuf,
+        /// What the configuration says.
+        expected: Digest,
+        /// What is there.
+        found: Digest,
+    },
+    /// An artifact cannot be read, or is wrong.
+    #[error(transparent)]
+    Artifact(#[from] mlwm_artifacts::Error),
+    /// A URI cannot be made from what the configuration says.
+    #[error("configuration `{configuration}`: {source}")]
+    Uri {
+        /// The configuration.
+        configuration: String,
+        /// Why.
+        source: ConfigurationError,
+    },
+    /// The length of the forecast is not given.
+    #[error("configuration `{0}` says not how long the forecast is: add `forecast_duration: PT18H` or give --forecast-duration")]
+    NoForecastDuration(String),
+    /// The length of the forecast is no whole number of steps.
+    #[error("configuration `{configuration}`: a forecast of {duration} is no whole number of steps of {step_seconds} s, the step of its model")]
+    ForecastDuration {
+        /// The configuration.
+        configuration: String,
+        /// The length.
+        duration: Period,
+        /// The length of a step.
+        step_seconds: i64,
+    },
+    /// The environment of the container cannot be written.
+    #[error("configuration `{configuration}`: {source}")]
+    Contract {
+        /// The configuration.
+        configuration: String,
+        /// Why.
+        source: ContractError,
+    },
+    /// JSON cannot be written.
+    #[error("cannot write JSON: {0}")]
+    Json(serde_json::Error),
+    /// A configuration feeds an input that no datastore has.
+    #[error("configuration `{configuration}`: `{name}` in datastore_inputs is not an input of the artifact's datastores (they are: {})", list(known))]
+    UnknownDatastoreInput {
+        /// The configuration.
+        configuration: String,
+        /// The name.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// Inputs of the datastores are fed by nothing.
+    #[error("configuration `{configuration}`: nothing feeds {}: name them in `datastore_inputs` of the inputs that hold them", list(missing))]
+    UnfedDatastoreInputs {
+        /// The configuration.
+        configuration: String,
+        /// The inputs.
+        missing: Vec<String>,
+    },
+    /// Two tasks would publish to the same place.
+    #[error("{first} and {second} would both publish to {uri}: give them different outputs")]
+    SharedOutput {
+        /// The place.
+        uri: String,
+        /// One task.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// The working folder is in use.
+    #[error("another mlwm works in {}: wait for it, or give another --workdir", .0.display())]
+    WorkdirInUse(PathBuf),
+    /// The working folder cannot be used.
+    #[error("cannot use {} in the working folder: {source}", path.display())]
+    Scratch {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] mlwm_engines::Error),
+    /// A store.
+    #[error(transparent)]
+    Storage(#[from] mlwm_storage::Error),
+    /// The image is not in the engine.
+    #[error("image `{image}` is not in the engine: run `mlwm image build {configuration}`, or pull it")]
+    ImageMissing {
+        /// The reference.
+        image: String,
+        /// The configuration.
+        configuration: String,
+    },
+    /// The image was made from another artifact.
+    #[error("image `{image}` was built from artifact {built}, but the configuration names {wanted}: run `mlwm image build {configuration}`")]
+    ImageArtifact {
+        /// The reference.
+        image: String,
+        /// What the image says.
+        built: String,
+        /// What the configuration says.
+        wanted: Digest,
+        /// The configuration.
+        configuration: String,
+    },
+    /// Something else is published where the forecast would go.
+    #[error("{manifest} is of another task: {difference}; nothing is overwritten, publish elsewhere or remove it")]
+    Published {
+        /// The manifest that is there.
+        manifest: String,
+        /// What is different.
+        difference: String,
+    },
+    /// A manifest cannot be read.
+    #[error("{manifest} is not a manifest that this mlwm reads: {reason}; nothing is overwritten")]
+    Manifest {
+        /// Where it lies.
+        manifest: String,
+        /// Why.
+        reason: String,
+    },
+    /// An input is not fit for the model.
+    #[error("{input}: {source}")]
+    Preflight {
+        /// Which inputs, by URI.
+        input: String,
+        /// Why.
+        source: mlwm_datasets::prepare::Error,
+    },
+    /// A container failed.
+    #[error("the container ended with exit code {code}; its log is {}{}", log.display(), lines(last))]
+    ContainerFailed {
+        /// Its exit code.
+        code: i64,
+        /// Its log.
+        log: PathBuf,
+        /// The last lines of the log.
+        last: Vec<String>,
+    },
+    /// A container ran out of memory.
+    #[error("the container was killed for using more memory than {limit}: raise `resources.memory`; its log is {}{}", log.display(), lines(last))]
+    OutOfMemory {
+        /// The limit.
+        limit: String,
+        /// Its log.
+        log: PathBuf,
+        /// The last lines of the log.
+        last: Vec<String>,
+    },
+    /// A container was stopped at its time limit.
+    #[error("the container was stopped after its timeout of {timeout}; its log is {}{}", log.display(), lines(last))]
+    Timeout {
+        /// The limit.
+        timeout: Period,
+        /// Its log.
+        log: PathBuf,
+        /// The last lines of the log.
+        last: Vec<String>,
+    },
+    /// An output is missing or incomplete.
+    #[error("the container ended well, but output `{output}` {reason}; nothing is published; its log is {}", log.display())]
+    Incomplete {
+        /// The output.
+        output: String,
+        /// What is wrong.
+        reason: String,
+        /// Its log.
+        log: PathBuf,
+    },
+    /// Stopped by a signal.
+    #[error("interrupted: nothing of this task is published; the same command starts it again")]
+    Interrupted,
+    /// A part of mlwm ended in a way it must not.
+    #[error("a worker of mlwm ended unexpectedly: {0}; please report this")]
+    Worker(#[from] tokio::task::JoinError),
+}
+
+impl Error {
+    /// The exit code that says why.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Configuration(_)
+            | Self::NoSuchConfiguration { .. }
+            | Self::NoConfigurations(_)
+            | Self::Pin { .. }
+            | Self::ArtifactScheme { .. }
+            | Self::Uri { .. }
+            | Self::NoForecastDuration(_)
+            | Self::ForecastDuration { .. }
+            | Self::Contract { .. }
+            | Self::UnknownDatastoreInput { .. }
+            | Self::UnfedDatastoreInputs { .. }
+            | Self::SharedOutput { .. } => ExitCode::BadConfiguration,
+            Self::Folder { .. } => ExitCode::BadConfiguration,
+            Self::PinMismatch { .. } | Self::ImageArtifact { .. } => ExitCode::ArtifactMismatch,
+            Self::Artifact(source) => source.exit_code(),
+            Self::Engine(source) => source.exit_code(),
+            Self::Storage(source) => source.exit_code(),
+            Self::Preflight { source, .. } => source.exit_code(),
+            Self::ImageMissing { .. } => ExitCode::ImageMissing,
+            Self::Published { .. } | Self::Manifest { .. } | Self::WorkdirInUse(_) => {
+                ExitCode::Conflict
+            }
+            Self::Scratch { .. } => ExitCode::StorageFailed,
+            Self::ContainerFailed { .. } => ExitCode::ContainerFailed,
+            Self::OutOfMemory { .. } => ExitCode::OutOfMemory,
+            Self::Timeout { .. } => ExitCode::Timeout,
+            Self::Incomplete { .. } => ExitCode::Incomplete,
+            Self::Interrupted => ExitCode::Interrupted,
+            Self::Json(_) | Self::Worker(_) => ExitCode::Failed,
+        }
+    }
+}
+
+fn list(names: &[String]) -> String {
+    match names {
+        [] => "none".to_owned(),
+        names => names.join(", "),
+    }
+}
+
+fn lines(last: &[String]) -> String {
+    match last {
+        [] => "; it printed nothing".to_owned(),
+        last => format!("; its last lines:\n  {}", last.join("\n  ")),
+    }
+}

@@ -1,0 +1,146 @@
+//! What happens while a plan is run, for a terminal, a log or another program.
+
+use mlwm_spec::{Digest, ExitCode};
+use serde::Serialize;
+
+/// A part of a task's work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Bring the inputs from their stores.
+    Stage,
+    /// Check the inputs before anything is started.
+    Check,
+    /// Run the container.
+    Run,
+    /// Check the outputs before anything is published.
+    Verify,
+    /// Bring the outputs to their stores.
+    Publish,
+}
+
+impl Phase {
+    /// Its name, for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stage => "stage",
+            Self::Check => "check",
+            Self::Run => "run",
+            Self::Verify => "verify",
+            Self::Publish => "publish",
+        }
+    }
+}
+
+/// How a task ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// Its outputs are published.
+    Published,
+    /// Its outputs were published before, by the same task.
+    AlreadyPublished,
+    /// It failed, and nothing is published.
+    Failed,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// A task begins.
+    TaskStarted {
+        /// Its title.
+        task: String,
+        /// Its configuration.
+        configuration: String,
+        /// Its member.
+        member: u32,
+    },
+    /// A phase begins.
+    PhaseStarted {
+        /// The task's title.
+        task: String,
+        /// The phase.
+        phase: Phase,
+    },
+    /// A phase goes on.
+    Progress {
+        /// The task's title.
+        task: String,
+        /// The phase.
+        phase: Phase,
+        /// Units done: bytes for transfers, steps for a run.
+        done: u64,
+        /// Units in all, where known.
+        total: Option<u64>,
+    },
+    /// A phase has ended well.
+    PhaseFinished {
+        /// The task's title.
+        task: String,
+        /// The phase.
+        phase: Phase,
+        /// How long it took.
+        seconds: f64,
+        /// Bytes moved, for transfers.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        bytes: Option<u64>,
+    },
+    /// A line of a container's output.
+    Log {
+        /// The task's title.
+        task: String,
+        /// `stdout` or `stderr`.
+        stream: &'static str,
+        /// The line.
+        line: String,
+    },
+    /// A task has ended.
+    TaskFinished(TaskReport),
+}
+
+/// How a task went.
+#[derive(Clone, Debug, Serialize)]
+pub struct TaskReport {
+    /// The task's title.
+    pub task: String,
+    /// Its configuration.
+    pub configuration: String,
+    /// Its member.
+    pub member: u32,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Its identity, once its inputs are known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Digest>,
+    /// Seconds of each phase that was completed.
+    pub phases: Vec<(Phase, f64)>,
+    /// Bytes staged.
+    pub bytes_in: u64,
+    /// Bytes published.
+    pub bytes_out: u64,
+    /// What was published, or had been.
+    pub outputs: Vec<OutputReport>,
+    /// The container's log, if one was started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<String>,
+    /// What went wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// The exit code that says why.
+    pub exit_code: ExitCode,
+}
+
+/// A published output.
+#[derive(Clone, Debug, Serialize)]
+pub struct OutputReport {
+    /// Its name.
+    pub name: String,
+    /// Where it lies.
+    pub uri: String,
+    /// Where its manifest lies.
+    pub manifest: String,
+    /// Digest over all its objects.
+    pub digest: Digest,
+}

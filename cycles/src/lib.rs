@@ -1,0 +1,25 @@
+//! Plan an analysis time and run it.
+//!
+//! [`load`] reads configurations and the artifacts they name; [`plan`] turns them into a list of
+//! tasks without touching disk, clock or network; [`run`] carries a plan out: stage, check, run the
+//! container, check again, publish. Nothing here prints: what happens is told through [`Event`]s.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod container;
+mod error;
+mod event;
+mod load;
+mod output;
+mod place;
+mod plan;
+mod preflight;
+mod run;
+mod scratch;
+mod task;
+
+pub use error::Error;
+pub use event::{Event, Outcome, Phase, TaskReport};
+pub use load::{ArtifactFacts, Loaded, load, load_all, names};
+pub use plan::{Plan, PlanOptions, PlannedInput, PlannedOutput, PlannedTask, plan};
+pub use run::{RunOptions, Tell, run};

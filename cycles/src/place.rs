@@ -1,0 +1,152 @@
+//! Where the outputs of a task go, and what is there already.
+
+use mlwm_engines::Image;
+use mlwm_spec::manifest::{MANIFEST_SUFFIX, MANIFEST_VERSION, content_digest};
+use mlwm_spec::{Digest, Manifest};
+use mlwm_storage::{Store, Uri};
+
+use crate::Error;
+use crate::event::OutputReport;
+use crate::plan::{PlannedOutput, PlannedTask};
+
+/// Where an output goes, and what is there.
+pub(crate) struct Place {
+    pub(crate) output: PlannedOutput,
+    pub(crate) uri: Uri,
+    pub(crate) manifest: Option<Manifest>,
+}
+
+impl Place {
+    /// Looks up what is published where the outputs of a task would go.
+    pub(crate) async fn of(planned: &PlannedTask) -> Result<Vec<Self>, Error> {
+        let mut places = Vec::with_capacity(planned.outputs.len());
+        for output in &planned.outputs {
+            let uri: Uri = output.uri.parse()?;
+            let manifest = Store::open(&uri).await?.manifest(&uri).await?;
+            let place = Self {
+                output: output.clone(),
+                uri,
+                manifest,
+            };
+            if let Some(manifest) = &place.manifest
+                && manifest.version != MANIFEST_VERSION
+            {
+                return Err(Error::Manifest {
+                    manifest: place.manifest_uri(),
+                    reason: format!("its version is {}", manifest.version),
+                });
+            }
+            places.push(place);
+        }
+        Ok(places)
+    }
+
+    /// Where the manifest lies.
+    pub(crate) fn manifest_uri(&self) -> String {
+        self.uri.sibling_suffix(MANIFEST_SUFFIX).to_string()
+    }
+
+    /// What a report says of the output that `manifest` records.
+    pub(crate) fn report(&self, manifest: &Manifest) -> OutputReport {
+        OutputReport {
+            name: self.output.name.clone(),
+            uri: self.uri.to_string(),
+            manifest: self.manifest_uri(),
+            digest: content_digest(&manifest.objects),
+        }
+    }
+
+    /// A manifest of another image, artifact, configuration, time or member is an error: nothing
+    /// is overwritten.
+    pub(crate) fn refuse_other_task(
+        &self,
+        planned: &PlannedTask,
+        image: &Image,
+    ) -> Result<(), Error> {
+        let Some(manifest) = &self.manifest else {
+            return Ok(());
+        };
+        let duration = |text: &Option<String>| text.clone().unwrap_or_else(|| "not given".to_owned());
+        let artifact = |digest: Option<Digest>| {
+            digest.map_or_else(|| "none".to_owned(), |digest| digest.to_string())
+        };
+        let facts = [
+            (
+                "analysis time",
+                manifest.analysis_time.to_string(),
+                planned.analysis_time.to_string(),
+            ),
+            (
+                "member",
+                manifest.member.to_string(),
+                planned.member.to_string(),
+            ),
+            (
+                "forecast duration",
+                duration(&manifest.forecast_duration),
+                duration(&planned.forecast_duration()),
+            ),
+            (
+                "artifact",
+                artifact(manifest.artifact.as_ref().map(|there| there.digest)),
+                artifact(planned.artifact.as_ref().map(|here| here.digest)),
+            ),
+            (
+                "image",
+                manifest.image.digest.to_string(),
+                image.id.to_string(),
+            ),
+            (
+                "configuration",
+                manifest.configuration.digest.to_string(),
+                planned.configuration_digest.to_string(),
+            ),
+        ];
+        match facts.into_iter().find(|(_, there, here)| there != here) {
+            None => Ok(()),
+            Some((what, there, here)) => Err(Error::Published {
+                manifest: self.manifest_uri(),
+                difference: format!("its {what} is {there}, not {here}"),
+            }),
+        }
+    }
+}
+
+/// True if all outputs were published by the task of this identity; an error if any was published
+/// by another.
+pub(crate) fn published_by(identity: Digest, places: &[Place]) -> Result<bool, Error> {
+    for place in places {
+        if let Some(manifest) = &place.manifest
+            && manifest.task != identity
+        {
+            return Err(Error::Published {
+                manifest: place.manifest_uri(),
+                difference: "it was made from other inputs".to_owned(),
+            });
+        }
+    }
+    Ok(places.iter().all(|place| place.manifest.is_some()))
+}
+
+/// The identity of the task that published all outputs, if the listings of its inputs are what
+/// they were then: so that nothing need be read to know that nothing need be done.
+pub(crate) async fn published_from_same_listings(
+    planned: &PlannedTask,
+    places: &[Place],
+) -> Result<Option<Digest>, Error> {
+    let manifests: Option<Vec<&Manifest>> =
+        places.iter().map(|place| place.manifest.as_ref()).collect();
+    let Some([first, ..]) = manifests.as_deref() else {
+        return Ok(None);
+    };
+    for input in &planned.inputs {
+        let uri: Uri = input.uri.parse()?;
+        let listing = mlwm_storage::listing_digest(&uri).await?;
+        let mut recorded = first.inputs.iter();
+        let same = recorded.any(|r| r.name == input.name && r.listing == listing.digest);
+        if !same {
+            return Ok(None);
+        }
+    }
+    Ok(published_by(first.task, places)?.then_some(first.task))
+}

@@ -1,0 +1,333 @@
+//! The deterministic list of the tasks of an analysis time. Pure: no disk, no clock, no network.
+
+use std::collections::BTreeMap;
+
+use mlwm_spec::configuration::Resources;
+use mlwm_spec::contract::{self, DatastoreInputPath, OutputRequest, TimeLayout, env};
+use mlwm_spec::task::TaskKey;
+use mlwm_spec::{AnalysisTime, Digest, Members, Period};
+use serde::Serialize;
+
+use crate::load::{ArtifactFacts, Loaded};
+use crate::Error;
+
+/// The folder for intermediate files in a container.
+const CONTAINER_WORKDIR: &str = "/tmp";
+
+/// All tasks of one analysis time.
+#[derive(Clone, Debug, Serialize)]
+pub struct Plan {
+    /// Version of this format: 1.
+    pub version: u32,
+    /// The time the forecasts start from.
+    pub analysis_time: AnalysisTime,
+    /// The tasks, by configuration and member.
+    pub tasks: Vec<PlannedTask>,
+}
+
+/// One container run.
+#[derive(Clone, Debug, Serialize)]
+pub struct PlannedTask {
+    /// Name of the configuration.
+    pub configuration: String,
+    /// Digest of its `config.yaml`.
+    pub configuration_digest: Digest,
+    /// The time the forecast starts from.
+    pub analysis_time: AnalysisTime,
+    /// Ensemble member.
+    pub member: u32,
+    /// Reference of the image.
+    pub image: String,
+    /// Path and digest of the artifact.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub artifact: Option<PlannedArtifact>,
+    /// Number of forecast steps, where the artifact says how long one is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u64>,
+    /// Layout of the time axis.
+    pub time_layout: TimeLayout,
+    /// What is staged.
+    pub inputs: Vec<PlannedInput>,
+    /// What is published.
+    pub outputs: Vec<PlannedOutput>,
+    /// Environment of the container; the task's identity is added when the inputs are known.
+    pub environment: BTreeMap<String, String>,
+    /// What the container may use.
+    pub resources: Resources,
+    /// Time after which it is stopped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Period>,
+    /// Seed of its random numbers.
+    pub seed: u64,
+}
+
+/// An artifact that a task uses.
+#[derive(Clone, Debug, Serialize)]
+pub struct PlannedArtifact {
+    /// Its name: that of its file.
+    pub name: String,
+    /// Where it lies.
+    pub path: String,
+    /// SHA-256 of the zip.
+    pub digest: Digest,
+}
+
+/// An input of a task.
+#[derive(Clone, Debug, Serialize)]
+pub struct PlannedInput {
+    /// Its name.
+    pub name: String,
+    /// Where it is read from.
+    pub uri: String,
+    /// Where the container finds it.
+    pub internal_path: String,
+    /// The datastores' inputs that it feeds.
+    pub datastore_inputs: Vec<String>,
+}
+
+/// An output of a task.
+#[derive(Clone, Debug, Serialize)]
+pub struct PlannedOutput {
+    /// Its name.
+    pub name: String,
+    /// Where it is published.
+    pub uri: String,
+    /// Where the container writes it.
+    pub internal_path: String,
+    /// The variables asked for; all predicted ones if `None`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub variables: Option<Vec<String>>,
+}
+
+/// What the command line says over the configurations.
+#[derive(Clone, Debug, Default)]
+pub struct PlanOptions {
+    /// Members instead of the configured ones.
+    pub members: Option<Members>,
+    /// Length of the forecast instead of the configured one.
+    pub forecast_duration: Option<Period>,
+}
+
+impl PlannedTask {
+    /// What people call the task: `gefion-1 2022-04-07T03:00Z member 0`.
+    pub fn title(&self) -> String {
+        format!("{} {} member {}", self.configuration, self.analysis_time, self.member)
+    }
+
+    /// Length of the forecast as the container is told it, if it is.
+    pub fn forecast_duration(&self) -> Option<String> {
+        self.environment.get(env::FORECAST_DURATION).cloned()
+    }
+}
+
+/// Plans `configurations` for one analysis time.
+pub fn plan(
+    configurations: &[Loaded],
+    analysis_time: AnalysisTime,
+    options: &PlanOptions,
+) -> Result<Plan, Error> {
+    let mut tasks = Vec::new();
+    for loaded in configurations {
+        let members = options.members.clone().or_else(|| loaded.configuration.members.clone());
+        for member in members.unwrap_or_else(Members::control).iter() {
+            tasks.push(plan_task(loaded, analysis_time, member, options)?);
+        }
+    }
+    refuse_shared_outputs(&tasks)?;
+    Ok(Plan {
+        version: 1,
+        analysis_time,
+        tasks,
+    })
+}
+
+fn plan_task(
+    loaded: &Loaded,
+    analysis_time: AnalysisTime,
+    member: u32,
+    options: &PlanOptions,
+) -> Result<PlannedTask, Error> {
+    let configuration = &loaded.configuration;
+    let facts = loaded.artifact.as_ref();
+    let interface = facts.and_then(|facts| facts.interface.as_ref());
+    let duration = options.forecast_duration.or(configuration.forecast_duration);
+    let steps = match (interface, duration) {
+        (Some(interface), Some(duration)) => Some(steps(loaded, interface.step_seconds, duration)?),
+        (Some(_), None) => return Err(Error::NoForecastDuration(loaded.name.clone())),
+        (None, _) => None,
+    };
+    let time_layout = configuration.time_layout.unwrap_or_else(|| {
+        // Without an artifact to ask, the layout that the deployment scripts default to.
+        facts.map_or(TimeLayout::Forecast, ArtifactFacts::time_layout)
+    });
+    let in_configuration = |source| Error::Uri {
+        configuration: loaded.name.clone(),
+        source,
+    };
+    let mut inputs = Vec::new();
+    for (name, input) in &configuration.inputs {
+        inputs.push(PlannedInput {
+            name: name.clone(),
+            uri: input.uri(analysis_time, member).map_err(in_configuration)?,
+            internal_path: input.internal_path.clone(),
+            datastore_inputs: input.datastore_inputs.clone(),
+        });
+    }
+    let mut outputs = Vec::new();
+    for (name, output) in &configuration.outputs {
+        outputs.push(PlannedOutput {
+            name: name.clone(),
+            uri: output.uri(analysis_time, member).map_err(in_configuration)?,
+            internal_path: output.internal_path.clone(),
+            variables: output.variables.clone(),
+        });
+    }
+    if let Some(facts) = facts {
+        check_datastore_inputs(loaded, facts, &inputs)?;
+    }
+    let seed = TaskKey::seed(analysis_time, member);
+    let mut environment: BTreeMap<String, String> = configuration
+        .environment
+        .iter()
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    let mut set = |key: &str, value: String| environment.insert(key.to_owned(), value);
+    set(env::ANALYSIS_TIME, analysis_time.to_string());
+    set(env::TIME_DIMENSIONS, time_layout.as_str().to_owned());
+    set(env::INFERENCE_WORKDIR, CONTAINER_WORKDIR.to_owned());
+    set(env::MLWM_MEMBER, member.to_string());
+    set(env::MLWM_SEED, seed.to_string());
+    set(env::MLWM_CONTRACT, "1".to_owned());
+    set(env::MLWM_OUTPUTS, requested_outputs(loaded)?);
+    if let Some(duration) = duration {
+        set(env::FORECAST_DURATION, duration.to_string());
+    }
+    if let Some(steps) = steps {
+        set(env::NUM_EVAL_STEPS, steps.to_string());
+    }
+    let fed = datastore_input_paths(&inputs);
+    if !fed.is_empty() {
+        let paths = contract::encode_input_paths(&fed).map_err(|source| Error::Contract {
+            configuration: loaded.name.clone(),
+            source,
+        })?;
+        set(env::DATASTORE_INPUT_PATHS, paths);
+    }
+    Ok(PlannedTask {
+        configuration: loaded.name.clone(),
+        configuration_digest: loaded.digest,
+        analysis_time,
+        member,
+        image: configuration.image_reference(&loaded.name),
+        artifact: facts.map(|facts| PlannedArtifact {
+            name: facts.name(),
+            path: facts.path.to_string_lossy().into_owned(),
+            digest: facts.digest,
+        }),
+        steps,
+        time_layout,
+        inputs,
+        outputs,
+        environment,
+        resources: configuration.resources.clone(),
+        timeout: configuration.timeout,
+        seed,
+    })
+}
+
+fn steps(loaded: &Loaded, step_seconds: i64, duration: Period) -> Result<u64, Error> {
+    let whole = step_seconds > 0 && duration.seconds() % step_seconds == 0;
+    let steps = whole.then(|| u64::try_from(duration.seconds() / step_seconds));
+    match steps {
+        Some(Ok(steps)) if steps > 0 => Ok(steps),
+        _ => Err(Error::ForecastDuration {
+            configuration: loaded.name.clone(),
+            duration,
+            step_seconds,
+        }),
+    }
+}
+
+fn requested_outputs(loaded: &Loaded) -> Result<String, Error> {
+    let requests: Vec<OutputRequest> = loaded
+        .configuration
+        .outputs
+        .iter()
+        .map(|(name, output)| OutputRequest {
+            name: name.clone(),
+            path: output.internal_path.clone(),
+            variables: output.variables.clone(),
+            zarr_format: output.zarr_format.unwrap_or(3),
+        })
+        .collect();
+    serde_json::to_string(&requests).map_err(Error::Json)
+}
+
+fn datastore_input_paths(inputs: &[PlannedInput]) -> Vec<DatastoreInputPath> {
+    let mut paths = Vec::new();
+    for input in inputs {
+        for fed in &input.datastore_inputs {
+            if let Some((datastore, name)) = fed.split_once('.') {
+                paths.push(DatastoreInputPath {
+                    datastore: datastore.to_owned(),
+                    input: name.to_owned(),
+                    path: input.internal_path.clone(),
+                });
+            }
+        }
+    }
+    paths
+}
+
+/// Every input of every datastore is fed, and nothing is fed that no datastore has.
+fn check_datastore_inputs(
+    loaded: &Loaded,
+    facts: &ArtifactFacts,
+    inputs: &[PlannedInput],
+) -> Result<(), Error> {
+    let known: Vec<String> = facts
+        .datastores
+        .iter()
+        .flat_map(|(name, config)| config.inputs.keys().map(move |input| format!("{name}.{input}")))
+        .collect();
+    let fed: Vec<&String> = inputs.iter().flat_map(|input| &input.datastore_inputs).collect();
+    // An artifact for an image of its own may find its inputs by itself.
+    if fed.is_empty() && facts.interface.is_none() {
+        return Ok(());
+    }
+    let unknown = fed.iter().find(|name| !known.contains(name));
+    let missing: Vec<String> = known
+        .iter()
+        .filter(|name| !fed.contains(name))
+        .cloned()
+        .collect();
+    match (unknown, missing.is_empty()) {
+        (Some(name), _) => Err(Error::UnknownDatastoreInput {
+            configuration: loaded.name.clone(),
+            name: (*name).clone(),
+            known,
+        }),
+        (None, false) => Err(Error::UnfedDatastoreInputs {
+            configuration: loaded.name.clone(),
+            missing,
+        }),
+        (None, true) => Ok(()),
+    }
+}
+
+/// Two tasks that publish to the same place would overwrite each other.
+fn refuse_shared_outputs(tasks: &[PlannedTask]) -> Result<(), Error> {
+    let mut seen: BTreeMap<&str, String> = BTreeMap::new();
+    for task in tasks {
+        for output in &task.outputs {
+            if let Some(first) = seen.insert(&output.uri, task.title()) {
+                return Err(Error::SharedOutput {
+                    uri: output.uri.clone(),
+                    first,
+                    second: task.title(),
+                });
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,29 @@
+//! Labelled arrays over Zarr: read, write, CF time, preparation, statistics.
+//!
+//! A [`Dataset`] is a Zarr group on a local file system, read as xarray reads it; a [`Writer`]
+//! writes one that xarray reads back. [`Statistics`] are what a model was trained with.
+
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)
+)]
+
+mod cf_time;
+mod dataset;
+mod decode;
+mod error;
+mod group;
+mod statistics;
+mod stored;
+mod values;
+mod variable;
+mod writer;
+
+pub use cf_time::{duration_attributes, time_attributes};
+pub use dataset::Dataset;
+pub use error::Error;
+pub use group::ZarrFormat;
+pub use statistics::{StatisticValues, Statistics, extract_statistics};
+pub use values::{Element, Values};
+pub use variable::Variable;
+pub use writer::{Definition, Writer};

@@ -1,0 +1,246 @@
+//! One array of a group, read as a whole or in part.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+use zarrs::array::{Array, ArrayBytes, ArrayMetadata, ArraySubset};
+use zarrs::filesystem::FilesystemStore;
+
+use crate::decode::Decoding;
+use crate::group::ArrayDocument;
+use crate::stored::Stored;
+use crate::{Element, Error, Values, ZarrFormat};
+
+/// The attribute of version 2 in which xarray keeps dimension names.
+pub(crate) const DIMENSIONS: &str = "_ARRAY_DIMENSIONS";
+
+/// Values read at once may take this much memory.
+const MAX_READ_BYTES: u64 = 16 << 30;
+
+/// A chunk may take this much memory, decoded.
+const MAX_CHUNK_BYTES: u64 = 4 << 30;
+
+/// A read may touch this many chunks.
+const MAX_CHUNKS: u64 = 10_000_000;
+
+/// A labelled array in a Zarr group. Nothing is read until asked for.
+pub struct Variable {
+    store: PathBuf,
+    name: String,
+    dims: Vec<String>,
+    attributes: Map<String, Value>,
+    decoding: Decoding,
+    array: Array<FilesystemStore>,
+}
+
+impl std::fmt::Debug for Variable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Variable")
+            .field("name", &self.name)
+            .field("dims", &self.dims)
+            .field("shape", &self.shape())
+            .field("element", &self.element())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Variable {
+    /// The variable that metadata describes, or why it cannot be read.
+    pub(crate) fn new(
+        store: &Path,
+        name: &str,
+        format: ZarrFormat,
+        array: ArrayDocument,
+        storage: Arc<FilesystemStore>,
+    ) -> Result<Self, String> {
+        let ArrayDocument { mut document, mut attributes } = array;
+        let stored = Stored::take(format, &mut document)?;
+        let decoding = Decoding::new(stored, format, &document, &attributes)?;
+        let names = match format {
+            ZarrFormat::V2 => attributes.remove(DIMENSIONS),
+            ZarrFormat::V3 => document.get("dimension_names").cloned(),
+        };
+        let metadata = match format {
+            ZarrFormat::V2 => serde_json::from_value(document).map(ArrayMetadata::V2),
+            ZarrFormat::V3 => serde_json::from_value(document).map(ArrayMetadata::V3),
+        };
+        let metadata = metadata.map_err(|error| format!("its metadata is not valid: {error}"))?;
+        let array = Array::new_with_metadata(storage, &format!("/{name}"), metadata)
+            .map_err(|error| error.to_string())?;
+        let dims = dimension_names(names, array.shape().len())?;
+        Ok(Self {
+            store: store.to_owned(),
+            name: name.to_owned(),
+            dims,
+            attributes,
+            decoding,
+            array,
+        })
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The names of the dimensions.
+    pub fn dims(&self) -> &[String] {
+        &self.dims
+    }
+
+    /// The length of each dimension.
+    pub fn shape(&self) -> &[u64] {
+        self.array.shape()
+    }
+
+    /// The attributes as stored, without the dimension names of version 2.
+    pub fn attributes(&self) -> &Map<String, Value> {
+        &self.attributes
+    }
+
+    /// An attribute that is a text, such as `units`.
+    pub fn text_attribute(&self, name: &str) -> Option<&str> {
+        self.attributes.get(name).and_then(Value::as_str)
+    }
+
+    /// The type of the values after decoding.
+    pub fn element(&self) -> Element {
+        self.decoding.element()
+    }
+
+    /// The length of each dimension of a chunk; of the first one where they differ.
+    pub fn chunk_shape(&self) -> Vec<u64> {
+        match self.array.chunk_shape(&vec![0; self.dims.len()]) {
+            Ok(shape) => shape.iter().map(|length| length.get()).collect(),
+            // An array without elements has no chunks.
+            Err(_) => self.shape().to_vec(),
+        }
+    }
+
+    pub(crate) fn stored(&self) -> Stored {
+        self.decoding.stored()
+    }
+
+    /// All values. Chunks that are not there hold the array's fill value, as Zarr defines.
+    ///
+    /// # Errors
+    /// [`Error::Chunk`] for a chunk that is there but cannot be decoded, [`Error::TooLarge`] for
+    /// more than 16 GiB.
+    pub fn read(&self) -> Result<Values, Error> {
+        let all: Vec<Range<u64>> = self.shape().iter().map(|&length| 0..length).collect();
+        self.read_range(&all)
+    }
+
+    /// The values in a range of each dimension; only the chunks that hold some are read.
+    ///
+    /// # Errors
+    /// [`Error::Range`] unless there is one range per dimension, inside the shape; otherwise as
+    /// [`Self::read`].
+    pub fn read_range(&self, ranges: &[Range<u64>]) -> Result<Values, Error> {
+        let is_inside = ranges.len() == self.shape().len()
+            && ranges
+                .iter()
+                .zip(self.shape())
+                .all(|(range, &length)| range.start <= range.end && range.end <= length);
+        if !is_inside {
+            return Err(Error::Range {
+                path: self.store.clone(),
+                name: self.name.clone(),
+                range: format!("{ranges:?}"),
+                shape: self.shape().to_vec(),
+            });
+        }
+        self.check_size(ranges)?;
+        let shape: Vec<usize> =
+            ranges.iter().map(|range| (range.end - range.start) as usize).collect();
+        let subset = ArraySubset::new_with_ranges(ranges);
+        let bytes: ArrayBytes<'static> = self
+            .array
+            .retrieve_array_subset(&subset)
+            .map_err(|error| self.name_chunk(&subset, error.to_string()))?;
+        self.decoding.decode(bytes, &shape).map_err(|reason| self.unreadable(reason))
+    }
+
+    /// Refuses to allocate what corrupt metadata may claim.
+    fn check_size(&self, ranges: &[Range<u64>]) -> Result<(), Error> {
+        let product = |lengths: &mut dyn Iterator<Item = u64>| {
+            lengths.try_fold(1u64, |product, length| product.checked_mul(length))
+        };
+        let stored = self.stored().size().unwrap_or(8);
+        let chunk = self.chunk_shape();
+        let chunk_values = product(&mut chunk.iter().copied());
+        let values = product(&mut ranges.iter().map(|range| range.end - range.start));
+        let chunks = product(
+            &mut ranges
+                .iter()
+                .zip(&chunk)
+                .map(|(range, &length)| (range.end - range.start) / length.max(1) + 1),
+        );
+        let is_beyond = |count: Option<u64>, size: u64, limit: u64| {
+            count.and_then(|count| count.checked_mul(size)).is_none_or(|bytes| bytes > limit)
+        };
+        let what = if is_beyond(values, stored.max(self.element().size()), MAX_READ_BYTES) {
+            format!("{} values are more than 16 GiB", shape_text(ranges.iter().map(|r| r.end - r.start)))
+        } else if is_beyond(chunk_values, stored, MAX_CHUNK_BYTES) {
+            format!("chunks of {} values are more than 4 GiB", shape_text(chunk.iter().copied()))
+        } else if is_beyond(chunks, 1, MAX_CHUNKS) {
+            format!("chunks of {} values make more than {MAX_CHUNKS} chunks", shape_text(chunk.iter().copied()))
+        } else {
+            return Ok(());
+        };
+        Err(Error::TooLarge {
+            path: self.store.clone(),
+            name: self.name.clone(),
+            what,
+        })
+    }
+
+    /// Finds the chunk that made reading a part fail, by reading its chunks one by one.
+    fn name_chunk(&self, subset: &ArraySubset, reason: String) -> Error {
+        let Ok(Some(chunks)) = self.array.chunks_in_array_subset(subset) else {
+            return self.unreadable(reason);
+        };
+        for chunk in &chunks.indices() {
+            let read: Result<ArrayBytes<'static>, _> = self.array.retrieve_chunk(&chunk);
+            if let Err(error) = read {
+                return Error::Chunk {
+                    path: self.store.join(self.array.chunk_key(&chunk).as_str()),
+                    name: self.name.clone(),
+                    reason: error.to_string(),
+                };
+            }
+        }
+        self.unreadable(reason)
+    }
+
+    fn unreadable(&self, reason: String) -> Error {
+        Error::Unreadable {
+            path: self.store.clone(),
+            name: self.name.clone(),
+            reason,
+        }
+    }
+}
+
+/// A shape as people read it: `60 × 28 × 30`.
+fn shape_text(lengths: impl Iterator<Item = u64>) -> String {
+    lengths.map(|length| length.to_string()).collect::<Vec<_>>().join(" × ")
+}
+
+/// The names of an array's dimensions, all of which must be there.
+fn dimension_names(names: Option<Value>, dimensions: usize) -> Result<Vec<String>, String> {
+    let names = match names {
+        None | Some(Value::Null) if dimensions == 0 => return Ok(Vec::new()),
+        Some(Value::Array(names)) => names,
+        _ => return Err("it has no dimension names, as xarray writes them".to_owned()),
+    };
+    let names: Option<Vec<String>> =
+        names.iter().map(|name| name.as_str().map(str::to_owned)).collect();
+    match names {
+        Some(names) if names.len() == dimensions => Ok(names),
+        Some(names) => Err(format!("it has {dimensions} dimensions but {} names of them", names.len())),
+        None => Err("one of its dimensions has no name".to_owned()),
+    }
+}

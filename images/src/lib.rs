@@ -1,0 +1,1 @@
+//! One OCI image per configured model.

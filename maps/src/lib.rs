@@ -1,0 +1,1 @@
+//! Maps of a dataset variable, as PNG.

@@ -1,0 +1,120 @@
+//! `mlwm image`: one image per configured model.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use mlwm_artifacts::Artifact;
+use mlwm_cycles::load;
+use mlwm_engines::Engine;
+use mlwm_images::{BuildInputs, Runner};
+use mlwm_spec::ExitCode;
+
+use crate::Outcome;
+use crate::commands::{Configurations, runtime};
+use crate::failure::Failure;
+
+/// The base that `ci/setup` makes.
+const DEFAULT_BASE: &str = "mlwm-base:bookworm";
+/// Where `ci/setup` puts ONNX Runtime, below the home folder.
+const ONNXRUNTIME: &str = ".cache/mlwm/onnxruntime/1.31.1/libonnxruntime.so";
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Build the image of a configuration into the local engine.
+    Build(Build),
+}
+
+#[derive(Args)]
+pub(crate) struct Build {
+    /// The configuration.
+    configuration: String,
+    #[command(flatten)]
+    configurations: Configurations,
+    /// Base image, if the configuration does not name one.
+    #[arg(long, value_name = "REF", default_value = DEFAULT_BASE)]
+    base: String,
+    /// The runner; without it, `mlwm-runner` beside `mlwm`.
+    #[arg(long, env = "MLWM_RUNNER", value_name = "FILE")]
+    runner: Option<PathBuf>,
+    /// ONNX Runtime; without it, `libonnxruntime.so` beside `mlwm`, or the one that `ci/setup`
+    /// fetched.
+    #[arg(long, env = "MLWM_ONNXRUNTIME", value_name = "FILE")]
+    onnxruntime: Option<PathBuf>,
+    /// Print what would be built as JSON and do nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub(crate) fn main(command: Command) -> Outcome {
+    match command {
+        Command::Build(arguments) => build(&arguments),
+    }
+}
+
+fn build(arguments: &Build) -> Outcome {
+    let loaded = load(&arguments.configurations.folder, &arguments.configuration)?;
+    let Some(facts) = &loaded.artifact else {
+        return Err(Failure::new(
+            ExitCode::BadConfiguration,
+            format!(
+                "configuration `{}` names no artifact: add `artifact: PATH`, or build its image by other means",
+                loaded.name
+            ),
+        ));
+    };
+    let artifact = Artifact::open(&facts.path)?;
+    let beside = |name: &str| {
+        let executable = std::env::current_exe().ok();
+        executable.map(|path| path.with_file_name(name)).filter(|path| path.is_file())
+    };
+    let fetched = || {
+        let home = std::env::var_os("HOME").map(PathBuf::from);
+        home.map(|home| home.join(ONNXRUNTIME)).filter(|path| path.is_file())
+    };
+    let runner = Runner {
+        binary: found(
+            arguments.runner.clone().or_else(|| beside("mlwm-runner")),
+            "the runner",
+            "build it with `cargo build --release -p mlwm-runner`, or give --runner",
+        )?,
+        libraries: vec![found(
+            arguments.onnxruntime.clone().or_else(|| beside("libonnxruntime.so")).or_else(fetched),
+            "ONNX Runtime",
+            "run ci/setup, or give --onnxruntime",
+        )?],
+    };
+    let base = loaded.configuration.base_image.clone();
+    let plan = mlwm_images::plan(&BuildInputs {
+        configuration: loaded.name.clone(),
+        configuration_digest: loaded.digest,
+        reference: loaded.configuration.image_reference(&loaded.name),
+        base: base.unwrap_or_else(|| arguments.base.clone()),
+        runner,
+        artifact: &artifact,
+        mlwm_version: env!("CARGO_PKG_VERSION").to_owned(),
+    })?;
+    if arguments.dry_run {
+        let json = serde_json::to_string_pretty(&plan).map_err(mlwm_cycles::Error::Json)?;
+        println!("{json}");
+        return Ok(ExitCode::Ok);
+    }
+    let built = runtime()?.block_on(async {
+        let engine = Engine::connect().await?;
+        let built = mlwm_images::build(&engine, &plan, &artifact, &mut |line| eprintln!("{line}"));
+        Ok::<_, Failure>(built.await?)
+    })?;
+    println!("{}", built.reference);
+    println!("{}", built.id);
+    Ok(ExitCode::Ok)
+}
+
+fn found(path: Option<PathBuf>, what: &str, remedy: &str) -> Result<PathBuf, Failure> {
+    path.as_deref()
+        .filter(|path| Path::is_file(path))
+        .map(Path::to_owned)
+        .ok_or_else(|| {
+            let named = path.map(|path| format!(" at {}", path.display())).unwrap_or_default();
+            let message = format!("{what} is not there{named}: {remedy}");
+            Failure::new(ExitCode::Usage, message)
+        })
+}

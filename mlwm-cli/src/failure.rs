@@ -1,0 +1,51 @@
+//! The error of a command: a sentence and an exit code.
+
+use std::fmt;
+
+use mlwm_spec::ExitCode;
+
+/// Why a command failed.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    message: String,
+    code: ExitCode,
+}
+
+impl Failure {
+    pub(crate) fn new(code: ExitCode, message: impl fmt::Display) -> Self {
+        Self {
+            message: message.to_string(),
+            code,
+        }
+    }
+
+    pub(crate) fn code(&self) -> ExitCode {
+        self.code
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// The errors of the crates below know their exit code.
+macro_rules! from_error {
+    ($($error:ty),* $(,)?) => {$(
+        impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                Self::new(error.exit_code(), error)
+            }
+        }
+    )*};
+}
+
+from_error!(
+    mlwm_artifacts::Error,
+    mlwm_cycles::Error,
+    mlwm_datasets::Error,
+    mlwm_engines::Error,
+    mlwm_images::Error,
+    mlwm_storage::Error,
+);

@@ -1,0 +1,65 @@
+//! The command `mlwm`: machine-learning weather models in production.
+
+// This crate is the one that prints.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod commands;
+mod failure;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::commands::{artifact, check, image, paths, plot, run};
+use crate::failure::Failure;
+
+/// Run machine-learning weather models in production: from a training machine to a forecast every
+/// cycle.
+#[derive(Parser)]
+#[command(name = "mlwm", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Inference artifacts: everything needed from training to run a model, as one zip.
+    #[command(subcommand)]
+    Artifact(artifact::Command),
+    /// Images: one per configured model.
+    #[command(subcommand)]
+    Image(image::Command),
+    /// Run the configured models for an analysis time.
+    Run(run::Arguments),
+    /// Check configurations, or print their JSON Schema.
+    Check(check::Arguments),
+    /// Draw maps of a published forecast.
+    Plot(plot::Arguments),
+    /// Build and parse dataset paths.
+    #[command(subcommand)]
+    Paths(paths::Command),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Artifact(command) => artifact::main(command),
+        Command::Image(command) => image::main(command),
+        Command::Run(arguments) => run::main(arguments),
+        Command::Check(arguments) => check::main(arguments),
+        Command::Plot(arguments) => plot::main(arguments),
+        Command::Paths(command) => paths::main(command),
+    };
+    match result {
+        Ok(code) => code.into(),
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            failure.code().into()
+        }
+    }
+}
+
+/// What a command comes to.
+pub(crate) type Outcome = Result<mlwm_spec::ExitCode, Failure>;

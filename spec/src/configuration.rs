@@ -1,0 +1,254 @@
+//! `config.yaml`: the configuration of one model.
+//!
+//! The types are here; `uri` turns the place of a dataset into a URI, `rules` holds what a
+//! configuration must obey beyond its types.
+
+mod environment;
+mod rules;
+#[cfg(test)]
+mod tests;
+mod uri;
+
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::bytes::ByteSize;
+use crate::contract::TimeLayout;
+use crate::dataset_path::{BoundingBox, Resolution};
+use crate::outline::Outline;
+use crate::yaml::{self, YamlError};
+use crate::{Digest, Members, Period};
+
+pub use environment::EnvironmentProblem;
+pub use rules::Problem;
+pub use uri::UriError;
+
+/// The configuration of one model, as its `config.yaml` has it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Configuration {
+    /// Reference of the image that runs the model. Without it, the image that `mlwm image build`
+    /// makes: `mlwm/<configuration>:latest`.
+    #[serde(default, alias = "image", skip_serializing_if = "Option::is_none")]
+    pub docker_image: Option<String>,
+    /// Inference artifact: a path or URI of a zip, optionally pinned by `@sha256:…`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact: Option<String>,
+    /// Reference of the image that `mlwm image build` starts from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_image: Option<String>,
+    /// What the model reads.
+    pub inputs: IndexMap<String, Input>,
+    /// What the model writes.
+    pub outputs: IndexMap<String, Output>,
+    /// Length of the forecast, ISO 8601.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forecast_duration: Option<Period>,
+    /// Layout of the time axis; without it, that of the artifact's datastore.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_layout: Option<TimeLayout>,
+    /// Ensemble members; the control alone if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub members: Option<Members>,
+    /// What a container may use.
+    #[serde(default)]
+    pub resources: Resources,
+    /// Time after which a container is stopped, ISO 8601.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Period>,
+    /// Environment variables for the container. Never credentials: they would be recorded.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub environment: IndexMap<String, String>,
+}
+
+/// A `config.yaml` that cannot be used.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ConfigurationError {
+    /// It is not YAML, or does not fit the schema.
+    #[error(transparent)]
+    Yaml(#[from] YamlError),
+    /// It fits the schema and breaks rules: all of them, one a line.
+    #[error("{}", lines(.0))]
+    Rules(Vec<Violation>),
+}
+
+/// A rule that a configuration breaks.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{source_name}{}: `{key}`: {problem}", line.map(|l| format!(", line {l}")).unwrap_or_default())]
+pub struct Violation {
+    /// The file that was read.
+    pub source_name: String,
+    /// The line of the value, counted from 1, where it is known.
+    pub line: Option<u64>,
+    /// The key of the value, `inputs.danra.internal_path`.
+    pub key: String,
+    /// What is wrong and what to do.
+    pub problem: Problem,
+}
+
+fn lines(violations: &[Violation]) -> String {
+    let lines: Vec<String> = violations.iter().map(Violation::to_string).collect();
+    lines.join("\n")
+}
+
+impl Configuration {
+    /// Reads a `config.yaml` and checks every rule; `source_name` is what errors call the file.
+    pub fn parse(text: &str, source_name: &str) -> Result<Self, ConfigurationError> {
+        let configuration: Self = yaml::parse(text, source_name)?;
+        let broken = rules::broken(&configuration);
+        if broken.is_empty() {
+            return Ok(configuration);
+        }
+        let outline = Outline::of(text);
+        let violations = broken.into_iter().map(|(path, problem)| Violation {
+            source_name: source_name.to_owned(),
+            line: outline.line(&path),
+            key: path.join("."),
+            problem,
+        });
+        Err(ConfigurationError::Rules(violations.collect()))
+    }
+
+    /// The reference of the image that runs the model: that of the configuration, or for the
+    /// configuration called `name` the one that `mlwm image build` makes. A reference may not hold
+    /// all that a name may: capitals are lowered, and every run of other characters than letters,
+    /// digits and single `.`, `_`, `-` becomes one `-`.
+    pub fn image_reference(&self, name: &str) -> String {
+        match &self.docker_image {
+            Some(reference) => reference.clone(),
+            None => format!("mlwm/{}:latest", repository_name(name)),
+        }
+    }
+
+    /// The JSON Schema of `config.yaml`.
+    pub fn json_schema() -> Value {
+        let mut schema = schemars::schema_for!(Self);
+        // The other name of `docker_image` is a property of its own to an editor.
+        if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
+            let image = json!({
+                "description": "Another name of `docker_image`.",
+                "type": ["string", "null"],
+            });
+            properties.insert("image".to_owned(), image);
+        }
+        schema.to_value()
+    }
+
+    /// The digest of the bytes of a `config.yaml`.
+    pub fn digest(text: &str) -> Digest {
+        Digest::of(text)
+    }
+}
+
+/// A component of an OCI repository name: `[a-z0-9]+` joined by single separators.
+fn repository_name(name: &str) -> String {
+    let mut component = String::new();
+    let mut separator = None;
+    for c in name.chars().flat_map(char::to_lowercase) {
+        if !c.is_ascii_alphanumeric() {
+            separator = match (separator, c) {
+                (None, '.' | '_' | '-') => Some(c),
+                _ => Some('-'),
+            };
+            continue;
+        }
+        if let Some(between) = separator.take().filter(|_| !component.is_empty()) {
+            component.push(between);
+        }
+        component.push(c);
+    }
+    match component.is_empty() {
+        true => "model".to_owned(),
+        false => component,
+    }
+}
+
+/// A dataset that the model reads.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("oneOf" = [{"required": ["uri_args"]}, {"required": ["uri"]}]))]
+pub struct Input {
+    /// Where it lies, by the parts of a dataset path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uri_args: Option<UriArgs>,
+    /// Where it lies, as a URI with `{analysis_time}` and `{member}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uri: Option<String>,
+    /// Where the container finds it.
+    pub internal_path: String,
+    /// Inputs of the artifact's datastores that it feeds, `{datastore}.{input}`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub datastore_inputs: Vec<String>,
+}
+
+/// A dataset that the model writes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("oneOf" = [{"required": ["uri_args"]}, {"required": ["uri"]}]))]
+pub struct Output {
+    /// Where it is published, by the parts of a dataset path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uri_args: Option<UriArgs>,
+    /// Where it is published, as a URI with `{analysis_time}` and `{member}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uri: Option<String>,
+    /// Where the container writes it.
+    pub internal_path: String,
+    /// Variables to write; all predicted ones if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variables: Option<Vec<String>>,
+    /// Zarr format that the built-in runner writes, 2 or 3 (the default).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zarr_format: Option<u8>,
+}
+
+/// The parts of a dataset path that a configuration fixes; analysis time and member come from the
+/// cycle.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UriArgs {
+    /// Area.
+    pub bbox: BoundingBox,
+    /// Resolution.
+    pub resolution: Resolution,
+    /// Kind of data.
+    pub data_kind: String,
+    /// Model that makes the dataset.
+    pub model_name: String,
+    /// Configuration of that model.
+    pub model_config: String,
+    /// A bucket of S3 by its bare name, or a base URI `s3://…`, `gs://…`, `file://…`.
+    pub bucket_name: String,
+}
+
+/// What a container may use; nothing said means the engine's defaults.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Resources {
+    /// GPUs: a number, `all`, or a list of UUIDs or CDI names (`nvidia.com/gpu=0`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpus: Option<Gpus>,
+    /// Processors, such as `2` or `0.5`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<f64>,
+    /// Memory, such as `4GiB` or `512MiB`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<ByteSize>,
+    /// Size of `/dev/shm`, such as `1GiB`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shm_size: Option<ByteSize>,
+}
+
+/// GPUs that a container gets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "expected a number of GPUs, `all`, or a list of UUIDs or CDI names")]
+pub enum Gpus {
+    /// So many.
+    Count(u32),
+    /// `all`, one UUID or one CDI name.
+    One(String),
+    /// These, by UUID or CDI name.
+    Devices(Vec<String>),
+}

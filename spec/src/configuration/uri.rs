@@ -1,0 +1,247 @@
+//! The place of a dataset as a URI: from the parts of a dataset path, or from a template.
+
+use super::{Input, Output, UriArgs};
+use crate::AnalysisTime;
+use crate::dataset_path::{DatasetPath, InvalidDatasetPath};
+
+/// What stands for the analysis time in a template.
+const ANALYSIS_TIME: &str = "analysis_time";
+
+/// What stands for the ensemble member in a template.
+pub(super) const MEMBER: &str = "member";
+
+/// Kinds of stores.
+const SCHEMES: [&str; 3] = ["s3", "gs", "file"];
+
+/// A place that cannot be written as a URI.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum UriError {
+    /// Neither `uri_args` nor `uri`.
+    #[error("the dataset has no place: give either `uri_args` or `uri`")]
+    Missing,
+    /// Both.
+    #[error("the dataset has both `uri_args` and `uri`: keep one")]
+    Both,
+    /// A placeholder that means nothing.
+    #[error("`{{{0}}}` is not a known placeholder: there are {{analysis_time}} and {{member}}")]
+    Placeholder(String),
+    /// A brace without its other half.
+    #[error("`{0}` has a brace without its other half: write {{analysis_time}} and {{member}}")]
+    Brace(String),
+    /// No scheme, or an unknown one.
+    #[error("`{0}` is not a URI that mlwm can reach: start it with s3://, gs:// or file://")]
+    Scheme(String),
+    /// A bucket that is missing, or a file that has no absolute path.
+    #[error("`{0}` names no bucket or folder: write s3://bucket/path, gs://bucket/path or file:///path")]
+    Authority(String),
+    /// A path that climbs, or characters that change the meaning of a URI.
+    #[error("`{0}` holds `..`, `?`, `#`, `%`, `\\`, white space or control characters: write the place plainly")]
+    Characters(String),
+    /// Credentials.
+    #[error("a URI with a user or password would be recorded with every forecast: give credentials by the environment of mlwm")]
+    Credentials,
+    /// A bare bucket name that is none.
+    #[error("`{0}` is not the name of a bucket: use lower-case letters, digits, `-`, `_` and `.`, or write a base URI s3://…, gs://… or file:///…")]
+    Bucket(String),
+    /// Parts that do not make a dataset path.
+    #[error(transparent)]
+    Path(#[from] InvalidDatasetPath),
+}
+
+impl Input {
+    /// The URI of this input for one analysis time and member.
+    pub fn uri(&self, analysis_time: AnalysisTime, member: u32) -> Result<String, UriError> {
+        resolve(self.uri_args.as_ref(), self.uri.as_deref(), analysis_time, member)
+    }
+}
+
+impl Output {
+    /// The URI at which this output of one analysis time and member is published.
+    pub fn uri(&self, analysis_time: AnalysisTime, member: u32) -> Result<String, UriError> {
+        resolve(self.uri_args.as_ref(), self.uri.as_deref(), analysis_time, member)
+    }
+}
+
+pub(super) fn resolve(
+    uri_args: Option<&UriArgs>,
+    template: Option<&str>,
+    analysis_time: AnalysisTime,
+    member: u32,
+) -> Result<String, UriError> {
+    let uri = match (uri_args, template) {
+        (None, None) => return Err(UriError::Missing),
+        (Some(_), Some(_)) => return Err(UriError::Both),
+        (Some(args), None) => {
+            let base = base_uri(&args.bucket_name)?;
+            let path = dataset_path(args, analysis_time, member).relative_path()?;
+            format!("{base}/{path}")
+        }
+        (None, Some(template)) => fill(template, analysis_time, member)?,
+    };
+    check(&uri)?;
+    Ok(uri)
+}
+
+/// The dataset path that the configured parts make for one analysis time and member.
+fn dataset_path(args: &UriArgs, analysis_time: AnalysisTime, member: u32) -> DatasetPath {
+    DatasetPath {
+        model_name: args.model_name.clone(),
+        model_config: args.model_config.clone(),
+        bbox: args.bbox,
+        resolution: args.resolution,
+        analysis_time,
+        member,
+        data_kind: args.data_kind.clone(),
+    }
+}
+
+/// A bare name is a bucket of S3; anything with a scheme stands for itself.
+fn base_uri(bucket_name: &str) -> Result<String, UriError> {
+    if bucket_name.contains("://") {
+        check(bucket_name)?;
+        return Ok(bucket_name.trim_end_matches('/').to_owned());
+    }
+    let plain = |c: char| {
+        c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.')
+    };
+    let starts_well = bucket_name.starts_with(|c: char| c.is_ascii_alphanumeric());
+    match starts_well && bucket_name.chars().all(plain) {
+        true => Ok(format!("s3://{bucket_name}")),
+        false => Err(UriError::Bucket(bucket_name.to_owned())),
+    }
+}
+
+fn fill(template: &str, analysis_time: AnalysisTime, member: u32) -> Result<String, UriError> {
+    let brace = || UriError::Brace(template.to_owned());
+    let mut filled = String::with_capacity(template.len());
+    let mut rest = template;
+    while let Some(open) = rest.find(['{', '}']) {
+        let (before, from_brace) = rest.split_at(open);
+        filled.push_str(before);
+        let inside = from_brace.strip_prefix('{').ok_or_else(brace)?;
+        let (name, after) = inside.split_once('}').ok_or_else(brace)?;
+        match name {
+            ANALYSIS_TIME => filled.push_str(&analysis_time.path_text()),
+            MEMBER => filled.push_str(&member.to_string()),
+            unknown => return Err(UriError::Placeholder(unknown.to_owned())),
+        }
+        rest = after;
+    }
+    filled.push_str(rest);
+    Ok(filled)
+}
+
+fn check(uri: &str) -> Result<(), UriError> {
+    let (scheme, rest) = uri
+        .split_once("://")
+        .filter(|(scheme, _)| SCHEMES.contains(scheme))
+        .ok_or_else(|| UriError::Scheme(uri.to_owned()))?;
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    if authority.contains('@') {
+        return Err(UriError::Credentials);
+    }
+    let special = |c: char| {
+        c.is_control() || c.is_whitespace() || matches!(c, '?' | '#' | '%' | '\\' | '{' | '}')
+    };
+    if rest.contains(special) || path.split('/').any(|part| part == ".." || part == ".") {
+        return Err(UriError::Characters(uri.to_owned()));
+    }
+    let placed = match scheme {
+        "file" => authority.is_empty() && !path.is_empty(),
+        _ => !authority.is_empty(),
+    };
+    match placed {
+        true => Ok(()),
+        false => Err(UriError::Authority(uri.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn input(uri_args: Option<UriArgs>, uri: Option<&str>) -> Input {
+        Input {
+            uri_args,
+            uri: uri.map(str::to_owned),
+            internal_path: "/volume/a.zarr".into(),
+            datastore_inputs: Vec::new(),
+        }
+    }
+
+    fn args(bucket_name: &str) -> UriArgs {
+        UriArgs {
+            bbox: "w-10p0_s50_e10p0_n60p0".parse().unwrap(),
+            resolution: "dx2p5km_dy2p5km".parse().unwrap(),
+            data_kind: "surface".into(),
+            model_name: "harmonie".into(),
+            model_config: "dini".into(),
+            bucket_name: bucket_name.into(),
+        }
+    }
+
+    fn time() -> AnalysisTime {
+        "2025-09-22T12:00Z".parse().unwrap()
+    }
+
+    #[test]
+    fn parts_make_the_uri_of_a_dataset() {
+        let path = "harmonie/dini/w-10p0_s50_e10p0_n60p0/dx2p5km_dy2p5km/2025-09-22T1200Z/\
+                    member3/surface.zarr";
+        for (bucket, base) in [
+            ("forecast-data-public", "s3://forecast-data-public"),
+            ("gs://bucket", "gs://bucket"),
+            ("s3://bucket/below/", "s3://bucket/below"),
+            ("file:///data", "file:///data"),
+        ] {
+            let uri = input(Some(args(bucket)), None).uri(time(), 3);
+            assert_eq!(uri, Ok(format!("{base}/{path}")));
+        }
+    }
+
+    #[test]
+    fn a_template_is_filled() {
+        for (template, expected) in [
+            ("s3://b/{analysis_time}/m{member}.zarr", "s3://b/2025-09-22T1200Z/m3.zarr"),
+            ("file:///data/fixed.zarr", "file:///data/fixed.zarr"),
+            ("gs://b/{member}/{member}", "gs://b/3/3"),
+        ] {
+            let uri = input(None, Some(template)).uri(time(), 3);
+            assert_eq!(uri.as_deref(), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_place_is_refused() {
+        let template = |text: &str| input(None, Some(text)).uri(time(), 0).unwrap_err();
+        assert_eq!(template("s3://b/{time}"), UriError::Placeholder("time".into()));
+        assert!(template("s3://b/{time}").to_string().contains("{analysis_time} and {member}"));
+        for text in ["s3://b/{member", "s3://b/member}", "s3://b/{{member}}"] {
+            let error = template(text);
+            assert!(matches!(error, UriError::Brace(_) | UriError::Placeholder(_)), "{text}");
+        }
+        for text in ["/data/a.zarr", "data", "http://host/a", "S3://b/a", "s3:/b", ""] {
+            assert_eq!(template(text), UriError::Scheme(text.into()));
+        }
+        for text in ["s3:///a", "gs://", "file://host/a", "file://", "file:///"] {
+            assert_eq!(template(text), UriError::Authority(text.into()));
+        }
+        for text in ["s3://b/../a", "s3://b/a?x=1", "file:///a b", "s3://b/a%2e", "s3://b/a\n"] {
+            assert_eq!(template(text), UriError::Characters(text.into()));
+        }
+        assert_eq!(template("s3://me:secret@b/a"), UriError::Credentials);
+
+        let bucket = |name: &str| input(Some(args(name)), None).uri(time(), 0).unwrap_err();
+        for name in ["", "a/b", "Bucket", "-b", "a b", "a@b"] {
+            assert_eq!(bucket(name), UriError::Bucket(name.into()));
+        }
+        assert_eq!(bucket("ftp://b"), UriError::Scheme("ftp://b".into()));
+        assert_eq!(input(None, None).uri(time(), 0), Err(UriError::Missing));
+        let both = input(Some(args("b")), Some("s3://b/a"));
+        assert_eq!(both.uri(time(), 0), Err(UriError::Both));
+        let mut climbing = args("b");
+        climbing.model_name = "..".into();
+        let climbing = input(Some(climbing), None).uri(time(), 0);
+        assert!(matches!(climbing, Err(UriError::Path(_))));
+    }
+}

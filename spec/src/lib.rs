@@ -1,0 +1,33 @@
+//! Pure types of mlwm: no IO, no clock, no environment.
+//!
+//! Everything that two parts of mlwm must agree on lives here: the configuration of a model, the
+//! path of a dataset, the way a time is written, the environment of a container, the record that
+//! makes a published forecast visible.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+pub mod bytes;
+pub mod configuration;
+pub mod contract;
+pub mod dataset_path;
+pub mod datastore;
+pub mod digest;
+pub mod exit;
+pub mod interface;
+pub mod manifest;
+pub mod members;
+pub mod number;
+mod outline;
+pub mod task;
+pub mod time;
+pub mod yaml;
+
+pub use configuration::Configuration;
+pub use dataset_path::{BoundingBox, DatasetPath, Resolution};
+pub use datastore::{DatastoreConfig, NeuralLamConfig};
+pub use digest::Digest;
+pub use exit::ExitCode;
+pub use interface::Interface;
+pub use manifest::Manifest;
+pub use members::Members;
+pub use time::{AnalysisTime, Period};

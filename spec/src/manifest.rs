@@ -1,0 +1,110 @@
+//! The manifest of a published output: the record, written last, that makes it visible and
+//! verifiable. It lies beside the output: `<output>.manifest.json`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{AnalysisTime, Digest};
+
+/// The version of the manifest that this mlwm writes.
+pub const MANIFEST_VERSION: u32 = 1;
+
+/// What is appended to an output's URI to name its manifest.
+pub const MANIFEST_SUFFIX: &str = ".manifest.json";
+
+/// The record of one published output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of this format: 1.
+    pub version: u32,
+    /// Identity of the task that made the output.
+    pub task: Digest,
+    /// Name of the output in the configuration.
+    pub output: String,
+    /// Where the output was published.
+    pub uri: String,
+    /// The time the forecast starts from.
+    pub analysis_time: AnalysisTime,
+    /// Ensemble member.
+    pub member: u32,
+    /// Length of the forecast, ISO 8601, where one was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forecast_duration: Option<String>,
+    /// Seed given to the container.
+    pub seed: u64,
+    /// The configuration that was run.
+    pub configuration: NamedDigest,
+    /// The image that was run.
+    pub image: NamedDigest,
+    /// The artifact in it, where the configuration names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact: Option<NamedDigest>,
+    /// What was read.
+    pub inputs: Vec<InputRecord>,
+    /// Who ran it, where and when.
+    pub run: RunRecord,
+    /// Every object of the output, ordered by path.
+    pub objects: Vec<ObjectRecord>,
+}
+
+/// A name and the content it stood for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamedDigest {
+    /// Name or reference.
+    pub name: String,
+    /// Content.
+    pub digest: Digest,
+}
+
+/// An input as it was read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputRecord {
+    /// Name of the input in the configuration.
+    pub name: String,
+    /// Where it was read from.
+    pub uri: String,
+    /// Digest over path, size and SHA-256 of all its objects.
+    pub digest: Digest,
+    /// Digest over what the store's listing said (path, size, entity tag or modification time):
+    /// equal listings mean that the input need not be read again to know that it is the same.
+    pub listing: Digest,
+    /// Number of objects.
+    pub objects: u64,
+    /// Bytes in all.
+    pub bytes: u64,
+}
+
+/// Who ran a task, where and when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// Version of mlwm.
+    pub mlwm: String,
+    /// Name and version of the container engine.
+    pub engine: String,
+    /// Start of the container, RFC 3339.
+    pub started: String,
+    /// End of the container, RFC 3339.
+    pub finished: String,
+}
+
+/// One object of a published output.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ObjectRecord {
+    /// Path below the output's URI, with `/`.
+    pub path: String,
+    /// Size in bytes.
+    pub size: u64,
+    /// Content.
+    pub sha256: Digest,
+}
+
+/// The content of a set of objects as one digest: SHA-256 over a line
+/// `<path>\t<size>\t<digest>\n` per object, ordered by path.
+pub fn content_digest<'a>(objects: impl IntoIterator<Item = &'a ObjectRecord>) -> Digest {
+    let mut objects: Vec<&ObjectRecord> = objects.into_iter().collect();
+    objects.sort();
+    let mut text = String::new();
+    for object in objects {
+        text.push_str(&format!("{}\t{}\t{}\n", object.path, object.size, object.sha256));
+    }
+    Digest::of(text)
+}

@@ -1,0 +1,305 @@
+//! Why a store operation failed.
+
+use std::io;
+use std::path::PathBuf;
+
+use mlwm_spec::{Digest, ExitCode};
+
+/// Why a store operation failed.
+///
+/// No variant holds an error of the HTTP client or of the S3 client: their texts embed URLs and
+/// server answers, which may hold key identifiers and signatures. They are classified and dropped
+/// where they arise.
+#[non_exhaustive]
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A text that is not a URI mlwm understands.
+    #[error("`{uri}` is not a place mlwm can read or write: {reason}")]
+    InvalidUri {
+        /// The text, without credentials and query.
+        uri: String,
+        /// What is wrong, and what to write.
+        reason: String,
+    },
+    /// The AWS settings of the environment or of the shared configuration files are wrong.
+    #[error("the AWS settings cannot be used: {reason}")]
+    Settings {
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// There is nothing under a URI.
+    #[error("there is nothing at {uri}: check the URI, and that the data has arrived")]
+    NothingAt {
+        /// The URI.
+        uri: String,
+    },
+    /// There is no manifest for a URI.
+    #[error("{uri} has no manifest {manifest}: it was not published by mlwm, or not completely")]
+    NotPublished {
+        /// The URI of the output.
+        uri: String,
+        /// The URI of the manifest.
+        manifest: String,
+    },
+    /// The bucket does not exist.
+    #[error("the bucket of {uri} does not exist at {endpoint}: check its name and the endpoint")]
+    BucketMissing {
+        /// The URI.
+        uri: String,
+        /// The S3 endpoint.
+        endpoint: String,
+    },
+    /// The store refused.
+    #[error("{endpoint} refused access to {uri} ({code}): check the credentials and their rights")]
+    AccessDenied {
+        /// The URI.
+        uri: String,
+        /// The S3 endpoint, or the folder.
+        endpoint: String,
+        /// The store's word for it.
+        code: String,
+    },
+    /// There are no credentials.
+    #[error(
+        "no AWS credentials for {uri}: {reason}; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and \
+         AWS_SECRET_ACCESS_KEY, or AWS_SKIP_SIGNATURE=true to read a public bucket anonymously"
+    )]
+    NoCredentials {
+        /// The URI.
+        uri: String,
+        /// Where they were looked for, or why they could not be had.
+        reason: String,
+    },
+    /// The endpoint cannot be reached.
+    #[error("cannot reach {endpoint} for {uri} ({reason}): check AWS_ENDPOINT_URL and the network")]
+    Unreachable {
+        /// The URI.
+        uri: String,
+        /// The S3 endpoint.
+        endpoint: String,
+        /// What the network said.
+        reason: String,
+    },
+    /// The endpoint did not answer in time.
+    #[error("{endpoint} did not answer in time for {uri}: run the same command again")]
+    TimedOut {
+        /// The URI.
+        uri: String,
+        /// The S3 endpoint.
+        endpoint: String,
+    },
+    /// The store answered with an error that has no variant of its own.
+    #[error("{endpoint} failed on {uri} ({reason})")]
+    Service {
+        /// The URI.
+        uri: String,
+        /// The S3 endpoint.
+        endpoint: String,
+        /// HTTP status and the store's code, or what broke.
+        reason: String,
+    },
+    /// There is too little room for what is to be staged or published.
+    #[error("{path} has {free} bytes free, but {needed} are needed: make room, then run again", path = path.display())]
+    NotEnoughSpace {
+        /// The folder.
+        path: PathBuf,
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes free.
+        free: u64,
+    },
+    /// The disk is full.
+    #[error("the disk that holds {path} is full: make room, then run again", path = path.display())]
+    DiskFull {
+        /// The file being written.
+        path: PathBuf,
+    },
+    /// A local file or folder could not be used.
+    #[error("cannot {action} {path}: {source}", path = path.display())]
+    Local {
+        /// What was tried.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A local file is not a regular file, or has a name that cannot be an object's.
+    #[error("{path} cannot be an object of a store: {reason}", path = path.display())]
+    NotAnObject {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// A local file changed while it was read.
+    #[error("{path} changed while it was being read: something still writes to it", path = path.display())]
+    LocalChanged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// There is nothing to publish.
+    #[error("{path} holds no files: an output without files is not published", path = path.display())]
+    EmptyOutput {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A remote name cannot be a local path below the destination.
+    #[error("{uri} holds an object named `{name}`, which cannot be staged: {reason}")]
+    UnsafeName {
+        /// The URI.
+        uri: String,
+        /// The name, with control characters escaped.
+        name: String,
+        /// Why not.
+        reason: String,
+    },
+    /// The destination of staging holds something.
+    #[error("{path} is not empty: stage into a folder that is empty or does not exist", path = path.display())]
+    DestinationNotEmpty {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// An object changed while it was read.
+    #[error("{uri} changed while it was being read: run the same command again")]
+    Changed {
+        /// The URI of the object.
+        uri: String,
+    },
+    /// An object is larger than what is read into memory.
+    #[error("{uri} is larger than the {limit} bytes that may be read of it")]
+    TooLarge {
+        /// The URI of the object.
+        uri: String,
+        /// The limit.
+        limit: u64,
+    },
+    /// A manifest or marker cannot be understood.
+    #[error("{uri} cannot be read: {reason}")]
+    BadManifest {
+        /// The URI of the manifest.
+        uri: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A published output is not what its manifest says.
+    #[error("{uri} is not what its manifest says: {reason}")]
+    Corrupt {
+        /// The URI of the output.
+        uri: String,
+        /// The differences.
+        reason: String,
+    },
+    /// Another task, or the same with other data, is published there.
+    #[error(
+        "{uri} already holds another publication: task {theirs} with objects {their_objects}, \
+         while this one is task {ours} with objects {our_objects}; nothing was changed"
+    )]
+    Conflict {
+        /// The URI of the output.
+        uri: String,
+        /// The task that is published.
+        theirs: Digest,
+        /// The content that is published.
+        their_objects: Digest,
+        /// The task that was to be published.
+        ours: Digest,
+        /// The content that was to be published.
+        our_objects: Digest,
+    },
+    /// There is data that mlwm did not publish.
+    #[error(
+        "{uri} already holds {objects} objects that mlwm did not publish: choose another place, or \
+         remove them; nothing was changed"
+    )]
+    ForeignData {
+        /// The URI of the output.
+        uri: String,
+        /// Number of objects.
+        objects: u64,
+    },
+    /// Another publication to the same URI is going on.
+    #[error("another publication to {uri} (task {theirs}) took over while this one (task {ours}) was under way")]
+    TakenOver {
+        /// The URI of the output.
+        uri: String,
+        /// The other task.
+        theirs: String,
+        /// This task.
+        ours: Digest,
+    },
+    /// The manifest to be written does not describe what was uploaded.
+    #[error("the manifest made for {uri} is not one of what was uploaded: {reason}")]
+    WrongManifest {
+        /// The URI of the output.
+        uri: String,
+        /// What differs.
+        reason: String,
+    },
+    /// A part of mlwm broke.
+    #[error("a transfer task of {uri} ended unexpectedly: {reason}")]
+    Broken {
+        /// The URI.
+        uri: String,
+        /// What happened.
+        reason: String,
+    },
+    /// Stopped on request.
+    #[error("the transfer of {uri} was interrupted: the same command continues it")]
+    Interrupted {
+        /// The URI.
+        uri: String,
+    },
+}
+
+impl Error {
+    /// The exit code of a command that ends with this error.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::InvalidUri { .. } | Self::Settings { .. } => ExitCode::BadConfiguration,
+            Self::NothingAt { .. } | Self::NotPublished { .. } => ExitCode::InputMissing,
+            Self::UnsafeName { .. } | Self::Corrupt { .. } | Self::BadManifest { .. } => {
+                ExitCode::InputCorrupt
+            }
+            Self::EmptyOutput { .. } | Self::NotAnObject { .. } | Self::LocalChanged { .. } => {
+                ExitCode::Incomplete
+            }
+            Self::Conflict { .. } | Self::ForeignData { .. } | Self::TakenOver { .. } => {
+                ExitCode::Conflict
+            }
+            Self::Interrupted { .. } => ExitCode::Interrupted,
+            Self::WrongManifest { .. } | Self::Broken { .. } => ExitCode::Failed,
+            Self::BucketMissing { .. }
+            | Self::AccessDenied { .. }
+            | Self::NoCredentials { .. }
+            | Self::Unreachable { .. }
+            | Self::TimedOut { .. }
+            | Self::Service { .. }
+            | Self::NotEnoughSpace { .. }
+            | Self::DiskFull { .. }
+            | Self::Local { .. }
+            | Self::DestinationNotEmpty { .. }
+            | Self::Changed { .. }
+            | Self::TooLarge { .. } => ExitCode::StorageFailed,
+        }
+    }
+
+    /// The error for a local file operation; a full disk is told apart.
+    pub(crate) fn local(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { path },
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                Self::AccessDenied {
+                    uri: path.display().to_string(),
+                    endpoint: "the file system".to_owned(),
+                    code: source.kind().to_string(),
+                }
+            }
+            _ => Self::Local { action, path, source },
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! The name of a place in a store.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use crate::Error;
+use crate::names;
+
+/// The kind of store that a URI names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Scheme {
+    /// The local file system: `file://`.
+    File,
+    /// An S3 bucket: `s3://`.
+    S3,
+}
+
+impl fmt::Display for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::File => "file",
+            Self::S3 => "s3",
+        })
+    }
+}
+
+/// The name of a place in a store: `file:///absolute/path` or `s3://bucket/prefix`. A plain path,
+/// absolute or relative to the current folder, is read as `file://`. It never ends with `/`.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Uri(Place);
+
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Place {
+    /// An absolute path in UTF-8 without `.` and `..`; its root is the empty text.
+    File(String),
+    /// A bucket, and the key without leading and trailing `/`.
+    S3 { bucket: String, key: String },
+}
+
+impl Uri {
+    /// The kind of store.
+    pub fn scheme(&self) -> Scheme {
+        match self.0 {
+            Place::File(_) => Scheme::File,
+            Place::S3 { .. } => Scheme::S3,
+        }
+    }
+
+    /// The place `relative` (with `/`) below this one.
+    pub fn join(&self, relative: &str) -> Result<Self, Error> {
+        let relative = relative.trim_end_matches('/');
+        names::check(relative).map_err(|reason| invalid(relative, reason))?;
+        let mut joined = self.clone();
+        let text = joined.text_mut();
+        let absolute = matches!(self.0, Place::File(_));
+        if absolute || !text.is_empty() {
+            text.push('/');
+        }
+        text.push_str(relative);
+        Ok(joined)
+    }
+
+    /// The place beside this one that has `suffix` appended to its name:
+    /// `a/b.zarr` and `.manifest.json` give `a/b.zarr.manifest.json`.
+    pub fn sibling_suffix(&self, suffix: &str) -> Self {
+        let mut sibling = self.clone();
+        sibling.text_mut().push_str(suffix);
+        sibling
+    }
+
+    /// The local path of a `file://` URI.
+    pub fn local_path(&self) -> Option<PathBuf> {
+        match &self.0 {
+            Place::File(path) if path.is_empty() => Some(PathBuf::from("/")),
+            Place::File(path) => Some(PathBuf::from(path)),
+            Place::S3 { .. } => None,
+        }
+    }
+
+    /// The bucket of an `s3://` URI.
+    pub fn bucket(&self) -> Option<&str> {
+        match &self.0 {
+            Place::File(_) => None,
+            Place::S3 { bucket, .. } => Some(bucket),
+        }
+    }
+
+    /// Whether this is a whole bucket, or the root folder.
+    pub fn is_root(&self) -> bool {
+        self.key().is_empty()
+    }
+
+    /// The path inside the store: the key, or the absolute path.
+    pub(crate) fn key(&self) -> &str {
+        match &self.0 {
+            Place::File(path) => path,
+            Place::S3 { key, .. } => key,
+        }
+    }
+
+    fn text_mut(&mut self) -> &mut String {
+        match &mut self.0 {
+            Place::File(path) => path,
+            Place::S3 { key, .. } => key,
+        }
+    }
+
+    fn from_path(path: &Path, original: &str) -> Result<Self, Error> {
+        let absolute = std::path::absolute(path)
+            .map_err(|error| invalid(original, &format!("the path cannot be resolved ({error})")))?;
+        let text = absolute
+            .to_str()
+            .ok_or_else(|| invalid(original, "the path is not UTF-8"))?
+            .trim_matches('/')
+            .to_owned();
+        if text.is_empty() {
+            return Ok(Self(Place::File(String::new())));
+        }
+        names::check(&text).map_err(|reason| invalid(original, reason))?;
+        Ok(Self(Place::File(format!("/{text}"))))
+    }
+
+    fn from_s3(rest: &str, original: &str) -> Result<Self, Error> {
+        if rest.contains(['?', '#']) {
+            return Err(invalid(original, "`?` and `#` have no meaning in an s3 URI"));
+        }
+        let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
+        if bucket.is_empty() {
+            return Err(invalid(original, "the bucket is missing: write s3://bucket/prefix"));
+        }
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        if !bucket.chars().all(allowed) || bucket.starts_with('.') {
+            let reason = "a bucket's name has only letters, digits, `.`, `-` and `_`";
+            return Err(invalid(original, reason));
+        }
+        let key = key.trim_end_matches('/');
+        if !key.is_empty() {
+            names::check(key).map_err(|reason| invalid(original, reason))?;
+        }
+        Ok(Self(Place::S3 { bucket: bucket.to_owned(), key: key.to_owned() }))
+    }
+}
+
+impl FromStr for Uri {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let Some((scheme, rest)) = text.split_once("://") else {
+            if text.is_empty() {
+                return Err(invalid(text, "it is empty"));
+            }
+            return Self::from_path(Path::new(text), text);
+        };
+        if rest.split('/').next().is_some_and(|authority| authority.contains('@')) {
+            let reason = "credentials do not belong in a URI: use AWS_PROFILE or the AWS_ variables";
+            return Err(invalid(text, reason));
+        }
+        match scheme {
+            "s3" => Self::from_s3(rest, text),
+            "file" => {
+                // `Url` would resolve `..` silently.
+                if rest.split('/').any(|segment| segment == "..") {
+                    return Err(invalid(text, "it has a `..`"));
+                }
+                let url = url::Url::parse(text).map_err(|e| invalid(text, &e.to_string()))?;
+                if url.query().is_some() || url.fragment().is_some() {
+                    let reason = "write `?` as %3F and `#` as %23 in a file URI";
+                    return Err(invalid(text, reason));
+                }
+                let path = url.to_file_path().map_err(|()| {
+                    invalid(text, "write file:///absolute/path, with three slashes")
+                })?;
+                Self::from_path(&path, text)
+            }
+            _ => Err(invalid(text, &format!("{scheme}:// is not supported yet: use file:// or s3://"))),
+        }
+    }
+}
+
+/// The error for `text`, which may hold credentials: they and a query are cut out of it.
+fn invalid(text: &str, reason: &str) -> Error {
+    let text = text.split('?').next().unwrap_or_default();
+    let shown = match text.split_once("://") {
+        Some((scheme, rest)) => {
+            let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+            match authority.rsplit_once('@') {
+                Some((_, host)) => format!("{scheme}://…@{host}/{path}"),
+                None => text.to_owned(),
+            }
+        }
+        None => text.to_owned(),
+    };
+    Error::InvalidUri {
+        uri: shown.escape_debug().to_string(),
+        reason: reason.to_owned(),
+    }
+}
+
+impl fmt::Display for Uri {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Place::File(path) if path.is_empty() => f.write_str("file:///"),
+            Place::File(path) => match url::Url::from_file_path(path) {
+                Ok(url) => f.write_str(url.as_str()),
+                Err(()) => write!(f, "file://{path}"),
+            },
+            Place::S3 { bucket, key } if key.is_empty() => write!(f, "s3://{bucket}"),
+            Place::S3 { bucket, key } => write!(f, "s3://{bucket}/{key}"),
+        }
+    }
+}
+
+impl fmt::Debug for Uri {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}

@@ -1,0 +1,1 @@
+//! End-to-end tests of mlwm, by what a user does.
