@@ -43,8 +43,9 @@ need_space() {
 
 # engines: the addresses where a container engine may listen, in the order in which mlwm tries them.
 engines() {
-    if [[ -n ${DOCKER_HOST:-} ]]; then
-        printf '%s\n' "$DOCKER_HOST"
+    local named=${DOCKER_HOST:-${CONTAINER_HOST:-}}
+    if [[ -n $named ]]; then
+        printf '%s\n' "$named"
     else
         printf 'unix://%s\n' /var/run/docker.sock \
             "${XDG_RUNTIME_DIR:-/run/user/$(id -u)}/podman/podman.sock" /run/podman/podman.sock

@@ -12,6 +12,7 @@ mod agreement;
 mod artifact;
 mod build;
 mod checkpoint;
+mod datastores;
 mod error;
 mod extract;
 mod facts;

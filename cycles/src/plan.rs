@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use mlwm_spec::configuration::Resources;
 use mlwm_spec::contract::{self, DatastoreInputPath, OutputRequest, TimeLayout, env};
 use mlwm_spec::task::TaskKey;
-use mlwm_spec::{AnalysisTime, Digest, Members, Period};
+use mlwm_spec::{AnalysisTime, Digest, Interface, Members, Period};
 use serde::Serialize;
 
 use crate::load::{ArtifactFacts, Loaded};
@@ -41,9 +41,9 @@ pub struct PlannedTask {
     /// Path and digest of the artifact.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub artifact: Option<PlannedArtifact>,
-    /// Number of forecast steps, where the artifact says how long one is.
+    /// The forecast steps, where the artifact says how long one is.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub steps: Option<u64>,
+    pub steps: Option<Steps>,
     /// Layout of the time axis.
     pub time_layout: TimeLayout,
     /// What is staged.
@@ -59,6 +59,25 @@ pub struct PlannedTask {
     pub timeout: Option<Period>,
     /// Seed of its random numbers.
     pub seed: u64,
+}
+
+/// The steps of a forecast.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Steps {
+    /// How many.
+    pub count: u64,
+    /// Length of each.
+    pub seconds: i64,
+    /// Lead time of the first.
+    pub first_lead_seconds: i64,
+}
+
+impl Steps {
+    /// Valid time of every step, in seconds since 1970-01-01T00:00Z.
+    pub fn valid_times(&self, analysis_time: i64) -> impl Iterator<Item = i64> {
+        let (first, seconds) = (analysis_time + self.first_lead_seconds, self.seconds);
+        (0..self.count).map(move |step| first + step.cast_signed() * seconds)
+    }
 }
 
 /// An artifact that a task uses.
@@ -151,15 +170,15 @@ fn plan_task(
     let facts = loaded.artifact.as_ref();
     let interface = facts.and_then(|facts| facts.interface.as_ref());
     let duration = options.forecast_duration.or(configuration.forecast_duration);
-    let steps = match (interface, duration) {
-        (Some(interface), Some(duration)) => Some(steps(loaded, interface.step_seconds, duration)?),
-        (Some(_), None) => return Err(Error::NoForecastDuration(loaded.name.clone())),
-        (None, _) => None,
-    };
     let time_layout = configuration.time_layout.unwrap_or_else(|| {
         // Without an artifact to ask, the layout that the deployment scripts default to.
         facts.map_or(TimeLayout::Forecast, ArtifactFacts::time_layout)
     });
+    let steps = match (interface, duration) {
+        (Some(interface), Some(duration)) => Some(steps(loaded, interface, time_layout, duration)?),
+        (Some(_), None) => return Err(Error::NoForecastDuration(loaded.name.clone())),
+        (None, _) => None,
+    };
     let in_configuration = |source| Error::Uri {
         configuration: loaded.name.clone(),
         source,
@@ -202,8 +221,8 @@ fn plan_task(
     if let Some(duration) = duration {
         set(env::FORECAST_DURATION, duration.to_string());
     }
-    if let Some(steps) = steps {
-        set(env::NUM_EVAL_STEPS, steps.to_string());
+    if let Some(steps) = &steps {
+        set(env::NUM_EVAL_STEPS, steps.count.to_string());
     }
     let fed = datastore_input_paths(&inputs);
     if !fed.is_empty() {
@@ -235,17 +254,33 @@ fn plan_task(
     })
 }
 
-fn steps(loaded: &Loaded, step_seconds: i64, duration: Period) -> Result<u64, Error> {
-    let whole = step_seconds > 0 && duration.seconds() % step_seconds == 0;
-    let steps = whole.then(|| u64::try_from(duration.seconds() / step_seconds));
-    match steps {
-        Some(Ok(steps)) if steps > 0 => Ok(steps),
-        _ => Err(Error::ForecastDuration {
+fn steps(
+    loaded: &Loaded,
+    interface: &Interface,
+    time_layout: TimeLayout,
+    duration: Period,
+) -> Result<Steps, Error> {
+    let seconds = interface.step_seconds;
+    let whole = seconds > 0 && duration.seconds() % seconds == 0;
+    let count = whole.then(|| u64::try_from(duration.seconds() / seconds));
+    let Some(Ok(count)) = count else {
+        return Err(Error::ForecastDuration {
             configuration: loaded.name.clone(),
             duration,
-            step_seconds,
-        }),
-    }
+            step_seconds: seconds,
+        });
+    };
+    let first_lead_seconds = match time_layout {
+        TimeLayout::Time => seconds,
+        // The first states of the forecast that is read are where this one starts from
+        // (docs/container-contract.md, section 6).
+        TimeLayout::Forecast => seconds * interface.init_steps().cast_signed(),
+    };
+    Ok(Steps {
+        count,
+        seconds,
+        first_lead_seconds,
+    })
 }
 
 fn requested_outputs(loaded: &Loaded) -> Result<String, Error> {

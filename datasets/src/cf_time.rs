@@ -41,7 +41,10 @@ pub(crate) fn time_like(attributes: &Map<String, Value>) -> TimeLike {
 /// Attributes with which integers are seconds since 1970-01-01T00:00Z.
 pub fn time_attributes() -> Map<String, Value> {
     Map::from_iter([
-        ("units".to_owned(), Value::from("seconds since 1970-01-01 00:00:00")),
+        (
+            "units".to_owned(),
+            Value::from("seconds since 1970-01-01 00:00:00"),
+        ),
         ("calendar".to_owned(), Value::from("proleptic_gregorian")),
     ])
 }
@@ -60,13 +63,17 @@ pub(crate) fn times(
     stored: Stored,
     attributes: &Map<String, Value>,
 ) -> Result<Vec<i64>, String> {
-    if let Stored::Time { nanoseconds, is_duration: false } = stored {
+    if let Stored::Time {
+        nanoseconds,
+        is_duration: false,
+    } = stored
+    {
         return seconds(values, nanoseconds, 0);
     }
     let units = units(attributes)?;
-    let (unit, reference) = units
-        .split_once(" since ")
-        .ok_or_else(|| format!("the units `{units}` are not of the form `hours since 2000-01-01`"))?;
+    let (unit, reference) = units.split_once(" since ").ok_or_else(|| {
+        format!("the units `{units}` are not of the form `hours since 2000-01-01`")
+    })?;
     let nanoseconds = unit_nanoseconds(unit)?;
     let reference = parse_reference(reference)
         .ok_or_else(|| format!("the reference time of the units `{units}` is not a date"))?;
@@ -80,7 +87,11 @@ pub(crate) fn durations(
     stored: Stored,
     attributes: &Map<String, Value>,
 ) -> Result<Vec<i64>, String> {
-    if let Stored::Time { nanoseconds, is_duration: true } = stored {
+    if let Stored::Time {
+        nanoseconds,
+        is_duration: true,
+    } = stored
+    {
         return seconds(values, nanoseconds, 0);
     }
     seconds(values, unit_nanoseconds(units(attributes)?)?, 0)
@@ -115,7 +126,10 @@ fn unit_nanoseconds(unit: &str) -> Result<i64, String> {
 fn check_calendar(attributes: &Map<String, Value>, reference: i128) -> Result<(), String> {
     /// 1582-10-15 in seconds since 1970-01-01.
     const GREGORIAN_START: i128 = -12_219_292_800;
-    let calendar = attributes.get("calendar").and_then(Value::as_str).unwrap_or("standard");
+    let calendar = attributes
+        .get("calendar")
+        .and_then(Value::as_str)
+        .unwrap_or("standard");
     match calendar.to_ascii_lowercase().as_str() {
         "proleptic_gregorian" => Ok(()),
         "standard" | "gregorian" if reference >= GREGORIAN_START * SECOND => Ok(()),
@@ -152,9 +166,10 @@ fn seconds(values: &Values, unit: i64, reference: i128) -> Result<Vec<i64>, Stri
                 whole(i128::from(value) * i128::from(unit) + reference, 0)
             })
             .collect(),
-        Values::F64(values) => {
-            values.iter().map(|&value| whole(float(value, unit)? + reference, TOLERANCE)).collect()
-        }
+        Values::F64(values) => values
+            .iter()
+            .map(|&value| whole(float(value, unit)? + reference, TOLERANCE))
+            .collect(),
         Values::F32(values) => values
             .iter()
             .map(|&value| whole(float(f64::from(value), unit)? + reference, TOLERANCE))
@@ -188,7 +203,9 @@ fn parse_reference(text: &str) -> Option<i128> {
     let date = parse_date(date)?;
     let (clock, zone) = split_zone(rest);
     let (time, nanoseconds) = parse_clock(clock)?;
-    let utc = DateTime::from_parts(date, time).to_zoned(TimeZone::UTC).ok()?;
+    let utc = DateTime::from_parts(date, time)
+        .to_zoned(TimeZone::UTC)
+        .ok()?;
     let seconds = i128::from(utc.timestamp().as_second()) - parse_zone(zone)?;
     Some(seconds * SECOND + nanoseconds)
 }
@@ -198,7 +215,9 @@ fn parse_date(text: &str) -> Option<Date> {
     let year: i16 = parts.next()?.parse().ok()?;
     let month: i8 = parts.next().map_or(Some(1), |part| part.parse().ok())?;
     let day: i8 = parts.next().map_or(Some(1), |part| part.parse().ok())?;
-    Date::new(year, month, day).ok().filter(|_| parts.next().is_none())
+    Date::new(year, month, day)
+        .ok()
+        .filter(|_| parts.next().is_none())
 }
 
 /// The time of day, and the fraction of its second in nanoseconds.
@@ -244,7 +263,8 @@ fn parse_zone(text: &str) -> Option<i128> {
         None => (digits, "0"),
     };
     let (hours, minutes): (u8, u8) = (hours.parse().ok()?, minutes.parse().ok()?);
-    (hours < 24 && minutes < 60).then(|| sign * (i128::from(hours) * 3600 + i128::from(minutes) * 60))
+    (hours < 24 && minutes < 60)
+        .then(|| sign * (i128::from(hours) * 3600 + i128::from(minutes) * 60))
 }
 
 #[cfg(test)]
@@ -254,7 +274,10 @@ mod tests {
 
     use super::*;
 
-    const INT: Stored = Stored::Int { bytes: 8, signed: true };
+    const INT: Stored = Stored::Int {
+        bytes: 8,
+        signed: true,
+    };
 
     fn attributes(units: &str) -> Map<String, Value> {
         Map::from_iter([("units".to_owned(), json!(units))])
@@ -285,9 +308,19 @@ mod tests {
             "2000-01-01T01:00:00+0100",
             "1999-12-31 19:00:00 -5",
         ] {
-            assert_eq!(one(&format!("seconds since {text}"), 0), Ok(946_684_800), "{text}");
+            assert_eq!(
+                one(&format!("seconds since {text}"), 0),
+                Ok(946_684_800),
+                "{text}"
+            );
         }
-        for text in ["yesterday", "2000-13-01", "2000-01-01 25:00", "2000-01-01 00:00 CET", ""] {
+        for text in [
+            "yesterday",
+            "2000-13-01",
+            "2000-01-01 25:00",
+            "2000-01-01 00:00 CET",
+            "",
+        ] {
             assert!(one(&format!("seconds since {text}"), 0).is_err(), "{text}");
         }
     }
@@ -301,7 +334,10 @@ mod tests {
         assert!(one("milliseconds since 1970-01-01", 1500).is_err());
         assert!(one("months since 1970-01-01", 1).is_err());
         assert!(one("seconds since 1970-01-01", i64::MIN).is_err());
-        assert_eq!(one_float("days since 1900-01-01", 44_655.125), Ok(1_649_214_000));
+        assert_eq!(
+            one_float("days since 1900-01-01", 44_655.125),
+            Ok(1_649_214_000)
+        );
         assert_eq!(one_float("hours since 1970-01-01", 1.0 / 3.0), Ok(1200));
         assert!(one_float("seconds since 1970-01-01", 0.25).is_err());
         assert!(one_float("seconds since 1970-01-01", f64::NAN).is_err());

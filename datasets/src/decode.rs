@@ -65,13 +65,23 @@ impl Decoding {
         decoding.scale = factor(attributes, "scale_factor")?;
         decoding.offset = factor(attributes, "add_offset")?;
         let is_scaled = decoding.scale.is_some() || decoding.offset.is_some();
-        decoding.masks = fills.iter().filter(|fill| !fill.float.is_nan()).copied().collect();
+        decoding.masks = fills
+            .iter()
+            .filter(|fill| !fill.float.is_nan())
+            .copied()
+            .collect();
         decoding.is_bool = attributes.get("dtype").and_then(Value::as_str) == Some("bool");
         let is_time = time_like(attributes) != TimeLike::No;
         decoding.element = match stored {
             // A NaN fill value keeps the type of scaled floating point; so does xarray.
-            Stored::Float { bytes } if !is_scaled || (!fills.is_empty() && decoding.masks.is_empty()) => {
-                if bytes == 8 { Element::F64 } else { Element::F32 }
+            Stored::Float { bytes }
+                if !is_scaled || (!fills.is_empty() && decoding.masks.is_empty()) =>
+            {
+                if bytes == 8 {
+                    Element::F64
+                } else {
+                    Element::F32
+                }
             }
             Stored::Int { bytes, .. } if !is_scaled => match bytes {
                 _ if decoding.masks.is_empty() || is_time || decoding.is_bool => Element::I64,
@@ -119,7 +129,9 @@ impl Decoding {
         match self.stored {
             Stored::Utf32 { characters } => {
                 let raw = bytes.into_fixed().map_err(|error| error.to_string())?;
-                raw.chunks_exact(4 * characters as usize).map(utf32).collect()
+                raw.chunks_exact(4 * characters as usize)
+                    .map(utf32)
+                    .collect()
             }
             Stored::Bytes { length } => {
                 let raw = bytes.into_fixed().map_err(|error| error.to_string())?;
@@ -146,12 +158,16 @@ impl Decoding {
     }
 
     fn floats32(&self, raw: &[u8]) -> Result<Vec<f32>, String> {
-        let masks: Vec<(f64, f32)> =
-            self.masks.iter().map(|mask| (mask.float, mask.float as f32)).collect();
+        let masks: Vec<(f64, f32)> = self
+            .masks
+            .iter()
+            .map(|mask| (mask.float, mask.float as f32))
+            .collect();
         let (scale, offset) = (self.scale.map(|s| s as f32), self.offset.map(|o| o as f32));
         let finish = |value: f32| {
-            let is_missing =
-                masks.iter().any(|&(exact, rounded)| f64::from(value) == exact || value == rounded);
+            let is_missing = masks
+                .iter()
+                .any(|&(exact, rounded)| f64::from(value) == exact || value == rounded);
             if is_missing {
                 return f32::NAN;
             }
@@ -159,11 +175,15 @@ impl Decoding {
             offset.map_or(scaled, |offset| scaled + offset)
         };
         Ok(match self.stored {
-            Stored::Float { bytes: 2 } => {
-                map(raw, |bytes| finish(half::f16::from_ne_bytes(bytes).to_f32()))
-            }
+            Stored::Float { bytes: 2 } => map(raw, |bytes| {
+                finish(half::f16::from_ne_bytes(bytes).to_f32())
+            }),
             Stored::Float { bytes: 4 } => map(raw, |bytes| finish(f32::from_ne_bytes(bytes))),
-            _ => self.integers_stored(raw)?.into_iter().map(|value| finish(value as f32)).collect(),
+            _ => self
+                .integers_stored(raw)?
+                .into_iter()
+                .map(|value| finish(value as f32))
+                .collect(),
         })
     }
 
@@ -175,21 +195,29 @@ impl Decoding {
             let scaled = self.scale.map_or(value, |scale| value * scale);
             self.offset.map_or(scaled, |offset| scaled + offset)
         };
-        let is_masked32 =
-            |value: f32| self.masks.iter().any(|mask| value == mask.float as f32);
+        let is_masked32 = |value: f32| self.masks.iter().any(|mask| value == mask.float as f32);
         Ok(match self.stored {
-            Stored::Float { bytes: 2 } => {
-                map(raw, |bytes| finish(half::f16::from_ne_bytes(bytes).to_f64()))
-            }
+            Stored::Float { bytes: 2 } => map(raw, |bytes| {
+                finish(half::f16::from_ne_bytes(bytes).to_f64())
+            }),
             Stored::Float { bytes: 4 } => map(raw, |bytes| {
                 let value = f32::from_ne_bytes(bytes);
-                if is_masked32(value) { f64::NAN } else { finish(f64::from(value)) }
+                if is_masked32(value) {
+                    f64::NAN
+                } else {
+                    finish(f64::from(value))
+                }
             }),
             Stored::Float { .. } => map(raw, |bytes| finish(f64::from_ne_bytes(bytes))),
-            Stored::Int { bytes: 8, signed: false } => {
-                map(raw, |bytes| finish(u64::from_ne_bytes(bytes) as f64))
-            }
-            _ => self.integers_stored(raw)?.into_iter().map(|value| finish(value as f64)).collect(),
+            Stored::Int {
+                bytes: 8,
+                signed: false,
+            } => map(raw, |bytes| finish(u64::from_ne_bytes(bytes) as f64)),
+            _ => self
+                .integers_stored(raw)?
+                .into_iter()
+                .map(|value| finish(value as f64))
+                .collect(),
         })
     }
 
@@ -197,7 +225,9 @@ impl Decoding {
     fn integers(&self, raw: &[u8]) -> Result<Vec<i64>, String> {
         let mut values = self.integers_stored(raw)?;
         if self.is_bool {
-            values.iter_mut().for_each(|value| *value = i64::from(*value != 0));
+            values
+                .iter_mut()
+                .for_each(|value| *value = i64::from(*value != 0));
         } else if !self.masks.is_empty() {
             for value in &mut values {
                 if self.masks.iter().any(|mask| mask.int == Some(*value)) {
@@ -211,13 +241,25 @@ impl Decoding {
     fn integers_stored(&self, raw: &[u8]) -> Result<Vec<i64>, String> {
         Ok(match self.stored {
             Stored::Bool => map(raw, |[byte]: [u8; 1]| i64::from(byte != 0)),
-            Stored::Int { bytes: 1, signed: true } => map(raw, |b| i8::from_ne_bytes(b).into()),
-            Stored::Int { bytes: 2, signed: true } => map(raw, |b| i16::from_ne_bytes(b).into()),
-            Stored::Int { bytes: 4, signed: true } => map(raw, |b| i32::from_ne_bytes(b).into()),
+            Stored::Int {
+                bytes: 1,
+                signed: true,
+            } => map(raw, |b| i8::from_ne_bytes(b).into()),
+            Stored::Int {
+                bytes: 2,
+                signed: true,
+            } => map(raw, |b| i16::from_ne_bytes(b).into()),
+            Stored::Int {
+                bytes: 4,
+                signed: true,
+            } => map(raw, |b| i32::from_ne_bytes(b).into()),
             Stored::Int { bytes: 1, .. } => map(raw, |b| u8::from_ne_bytes(b).into()),
             Stored::Int { bytes: 2, .. } => map(raw, |b| u16::from_ne_bytes(b).into()),
             Stored::Int { bytes: 4, .. } => map(raw, |b| u32::from_ne_bytes(b).into()),
-            Stored::Int { bytes: 8, signed: false } => map(raw, u64::from_ne_bytes)
+            Stored::Int {
+                bytes: 8,
+                signed: false,
+            } => map(raw, u64::from_ne_bytes)
                 .into_iter()
                 .map(|value| {
                     i64::try_from(value)
@@ -231,12 +273,19 @@ impl Decoding {
 
 /// Each `N` bytes as one value.
 fn map<const N: usize, T>(raw: &[u8], value: impl Fn([u8; N]) -> T) -> Vec<T> {
-    raw.as_chunks::<N>().0.iter().map(|&bytes| value(bytes)).collect()
+    raw.as_chunks::<N>()
+        .0
+        .iter()
+        .map(|&bytes| value(bytes))
+        .collect()
 }
 
 fn utf32(raw: &[u8]) -> Result<String, String> {
     let points = map(raw, u32::from_ne_bytes);
-    let end = points.iter().rposition(|&point| point != 0).map_or(0, |last| last + 1);
+    let end = points
+        .iter()
+        .rposition(|&point| point != 0)
+        .map_or(0, |last| last + 1);
     points[..end]
         .iter()
         .map(|&point| {
@@ -249,8 +298,14 @@ fn utf32(raw: &[u8]) -> Result<String, String> {
 fn with_signedness(stored: Stored, attributes: &Map<String, Value>) -> Stored {
     let unsigned = attributes.get("_Unsigned").and_then(Value::as_str);
     match (stored, unsigned) {
-        (Stored::Int { bytes, .. }, Some("true")) => Stored::Int { bytes, signed: false },
-        (Stored::Int { bytes, .. }, Some("false")) => Stored::Int { bytes, signed: true },
+        (Stored::Int { bytes, .. }, Some("true")) => Stored::Int {
+            bytes,
+            signed: false,
+        },
+        (Stored::Int { bytes, .. }, Some("false")) => Stored::Int {
+            bytes,
+            signed: true,
+        },
         _ => stored,
     }
 }
@@ -269,7 +324,10 @@ fn fill_values(
     };
     let declared = own.or_else(|| attributes.get("_FillValue"));
     let mut fills = Vec::new();
-    for value in [declared, attributes.get("missing_value")].into_iter().flatten() {
+    for value in [declared, attributes.get("missing_value")]
+        .into_iter()
+        .flatten()
+    {
         let listed = match value {
             Value::Array(values) => values.as_slice(),
             value => std::slice::from_ref(value),
@@ -313,12 +371,14 @@ fn fill_value(value: &Value, stored: Stored) -> Option<Mask> {
 /// An integer fill value, reinterpreted where `_Unsigned` changed the type.
 fn int_mask(int: i64, stored: Stored) -> Mask {
     let wrapped = match stored {
-        Stored::Int { bytes, signed: false } if int < 0 => {
-            i128::from(int) + (1i128 << (8 * u32::from(bytes)))
-        }
-        Stored::Int { bytes, signed: true }
-            if i128::from(int) >= 1i128 << (8 * u32::from(bytes) - 1) =>
-        {
+        Stored::Int {
+            bytes,
+            signed: false,
+        } if int < 0 => i128::from(int) + (1i128 << (8 * u32::from(bytes))),
+        Stored::Int {
+            bytes,
+            signed: true,
+        } if i128::from(int) >= 1i128 << (8 * u32::from(bytes) - 1) => {
             i128::from(int) - (1i128 << (8 * u32::from(bytes)))
         }
         _ => i128::from(int),

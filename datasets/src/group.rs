@@ -239,9 +239,7 @@ fn read_object(path: &Path) -> Result<Option<Map<String, Value>>, Error> {
         return Err(invalid(path, "it is larger than 256 MiB"));
     }
     let value = serde_json::from_str(&text)
-        .or_else(|error| {
-            serde_json::from_str(&without_bare_numbers(&text)).map_err(|_| error)
-        })
+        .or_else(|error| serde_json::from_str(&without_bare_numbers(&text)).map_err(|_| error))
         .map_err(|error| invalid(path, &error.to_string()))?;
     match value {
         Value::Object(object) => Ok(Some(object)),

@@ -3,18 +3,21 @@
 //! A [`Dataset`] is a Zarr group on a local file system, read as xarray reads it; a [`Writer`]
 //! writes one that xarray reads back. [`Statistics`] are what a model was trained with.
 
-#![cfg_attr(
-    test,
-    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod cf_time;
 mod dataset;
+#[cfg(test)]
+mod dataset_tests;
 mod decode;
+mod documents;
 mod error;
 mod group;
+pub mod prepare;
 mod statistics;
 mod stored;
+#[cfg(test)]
+mod testing;
 mod values;
 mod variable;
 mod writer;

@@ -149,7 +149,9 @@ impl Stored {
             }
             "numpy.datetime64" | "numpy.timedelta64" => {
                 let unit = configuration.get("unit").and_then(Value::as_str);
-                let scale = configuration.get("scale_factor").map_or(Some(1), Value::as_i64);
+                let scale = configuration
+                    .get("scale_factor")
+                    .map_or(Some(1), Value::as_i64);
                 let stored = unit
                     .zip(scale)
                     .and_then(|(unit, scale)| time(unit, scale, name == "numpy.timedelta64"))

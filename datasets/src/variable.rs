@@ -9,6 +9,7 @@ use zarrs::array::{Array, ArrayBytes, ArrayMetadata, ArraySubset};
 use zarrs::filesystem::FilesystemStore;
 
 use crate::decode::Decoding;
+use crate::documents::ENCODING_ATTRIBUTES;
 use crate::group::ArrayDocument;
 use crate::stored::Stored;
 use crate::{Element, Error, Values, ZarrFormat};
@@ -55,7 +56,10 @@ impl Variable {
         array: ArrayDocument,
         storage: Arc<FilesystemStore>,
     ) -> Result<Self, String> {
-        let ArrayDocument { mut document, mut attributes } = array;
+        let ArrayDocument {
+            mut document,
+            mut attributes,
+        } = array;
         let stored = Stored::take(format, &mut document)?;
         let decoding = Decoding::new(stored, format, &document, &attributes)?;
         let names = match format {
@@ -98,6 +102,14 @@ impl Variable {
     /// The attributes as stored, without the dimension names of version 2.
     pub fn attributes(&self) -> &Map<String, Value> {
         &self.attributes
+    }
+
+    /// The attributes that describe the decoded values: without those of their encoding, such as
+    /// `_FillValue` and `scale_factor`. A [`Writer`](crate::Writer) takes these.
+    pub fn decoded_attributes(&self) -> Map<String, Value> {
+        let mut attributes = self.attributes.clone();
+        attributes.retain(|name, _| !ENCODING_ATTRIBUTES.contains(&name.as_str()));
+        attributes
     }
 
     /// An attribute that is a text, such as `units`.
@@ -153,40 +165,52 @@ impl Variable {
             });
         }
         self.check_size(ranges)?;
-        let shape: Vec<usize> =
-            ranges.iter().map(|range| (range.end - range.start) as usize).collect();
+        let shape: Vec<usize> = ranges
+            .iter()
+            .map(|range| (range.end - range.start) as usize)
+            .collect();
         let subset = ArraySubset::new_with_ranges(ranges);
         let bytes: ArrayBytes<'static> = self
             .array
             .retrieve_array_subset(&subset)
             .map_err(|error| self.name_chunk(&subset, error.to_string()))?;
-        self.decoding.decode(bytes, &shape).map_err(|reason| self.unreadable(reason))
+        self.decoding
+            .decode(bytes, &shape)
+            .map_err(|reason| self.unreadable(reason))
     }
 
     /// Refuses to allocate what corrupt metadata may claim.
     fn check_size(&self, ranges: &[Range<u64>]) -> Result<(), Error> {
-        let product = |lengths: &mut dyn Iterator<Item = u64>| {
-            lengths.try_fold(1u64, |product, length| product.checked_mul(length))
-        };
+        let lengths: Vec<u64> = ranges.iter().map(|range| range.end - range.start).collect();
         let stored = self.stored().size().unwrap_or(8);
         let chunk = self.chunk_shape();
-        let chunk_values = product(&mut chunk.iter().copied());
-        let values = product(&mut ranges.iter().map(|range| range.end - range.start));
+        let chunk_values = product(&chunk);
+        let values = product(&lengths);
+        let touched = |(&length, &chunk): (&u64, &u64)| length / chunk.max(1) + 1;
         let chunks = product(
-            &mut ranges
+            &lengths
                 .iter()
                 .zip(&chunk)
-                .map(|(range, &length)| (range.end - range.start) / length.max(1) + 1),
+                .map(touched)
+                .collect::<Vec<u64>>(),
         );
         let is_beyond = |count: Option<u64>, size: u64, limit: u64| {
-            count.and_then(|count| count.checked_mul(size)).is_none_or(|bytes| bytes > limit)
+            count
+                .and_then(|count| count.checked_mul(size))
+                .is_none_or(|bytes| bytes > limit)
         };
         let what = if is_beyond(values, stored.max(self.element().size()), MAX_READ_BYTES) {
-            format!("{} values are more than 16 GiB", shape_text(ranges.iter().map(|r| r.end - r.start)))
+            format!("{} values are more than 16 GiB", shape_text(&lengths))
         } else if is_beyond(chunk_values, stored, MAX_CHUNK_BYTES) {
-            format!("chunks of {} values are more than 4 GiB", shape_text(chunk.iter().copied()))
+            format!(
+                "chunks of {} values are more than 4 GiB",
+                shape_text(&chunk)
+            )
         } else if is_beyond(chunks, 1, MAX_CHUNKS) {
-            format!("chunks of {} values make more than {MAX_CHUNKS} chunks", shape_text(chunk.iter().copied()))
+            format!(
+                "chunks of {} values make more than {MAX_CHUNKS} chunks",
+                shape_text(&chunk)
+            )
         } else {
             return Ok(());
         };
@@ -224,9 +248,23 @@ impl Variable {
     }
 }
 
+/// The number of values in a shape; `None` beyond 64 bits.
+fn product(lengths: &[u64]) -> Option<u64> {
+    if lengths.contains(&0) {
+        return Some(0);
+    }
+    lengths
+        .iter()
+        .try_fold(1, |product: u64, &length| product.checked_mul(length))
+}
+
 /// A shape as people read it: `60 × 28 × 30`.
-fn shape_text(lengths: impl Iterator<Item = u64>) -> String {
-    lengths.map(|length| length.to_string()).collect::<Vec<_>>().join(" × ")
+fn shape_text(lengths: &[u64]) -> String {
+    lengths
+        .iter()
+        .map(u64::to_string)
+        .collect::<Vec<_>>()
+        .join(" × ")
 }
 
 /// The names of an array's dimensions, all of which must be there.
@@ -236,11 +274,16 @@ fn dimension_names(names: Option<Value>, dimensions: usize) -> Result<Vec<String
         Some(Value::Array(names)) => names,
         _ => return Err("it has no dimension names, as xarray writes them".to_owned()),
     };
-    let names: Option<Vec<String>> =
-        names.iter().map(|name| name.as_str().map(str::to_owned)).collect();
+    let names: Option<Vec<String>> = names
+        .iter()
+        .map(|name| name.as_str().map(str::to_owned))
+        .collect();
     match names {
         Some(names) if names.len() == dimensions => Ok(names),
-        Some(names) => Err(format!("it has {dimensions} dimensions but {} names of them", names.len())),
+        Some(names) => Err(format!(
+            "it has {dimensions} dimensions but {} names of them",
+            names.len()
+        )),
         None => Err("one of its dimensions has no name".to_owned()),
     }
 }

@@ -6,8 +6,9 @@
 //! finished cannot be opened.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::{Arc, OnceLock};
 
 use ndarray::ArrayD;
@@ -15,7 +16,7 @@ use serde_json::{Map, Value, json};
 use zarrs::array::{Array, ArrayBytes, ArrayMetadata, ArraySubset, CodecOptions, IntoArrayBytes};
 use zarrs::filesystem::FilesystemStore;
 
-use crate::variable::DIMENSIONS;
+use crate::documents::{attributes_v2, check, document_v2, document_v3};
 use crate::{Element, Error, Values, ZarrFormat};
 
 /// A variable to write.
@@ -84,4 +85,334 @@ struct Target {
     definition: Definition,
     /// Known once the length of the longest text is, for texts; from the start for others.
     array: OnceLock<Array<FilesystemStore>>,
+}
+
+impl Writer {
+    /// Starts a group in a new folder; its parents are created.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] if there is something at the path already.
+    pub fn create(
+        path: &Path,
+        format: ZarrFormat,
+        attributes: Map<String, Value>,
+    ) -> Result<Self, Error> {
+        let failed = |error: &dyn std::fmt::Display| Error::Write {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        };
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).map_err(|error| failed(&error))?;
+        }
+        std::fs::create_dir(path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::AlreadyExists => Error::Exists {
+                path: path.to_owned(),
+            },
+            _ => failed(&error),
+        })?;
+        Ok(Self {
+            path: path.to_owned(),
+            format,
+            attributes,
+            storage: Arc::new(FilesystemStore::new(path).map_err(|error| failed(&error))?),
+            variables: BTreeMap::new(),
+        })
+    }
+
+    /// Adds a variable.
+    ///
+    /// # Errors
+    /// [`Error::Definition`] if the definition contradicts itself or another variable's.
+    pub fn define(&mut self, definition: &Definition) -> Result<(), Error> {
+        let refuse = |reason: String| self.refuse(&definition.name, reason);
+        check(definition).map_err(refuse)?;
+        if self.variables.contains_key(&definition.name) {
+            return Err(refuse("it is defined already".to_owned()));
+        }
+        for other in self.variables.values().map(|target| &target.definition) {
+            for (dim, length) in definition.dims.iter().zip(&definition.shape) {
+                let same = other.dims.iter().position(|other| other == dim);
+                if let Some(other_length) = same.map(|index| other.shape[index])
+                    && other_length != *length
+                {
+                    return Err(refuse(format!(
+                        "its dimension `{dim}` has the length {length}, but {other_length} in `{}`",
+                        other.name
+                    )));
+                }
+            }
+        }
+        let array = OnceLock::new();
+        if definition.element != Element::Text {
+            let _ = array.set(self.array(definition, 0)?);
+        }
+        let target = Target {
+            definition: definition.clone(),
+            array,
+        };
+        self.variables.insert(definition.name.clone(), target);
+        Ok(())
+    }
+
+    /// Writes all values of a variable.
+    ///
+    /// # Errors
+    /// [`Error::Definition`] if the values do not have the defined type and shape.
+    pub fn write(&self, name: &str, values: Values) -> Result<(), Error> {
+        let target = self.target(name)?;
+        let Values::Text(texts) = values else {
+            return self.write_block(name, &vec![0; target.definition.shape.len()], values);
+        };
+        self.check_values(target, Element::Text, texts.shape(), None)?;
+        let length = texts
+            .iter()
+            .map(|text| text.chars().count())
+            .max()
+            .unwrap_or(0);
+        let array = self.array(&target.definition, length.max(1))?;
+        if texts.iter().any(|text| text.ends_with('\0')) {
+            return Err(self.refuse(name, "a text ends with a zero character".to_owned()));
+        }
+        let bytes = ArrayBytes::new_flen(utf32(&texts, length.max(1)));
+        self.store(
+            &array,
+            ArraySubset::new_with_shape(target.definition.shape.clone()),
+            bytes,
+        )?;
+        if target.array.set(array).is_err() {
+            return Err(self.refuse(name, "its texts are written already".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Writes a block of a variable that starts at an index and consists of whole chunks (of
+    /// which the last in a dimension may be cut by the variable's end). Blocks without a common
+    /// chunk may be written in parallel. Texts are written at once, by [`Self::write`].
+    ///
+    /// # Errors
+    /// [`Error::Definition`] if the values do not have the defined type, or the block is not one
+    /// of whole chunks inside the variable.
+    pub fn write_block(&self, name: &str, start: &[u64], values: Values) -> Result<(), Error> {
+        let target = self.target(name)?;
+        self.check_values(target, values.element(), values.shape(), Some(start))?;
+        let Some(array) = target.array.get() else {
+            return Err(self.refuse(name, "texts are not written in blocks".to_owned()));
+        };
+        let shape: Vec<u64> = values.shape().iter().map(|&length| length as u64).collect();
+        let subset = ArraySubset::new_with_start_shape(start.to_vec(), shape)
+            .map_err(|error| self.refuse(name, error.to_string()))?;
+        match values {
+            Values::F32(values) => self.store(array, subset, values),
+            Values::F64(values) => self.store(array, subset, values),
+            Values::I64(values) => self.store(array, subset, values),
+            Values::Text(_) => Err(self.refuse(name, "texts are not written in blocks".to_owned())),
+        }
+    }
+
+    /// Writes the metadata, the group's own last. Before, no reader can open the store.
+    ///
+    /// # Errors
+    /// [`Error::Definition`] if a chunk of a variable has not been written.
+    pub fn finish(self) -> Result<(), Error> {
+        let mut documents = Vec::new();
+        for (name, target) in &self.variables {
+            let Some(array) = target.array.get() else {
+                return Err(self.refuse(name, "its texts have not been written".to_owned()));
+            };
+            for chunk in &ArraySubset::new_with_shape(array.chunk_grid_shape().to_vec()).indices() {
+                let key = array.chunk_key(&chunk);
+                if !self.path.join(key.as_str()).is_file() {
+                    return Err(
+                        self.refuse(name, format!("its chunk `{key}` has not been written"))
+                    );
+                }
+            }
+            let longest = characters(array);
+            documents.push((name, &target.definition, longest));
+        }
+        match self.format {
+            ZarrFormat::V3 => {
+                let mut consolidated = Map::new();
+                for (name, definition, longest) in documents {
+                    let document = document_v3(definition, longest);
+                    self.write_json(&format!("{name}/zarr.json"), &document)?;
+                    consolidated.insert(name.clone(), document);
+                }
+                self.write_json(
+                    "zarr.json",
+                    &json!({
+                        "attributes": self.attributes,
+                        "zarr_format": 3,
+                        "consolidated_metadata": {
+                            "kind": "inline",
+                            "must_understand": false,
+                            "metadata": consolidated,
+                        },
+                        "node_type": "group",
+                    }),
+                )
+            }
+            ZarrFormat::V2 => {
+                let group = json!({"zarr_format": 2});
+                let attributes = Value::Object(self.attributes.clone());
+                let mut consolidated = Map::new();
+                for (name, definition, longest) in documents {
+                    for (file, document) in [
+                        (".zarray", document_v2(definition, longest)),
+                        (".zattrs", Value::Object(attributes_v2(definition))),
+                    ] {
+                        let key = format!("{name}/{file}");
+                        self.write_json(&key, &document)?;
+                        consolidated.insert(key, document);
+                    }
+                }
+                consolidated.insert(".zattrs".to_owned(), attributes.clone());
+                consolidated.insert(".zgroup".to_owned(), group.clone());
+                self.write_json(".zattrs", &attributes)?;
+                self.write_json(".zgroup", &group)?;
+                let consolidated = json!({"metadata": consolidated, "zarr_consolidated_format": 1});
+                self.write_json(".zmetadata", &consolidated)
+            }
+        }
+    }
+}
+
+impl Writer {
+    fn target(&self, name: &str) -> Result<&Target, Error> {
+        self.variables
+            .get(name)
+            .ok_or_else(|| self.refuse(name, "it has not been defined".to_owned()))
+    }
+
+    /// Checks the type and shape of values against a definition; `start` of a block, none of a
+    /// whole variable.
+    fn check_values(
+        &self,
+        target: &Target,
+        element: Element,
+        shape: &[usize],
+        start: Option<&[u64]>,
+    ) -> Result<(), Error> {
+        let definition = &target.definition;
+        let refuse = |reason: String| Err(self.refuse(&definition.name, reason));
+        if element != definition.element {
+            return refuse(format!(
+                "the values are {}, but it is defined as {}",
+                element.name(),
+                definition.element.name()
+            ));
+        }
+        let zero = vec![0; definition.shape.len()];
+        let start = start.unwrap_or(&zero);
+        if shape.len() != definition.shape.len() || start.len() != definition.shape.len() {
+            return refuse(format!(
+                "the values have {} dimensions, but it is defined with {}",
+                shape.len(),
+                definition.shape.len()
+            ));
+        }
+        for (index, (&length, &chunk)) in
+            definition.shape.iter().zip(&definition.chunks).enumerate()
+        {
+            let end = start[index].saturating_add(shape[index] as u64);
+            let is_aligned = start[index].is_multiple_of(chunk)
+                && (end == length || (end < length && end.is_multiple_of(chunk)));
+            if !is_aligned {
+                return refuse(format!(
+                    "the block {}..{end} of the dimension `{}` of length {length} does not \
+                     consist of whole chunks of {chunk}",
+                    start[index], definition.dims[index]
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The array of a variable; `characters` is the length of the longest text, of texts.
+    fn array(
+        &self,
+        definition: &Definition,
+        characters: usize,
+    ) -> Result<Array<FilesystemStore>, Error> {
+        let refuse = |reason: String| self.refuse(&definition.name, reason);
+        let metadata = match self.format {
+            ZarrFormat::V2 => {
+                // `zarrs` wants a fill value for texts; xarray must not see one.
+                let mut document = document_v2(definition, characters);
+                if definition.element == Element::Text {
+                    document["fill_value"] = json!("");
+                }
+                serde_json::from_value(document).map(ArrayMetadata::V2)
+            }
+            ZarrFormat::V3 => {
+                serde_json::from_value(document_v3(definition, characters)).map(ArrayMetadata::V3)
+            }
+        };
+        let metadata = metadata.map_err(|error| refuse(error.to_string()))?;
+        let path = format!("/{}", definition.name);
+        Array::new_with_metadata(Arc::clone(&self.storage), &path, metadata)
+            .map_err(|error| refuse(error.to_string()))
+    }
+
+    /// Writes every chunk of a part, those of nothing but fill values too, so that a missing file
+    /// always means a missing chunk.
+    fn store<'a>(
+        &self,
+        array: &Array<FilesystemStore>,
+        subset: ArraySubset,
+        values: impl IntoArrayBytes<'a>,
+    ) -> Result<(), Error> {
+        let options = CodecOptions::default().with_store_empty_chunks(true);
+        array
+            .store_array_subset_opt(&subset, values, &options)
+            .map_err(|error| Error::Write {
+                path: self
+                    .path
+                    .join(array.path().as_str().trim_start_matches('/')),
+                reason: error.to_string(),
+            })
+    }
+
+    fn write_json(&self, key: &str, document: &Value) -> Result<(), Error> {
+        let path = self.path.join(key);
+        let write = || -> std::io::Result<()> {
+            if let Some(parent) = path.parent() {
+                std::fs::create_dir_all(parent)?;
+            }
+            let mut file = File::create(&path)?;
+            file.write_all(&serde_json::to_vec_pretty(document)?)?;
+            file.sync_all()
+        };
+        write().map_err(|error| Error::Write {
+            path: path.clone(),
+            reason: error.to_string(),
+        })
+    }
+
+    fn refuse(&self, name: &str, reason: String) -> Error {
+        Error::Definition {
+            path: self.path.clone(),
+            name: name.to_owned(),
+            reason,
+        }
+    }
+}
+
+/// The length of the longest text that an array of texts holds.
+fn characters(array: &Array<FilesystemStore>) -> usize {
+    array.data_type().fixed_size().unwrap_or(0) / 4
+}
+
+/// Texts as UTF-32 code points, each padded to the same length.
+fn utf32(texts: &ArrayD<String>, length: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(texts.len() * length * 4);
+    for text in texts {
+        let mut count = 0;
+        for character in text.chars() {
+            bytes.extend_from_slice(&u32::from(character).to_ne_bytes());
+            count += 1;
+        }
+        bytes.resize(bytes.len() + 4 * (length - count), 0);
+    }
+    bytes
 }

@@ -75,7 +75,9 @@ impl Engine {
                 if !line.is_empty() {
                     on_line(line);
                     last.push_back(line.to_owned());
-                    last.truncate(LAST_LINES);
+                    if last.len() > LAST_LINES {
+                        last.pop_front();
+                    }
                 }
             }
         }

@@ -19,7 +19,9 @@
 mod build;
 mod connect;
 mod container;
+mod created;
 mod error;
+mod follow;
 mod gpus;
 mod image;
 mod info;

@@ -21,9 +21,15 @@ impl Lines {
                 bytes = &bytes[1..];
                 continue;
             }
-            let room = MAX_LINE - self.pending.len();
+            if self.pending.len() == MAX_LINE && !ends_line(first) {
+                let cut = MAX_LINE - unfinished_character(&self.pending);
+                line(text(&self.pending[..cut]));
+                self.pending.drain(..cut);
+            }
+            // A line that is as long as it may be has room for its end only.
+            let room = (MAX_LINE - self.pending.len()).max(1);
             let window = &bytes[..bytes.len().min(room)];
-            match window.iter().position(|byte| matches!(byte, b'\n' | b'\r')) {
+            match window.iter().position(|&byte| ends_line(byte)) {
                 Some(end) => {
                     self.pending.extend_from_slice(&window[..end]);
                     self.after_return = window[end] == b'\r';
@@ -37,11 +43,6 @@ impl Lines {
                 None => {
                     self.pending.extend_from_slice(window);
                     bytes = &bytes[window.len()..];
-                    if self.pending.len() == MAX_LINE {
-                        let cut = MAX_LINE - unfinished_character(&self.pending);
-                        line(text(&self.pending[..cut]));
-                        self.pending.drain(..cut);
-                    }
                 }
             }
         }
@@ -54,6 +55,10 @@ impl Lines {
             self.pending.clear();
         }
     }
+}
+
+fn ends_line(byte: u8) -> bool {
+    matches!(byte, b'\n' | b'\r')
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -111,6 +116,7 @@ mod tests {
         }
         let exact = "y".repeat(MAX_LINE);
         assert_eq!(lines(&[exact.as_bytes()]), [exact.as_str()]);
+        assert_eq!(lines(&[format!("{exact}\n{exact}\r\nz").as_bytes()]), [&exact, &exact, "z"]);
     }
 
     #[test]

@@ -7,7 +7,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A number of bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(try_from = "Written", into = "String")]
 pub struct ByteSize(pub u64);
 
@@ -98,7 +100,11 @@ mod tests {
             ("17", 17, "17"),
         ] {
             let size: ByteSize = text.parse().unwrap();
-            assert_eq!((size.0, size.to_string().as_str()), (bytes, shown), "{text}");
+            assert_eq!(
+                (size.0, size.to_string().as_str()),
+                (bytes, shown),
+                "{text}"
+            );
         }
         for bad in ["", "GiB", "-1GiB", "1.5GiB", "lots", "99999999999TiB"] {
             assert!(bad.parse::<ByteSize>().is_err(), "{bad}");

@@ -219,7 +219,8 @@ pub struct UriArgs {
     pub model_name: String,
     /// Configuration of that model.
     pub model_config: String,
-    /// A bucket of S3 by its bare name, or a base URI `s3://…`, `gs://…`, `file://…`.
+    /// A bucket of S3 by its bare name, or a base URI `s3://…`, `gs://…`, `file://…`,
+    /// or `./…` for a folder below the current one.
     pub bucket_name: String,
 }
 
@@ -243,7 +244,10 @@ pub struct Resources {
 
 /// GPUs that a container gets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged, expecting = "expected a number of GPUs, `all`, or a list of UUIDs or CDI names")]
+#[serde(
+    untagged,
+    expecting = "expected a number of GPUs, `all`, or a list of UUIDs or CDI names"
+)]
 pub enum Gpus {
     /// So many.
     Count(u32),

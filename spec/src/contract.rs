@@ -116,7 +116,9 @@ pub enum ContractError {
     #[error("`{0}` in DATASTORE_INPUT_PATHS is not of the form `datastore.input=path`")]
     InputPath(String),
     /// A name or path that cannot be written in `DATASTORE_INPUT_PATHS`.
-    #[error("`{0}` cannot be passed in DATASTORE_INPUT_PATHS: it is empty or holds a `,`, `=` or a dot in the datastore's name")]
+    #[error(
+        "`{0}` cannot be passed in DATASTORE_INPUT_PATHS: it is empty or holds a `,`, `=` or a dot in the datastore's name"
+    )]
     Unencodable(String),
     /// Malformed `TIME_DIMENSIONS`.
     #[error("TIME_DIMENSIONS is `{0}`: use `time` or `analysis_time,elapsed_forecast_duration`")]
@@ -139,7 +141,10 @@ pub fn encode_input_paths(paths: &[DatastoreInputPath]) -> Result<String, Contra
                 return Err(ContractError::Unencodable(text.clone()));
             }
         }
-        parts.push(format!("{}.{}={}", entry.datastore, entry.input, entry.path));
+        parts.push(format!(
+            "{}.{}={}",
+            entry.datastore, entry.input, entry.path
+        ));
     }
     Ok(parts.join(","))
 }
@@ -185,7 +190,10 @@ pub struct Progress {
 impl Progress {
     /// The line to print.
     pub fn line(&self) -> String {
-        format!("{PROGRESS_PREFIX}{{\"step\":{},\"of\":{}}}", self.step, self.of)
+        format!(
+            "{PROGRESS_PREFIX}{{\"step\":{},\"of\":{}}}",
+            self.step, self.of
+        )
     }
 
     /// Reads a line of the container's output; `None` if it is not a line of progress.

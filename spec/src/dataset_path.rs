@@ -96,10 +96,14 @@ pub enum InvalidDatasetPath {
         name: String,
     },
     /// A bounding box in another form.
-    #[error("`{0}` is not a bounding box: it has the form w<lon_min>_s<lat_min>_e<lon_max>_n<lat_max>, like w-10p5_s35p0_e10p5_n45p0")]
+    #[error(
+        "`{0}` is not a bounding box: it has the form w<lon_min>_s<lat_min>_e<lon_max>_n<lat_max>, like w-10p5_s35p0_e10p5_n45p0"
+    )]
     BoundingBox(String),
     /// A resolution in another form.
-    #[error("`{0}` is not a resolution: it has the form dx<lon><unit>_dy<lat><unit> with the unit m, km or deg, like dx2p5km_dy2p5km")]
+    #[error(
+        "`{0}` is not a resolution: it has the form dx<lon><unit>_dy<lat><unit> with the unit m, km or deg, like dx2p5km_dy2p5km"
+    )]
     Resolution(String),
     /// An analysis time in another form.
     #[error("`{0}` is not an analysis time: in a path it is written like 2025-09-22T1200Z")]
@@ -346,7 +350,13 @@ mod tests {
 
     #[test]
     fn names_may_hold_what_models_are_called() {
-        for name in ["FakeDINI+FakeIFS", "v1.2", "a-b_c", "zarr.zarr", "m\u{f8}re"] {
+        for name in [
+            "FakeDINI+FakeIFS",
+            "v1.2",
+            "a-b_c",
+            "zarr.zarr",
+            "m\u{f8}re",
+        ] {
             let path = DatasetPath {
                 model_config: name.into(),
                 data_kind: name.into(),
@@ -358,7 +368,9 @@ mod tests {
 
     #[test]
     fn names_that_climb_out_are_refused_both_ways() {
-        for name in ["", ".", "..", "a/b", "../x", ".hidden", "a..b", "a\0b", "a b", "a#b", "{x}"] {
+        for name in [
+            "", ".", "..", "a/b", "../x", ".hidden", "a..b", "a\0b", "a b", "a#b", "{x}",
+        ] {
             let path = DatasetPath {
                 model_name: name.into(),
                 ..surface_levels()
@@ -377,10 +389,16 @@ mod tests {
         for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
             let mut path = surface_levels();
             path.bbox.lat_max = Number::Float(bad);
-            assert!(matches!(path.relative_path(), Err(InvalidDatasetPath::Number(_))));
+            assert!(matches!(
+                path.relative_path(),
+                Err(InvalidDatasetPath::Number(_))
+            ));
             let mut path = surface_levels();
             path.resolution.lat_resolution = Number::Float(bad);
-            assert!(matches!(path.relative_path(), Err(InvalidDatasetPath::Number(_))));
+            assert!(matches!(
+                path.relative_path(),
+                Err(InvalidDatasetPath::Number(_))
+            ));
         }
     }
 
@@ -391,12 +409,24 @@ mod tests {
         let cases: [(&str, &str, Check); 8] = [
             (".zarr", ".nc", |e| matches!(e, InvalidDatasetPath::Form(_))),
             ("/default", "", |e| matches!(e, InvalidDatasetPath::Form(_))),
-            ("s35p0", "s35.0", |e| matches!(e, InvalidDatasetPath::BoundingBox(_))),
-            ("s35p0_", "", |e| matches!(e, InvalidDatasetPath::BoundingBox(_))),
-            ("dy0p2deg", "dy0p2km", |e| matches!(e, InvalidDatasetPath::Resolution(_))),
-            ("dx0p1", "dx1e-05", |e| matches!(e, InvalidDatasetPath::Resolution(_))),
-            ("T1200Z", "T12:00Z", |e| matches!(e, InvalidDatasetPath::AnalysisTime(_))),
-            ("member0", "member+0", |e| matches!(e, InvalidDatasetPath::Member(_))),
+            ("s35p0", "s35.0", |e| {
+                matches!(e, InvalidDatasetPath::BoundingBox(_))
+            }),
+            ("s35p0_", "", |e| {
+                matches!(e, InvalidDatasetPath::BoundingBox(_))
+            }),
+            ("dy0p2deg", "dy0p2km", |e| {
+                matches!(e, InvalidDatasetPath::Resolution(_))
+            }),
+            ("dx0p1", "dx1e-05", |e| {
+                matches!(e, InvalidDatasetPath::Resolution(_))
+            }),
+            ("T1200Z", "T12:00Z", |e| {
+                matches!(e, InvalidDatasetPath::AnalysisTime(_))
+            }),
+            ("member0", "member+0", |e| {
+                matches!(e, InvalidDatasetPath::Member(_))
+            }),
         ];
         for (from, to, expected) in cases {
             let bad = good.replace(from, to);

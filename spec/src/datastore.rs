@@ -60,7 +60,9 @@ pub enum DatastoreNamesError {
 impl NeuralLamConfig {
     /// The datastores by name, in the order of the configuration. The only datastore of a
     /// `datastore:` entry is called after its file, without `.datastore.yaml` (or `.yaml`).
-    pub fn named_datastores(&self) -> Result<Vec<(String, &DatastoreReference)>, DatastoreNamesError> {
+    pub fn named_datastores(
+        &self,
+    ) -> Result<Vec<(String, &DatastoreReference)>, DatastoreNamesError> {
         let named: Vec<(String, &DatastoreReference)> = match (&self.datastore, &self.datastores) {
             (Some(_), Some(_)) => return Err(DatastoreNamesError::Both),
             (Some(only), None) => vec![(datastore_name(&only.config_path), only)],

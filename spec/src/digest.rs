@@ -98,7 +98,12 @@ mod tests {
 
     #[test]
     fn refuses_what_is_not_a_digest() {
-        for text in ["", "sha256:", "sha512:00", &format!("sha256:{}", "g".repeat(64))] {
+        for text in [
+            "",
+            "sha256:",
+            "sha512:00",
+            &format!("sha256:{}", "g".repeat(64)),
+        ] {
             assert!(text.parse::<Digest>().is_err(), "{text}");
         }
     }

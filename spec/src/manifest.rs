@@ -104,7 +104,10 @@ pub fn content_digest<'a>(objects: impl IntoIterator<Item = &'a ObjectRecord>) -
     objects.sort();
     let mut text = String::new();
     for object in objects {
-        text.push_str(&format!("{}\t{}\t{}\n", object.path, object.size, object.sha256));
+        text.push_str(&format!(
+            "{}\t{}\t{}\n",
+            object.path, object.size, object.sha256
+        ));
     }
     Digest::of(text)
 }

@@ -22,7 +22,10 @@ pub struct InvalidMembers(String);
 
 /// As it stands in YAML: a bare number or a text.
 #[derive(Deserialize, JsonSchema)]
-#[serde(untagged, expecting = "expected members like `0`, `0-49` or `1-5,7,10-12`")]
+#[serde(
+    untagged,
+    expecting = "expected members like `0`, `0-49` or `1-5,7,10-12`"
+)]
 enum Written {
     Number(u32),
     Text(String),

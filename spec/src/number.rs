@@ -62,7 +62,11 @@ impl fmt::Display for Number {
             Self::Integer(value) => write!(f, "{value}"),
             Self::Float(value) => {
                 let digits = value.to_string();
-                let point = if digits.contains('.') || !value.is_finite() { "" } else { ".0" };
+                let point = if digits.contains('.') || !value.is_finite() {
+                    ""
+                } else {
+                    ".0"
+                };
                 write!(f, "{digits}{point}")
             }
         }
@@ -136,8 +140,23 @@ mod tests {
     #[test]
     fn other_texts_are_refused() {
         for text in [
-            "", "-", "p", "1p", "p5", "1.5", "1e-05", "+1", "01", "1p50", "-0", "1p2p3", "NaN",
-            "inf", "9223372036854775808", "1e5p0", " 1",
+            "",
+            "-",
+            "p",
+            "1p",
+            "p5",
+            "1.5",
+            "1e-05",
+            "+1",
+            "01",
+            "1p50",
+            "-0",
+            "1p2p3",
+            "NaN",
+            "inf",
+            "9223372036854775808",
+            "1e5p0",
+            " 1",
         ] {
             assert_eq!(Number::from_path_text(text), None, "{text}");
         }
@@ -156,14 +175,29 @@ mod tests {
         ] {
             assert_eq!(read(text).unwrap(), number, "{text}");
         }
-        for text in [".nan", ".inf", "-.inf", "1e999", "ten", "'10'", "~", "[1]", "true", "18446744073709551615"] {
+        for text in [
+            ".nan",
+            ".inf",
+            "-.inf",
+            "1e999",
+            "ten",
+            "'10'",
+            "~",
+            "[1]",
+            "true",
+            "18446744073709551615",
+        ] {
             assert!(read(text).is_err(), "{text} {:?}", read(text));
         }
     }
 
     #[test]
     fn json_keeps_integers_apart() {
-        let numbers = [Number::Integer(10), Number::Float(10.0), Number::Float(1e-5)];
+        let numbers = [
+            Number::Integer(10),
+            Number::Float(10.0),
+            Number::Float(1e-5),
+        ];
         let text = serde_json::to_string(&numbers).unwrap();
         assert_eq!(text, "[10,10.0,0.00001]");
         assert_eq!(serde_json::from_str::<[Number; 3]>(&text).unwrap(), numbers);

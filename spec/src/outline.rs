@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_saphyr::Spanned;
+use serde_saphyr::{NonFiniteFloatPolicy, Spanned};
 
 /// The lines of all values of a YAML text, by key.
 pub(crate) struct Outline(Option<Spanned<Node>>);
@@ -17,7 +17,10 @@ enum Node {
 impl Outline {
     /// The outline of `text`; an empty one if it cannot be read.
     pub(crate) fn of(text: &str) -> Self {
-        Self(serde_saphyr::from_str(text).ok())
+        let options = serde_saphyr::options! {
+            non_finite_float_policy: NonFiniteFloatPolicy::PassThrough,
+        };
+        Self(serde_saphyr::from_str_with_options(text, options).ok())
     }
 
     /// The line, counted from 1, of the value at this path of keys and list positions, or of the
@@ -121,7 +124,7 @@ mod tests {
 
     #[test]
     fn finds_the_line_of_the_value_or_of_what_would_hold_it() {
-        let text = "a: 1\nb:\n  c: x\n  d:\n    - 1.5\n    - {e: ~}\nf: true\n";
+        let text = "a: 1\nb:\n  c: x\n  d:\n    - 1.5\n    - {e: ~}\nf: .nan\n";
         let outline = Outline::of(text);
         for (path, line) in [
             (vec!["a"], 1),

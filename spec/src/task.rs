@@ -62,7 +62,9 @@ pub fn canonical_json(value: &Value) -> String {
             entries.sort_by_key(|(key, _)| key.as_bytes());
             let entries: Vec<String> = entries
                 .into_iter()
-                .map(|(key, value)| format!("{}:{}", Value::from(key.as_str()), canonical_json(value)))
+                .map(|(key, value)| {
+                    format!("{}:{}", Value::from(key.as_str()), canonical_json(value))
+                })
                 .collect();
             format!("{{{}}}", entries.join(","))
         }

@@ -198,13 +198,25 @@ mod tests {
         ] {
             assert_eq!(text.parse().ok(), expected, "{text}");
         }
-        assert_eq!(expected.map(|t| t.to_string()).as_deref(), Some("2022-04-07T03:00Z"));
-        assert_eq!(expected.map(AnalysisTime::path_text).as_deref(), Some("2022-04-07T0300Z"));
+        assert_eq!(
+            expected.map(|t| t.to_string()).as_deref(),
+            Some("2022-04-07T03:00Z")
+        );
+        assert_eq!(
+            expected.map(AnalysisTime::path_text).as_deref(),
+            Some("2022-04-07T0300Z")
+        );
     }
 
     #[test]
     fn refuses_what_is_not_a_time_to_the_minute() {
-        for text in ["", "now", "2022-13-01T00:00Z", "2022-04-07T03:00:01Z", "1649300400"] {
+        for text in [
+            "",
+            "now",
+            "2022-13-01T00:00Z",
+            "2022-04-07T03:00:01Z",
+            "1649300400",
+        ] {
             assert!(text.parse::<AnalysisTime>().is_err(), "{text}");
         }
     }

@@ -2,7 +2,9 @@
 //! key.
 
 use serde::de::DeserializeOwned;
-use serde_path_to_error::Path;
+use serde_path_to_error::{Path, Segment};
+
+use crate::outline::Outline;
 
 /// A YAML text that does not fit its schema.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -31,10 +33,18 @@ pub fn parse<T: DeserializeOwned>(text: &str, source_name: &str) -> Result<T, Ya
         let error = error.without_snippet();
         YamlError {
             source_name: source_name.to_owned(),
-            line: line_of(error),
+            line: line_of(error).or_else(|| Outline::of(text).line(&steps(refused_at.as_ref()?))),
             message: describe(error, refused_at.as_ref()),
         }
     })
+}
+
+fn steps(path: &Path) -> Vec<String> {
+    let step = |segment: &Segment| match segment {
+        Segment::Seq { index } => index.to_string(),
+        other => other.to_string(),
+    };
+    path.iter().map(step).collect()
 }
 
 fn line_of(error: &serde_saphyr::Error) -> Option<u64> {
@@ -77,11 +87,29 @@ fn describe(error: &serde_saphyr::Error, refused_at: Option<&Path>) -> String {
             expected,
             ..
         } => at_key(format!("{unexpected} does not fit here: write {expected}")),
-        Error::InvalidScalar { ty, .. } => at_key(format!("does not fit here: write {ty}")),
-        Error::DuplicateMappingKey { key: Some(twice), .. } => {
+        Error::InvalidScalar { ty, .. } => {
+            at_key(format!("the value does not fit: write {}", kind(ty)))
+        }
+        Error::Unexpected { expected, .. } => {
+            at_key(format!("the value does not fit: write {}", kind(expected)))
+        }
+        Error::ExternallyTaggedEnumExpectedScalarOrMapping { .. } => {
+            at_key("the value does not fit: write one text".to_owned())
+        }
+        Error::NonFiniteFloat { value, .. } => {
+            at_key(format!("`{value}` is not finite: write a number"))
+        }
+        Error::DuplicateMappingKey {
+            key: Some(twice), ..
+        } => {
             format!("the key `{twice}` stands here a second time: keep one")
         }
-        Error::Message { msg, .. } => at_key(msg.clone()),
+        Error::Message { msg, .. } => match msg.strip_prefix("duplicate field ") {
+            Some(field) => {
+                format!("the key {field} stands here twice, once by its other name: keep one")
+            }
+            None => at_key(msg.clone()),
+        },
         other => {
             let text = other.to_string();
             at_key(without_place(&text).to_owned())
@@ -89,9 +117,25 @@ fn describe(error: &serde_saphyr::Error, refused_at: Option<&Path>) -> String {
     }
 }
 
+/// What the parser calls a kind of value, in words for people.
+fn kind(of_parser: &str) -> &str {
+    match of_parser {
+        "boolean" => "`true` or `false`",
+        "floating point" => "a number",
+        "u8" => "a whole number from 0 to 255",
+        "u16" | "u32" | "u64" => "a whole number, 0 or more",
+        "i8" | "i16" | "i32" | "i64" => "a whole number",
+        "string scalar" | "scalar" => "one text or number",
+        "sequence start" => "a list",
+        "mapping start" => "keys with values, `key: value`",
+        other => other,
+    }
+}
+
 /// The place is told once, before the message.
 fn without_place(text: &str) -> &str {
-    text.rsplit_once(" at line ").map_or(text, |(message, _)| message)
+    text.rsplit_once(" at line ")
+        .map_or(text, |(message, _)| message)
 }
 
 fn parent_of(key: &str) -> Option<&str> {
@@ -112,7 +156,10 @@ pub(crate) fn unknown_key(field: &str, known: &[&str]) -> String {
 fn unknown_choice(found: &str, known: &[&str]) -> String {
     match nearest(found, known) {
         Some(near) => format!("`{found}` is not a known value: did you mean `{near}`?"),
-        None => format!("`{found}` is not a known value: write one of {}", known.join(", ")),
+        None => format!(
+            "`{found}` is not a known value: write one of {}",
+            known.join(", ")
+        ),
     }
 }
 

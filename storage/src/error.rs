@@ -160,6 +160,12 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
+    /// Another process stages to the same place.
+    #[error("another process is staging into {path}: wait until it ends", path = path.display())]
+    Busy {
+        /// The folder.
+        path: PathBuf,
+    },
     /// An object changed while it was read.
     #[error("{uri} changed while it was being read: run the same command again")]
     Changed {
@@ -279,6 +285,7 @@ impl Error {
             | Self::DiskFull { .. }
             | Self::Local { .. }
             | Self::DestinationNotEmpty { .. }
+            | Self::Busy { .. }
             | Self::Changed { .. }
             | Self::TooLarge { .. } => ExitCode::StorageFailed,
         }

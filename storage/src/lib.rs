@@ -1,18 +1,33 @@
 //! Stores behind a URI: staging, publishing, transfers.
+//!
+//! A [`Uri`] names a place on a file system or in an S3 bucket. [`stage`] brings the objects below
+//! it into a local folder, [`publish`] brings a local folder to it, [`verify`] reads a published
+//! output again. Each is all or nothing, can be called off, and continues when it is run again.
+//! The functions use the settings of the environment (see [`S3Access`]); the methods of a
+//! [`Store`], which holds its connections, those it was opened with.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod credentials;
 mod error;
+mod fault;
+mod local;
 mod names;
+mod pool;
 mod progress;
 mod publish;
+mod s3;
 mod stage;
 mod store;
+mod tree;
 mod uri;
 mod verify;
 
+pub use credentials::S3Access;
 pub use error::Error;
 pub use progress::{Phase, Progress, ProgressEvent};
-pub use publish::{Outcome, Published, publish};
+pub use publish::{MARKER_SUFFIX, Outcome, Published, publish};
 pub use stage::{Staged, stage};
-pub use store::{Listed, Listing, Options, S3Access, Store, listing_digest};
+pub use store::{Listed, Listing, Options, Store, listing_digest};
 pub use uri::{Scheme, Uri};
 pub use verify::{Verified, verify};

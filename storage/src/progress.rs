@@ -1,7 +1,7 @@
 //! How far a transfer has come.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What a transfer is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub struct ProgressEvent {
     pub total_objects: u64,
 }
 
-/// Receives [`ProgressEvent`]s, from several threads at once.
+/// Receives [`ProgressEvent`]s, from several threads but one at a time.
 #[derive(Clone)]
 pub struct Progress(Arc<dyn Fn(ProgressEvent) + Send + Sync>);
 
@@ -50,5 +50,51 @@ impl Progress {
 impl fmt::Debug for Progress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Progress")
+    }
+}
+
+/// Counts one transfer. Events never go backwards.
+#[derive(Clone)]
+pub(crate) struct Counter {
+    progress: Progress,
+    now: Arc<Mutex<ProgressEvent>>,
+}
+
+impl Counter {
+    /// Starts to count objects of these sizes.
+    pub(crate) fn start(
+        progress: &Progress,
+        phase: Phase,
+        sizes: impl ExactSizeIterator<Item = u64>,
+    ) -> Self {
+        let total_objects = sizes.len() as u64;
+        let counter = Self {
+            progress: progress.clone(),
+            now: Arc::new(Mutex::new(ProgressEvent {
+                phase,
+                done_bytes: 0,
+                total_bytes: sizes.sum(),
+                done_objects: 0,
+                total_objects,
+            })),
+        };
+        counter.step(|_| ());
+        counter
+    }
+
+    /// This many bytes have arrived.
+    pub(crate) fn bytes(&self, count: u64) {
+        self.step(|now| now.done_bytes += count);
+    }
+
+    /// An object is complete.
+    pub(crate) fn object(&self) {
+        self.step(|now| now.done_objects += 1);
+    }
+
+    fn step(&self, change: impl FnOnce(&mut ProgressEvent)) {
+        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut now);
+        (self.progress.0)(*now);
     }
 }

@@ -1,9 +1,59 @@
-//! Publishing.
+//! Publishing: bringing an output to a store, all or nothing.
+//!
+//! # Protocol
+//!
+//! For an output at `<uri>`, the manifest `<uri>.manifest.json` makes it visible, and the marker
+//! `<uri>.publishing.json` says whose unfinished work lies there. One publication:
+//!
+//! 1. **Manifest there?** The same task with the same objects: done before. Anything else is a
+//!    conflict, and nothing is touched.
+//! 2. **Objects there without manifest and marker?** They are not mlwm's: a conflict, and nothing
+//!    is touched. With a marker they are what an interrupted publication left.
+//! 3. **Marker.** It holds the task's identity and a random number that tells this attempt from
+//!    any other. Where no marker was, it is created conditionally; an old one is replaced. After
+//!    it, the manifest is looked for once more.
+//! 4. **Leftovers** that are no part of this output are removed, and with them the Zarr metadata
+//!    of its root, so that no reader opens a mixture.
+//! 5. **Objects**, in parallel, hashed while they are read; then, one after the other, the Zarr
+//!    metadata of the root. An object appears complete or not at all (on a file system by
+//!    renaming, synchronised to disk). S3 checks each part against its signed SHA-256.
+//! 6. **Comparison** of the store's listing with what was sent: names, sizes, and the entity tags
+//!    that the store itself gave when it took each object.
+//! 7. **Manifest**, if the marker is still this attempt's: created conditionally (`If-None-Match`;
+//!    on a file system a hard link, of which only one can succeed), then read again and compared.
+//! 8. **Marker** removed.
+//!
+//! Killed at any point, the same command continues: before step 7 it starts over from step 2 as
+//! the owner of the leftovers, after it step 1 finds the work done and only removes the marker.
+//!
+//! Two publications to one place at the same time: the later marker wins, the other stops at
+//! step 7. Stores that ignore `If-None-Match` (Garage does) leave a gap: if the winner's steps 3
+//! and 4 fall between the loser's look at the marker and its manifest, both reach step 7. The
+//! second to write then finds a manifest that is not its own when it looks before it writes, or
+//! when it reads again. mlwm's ledger keeps two runs of one task apart on one machine.
+
 use std::path::Path;
+
+use mlwm_spec::manifest::{MANIFEST_SUFFIX, ObjectRecord, content_digest};
 use mlwm_spec::{Digest, Manifest};
-use mlwm_spec::manifest::ObjectRecord;
+use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
-use crate::{Error, Progress, Store, Uri};
+
+use crate::progress::Counter;
+use crate::stage::hash_file;
+use crate::tree::{self, LocalFile};
+use crate::verify::Differences;
+use crate::{Error, Listed, Phase, Progress, Store, Uri, pool};
+
+/// What is appended to an output's URI to name the marker of an unfinished publication.
+pub const MARKER_SUFFIX: &str = ".publishing.json";
+
+/// Zarr metadata of the root group, in the order in which it is written: a reader looks for the
+/// last ones first.
+const ROOT_METADATA: [&str; 5] = [".zattrs", ".zarray", ".zgroup", ".zmetadata", "zarr.json"];
+
+/// A marker has about 200 bytes.
+const MARKER_LIMIT: u64 = 64 << 10;
 
 /// How a publication ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,12 +75,321 @@ pub struct Published {
     pub bytes: u64,
 }
 
-/// Publishes the files below the folder `local` at `uri`, all or nothing. `make_manifest` gets
-/// every object, ordered by path, and must return a manifest with them and with `task`.
-pub async fn publish(local: &Path, uri: &Uri, task: Digest, make_manifest: impl FnOnce(Vec<ObjectRecord>) -> Manifest + Send, progress: &Progress, cancel: &CancellationToken) -> Result<Published, Error> {
-    Store::open(uri).await?.publish(local, uri, task, make_manifest, progress, cancel).await
+/// Whose unfinished work lies at a URI.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Marker {
+    version: u32,
+    task: Digest,
+    attempt: String,
 }
+
+/// Publishes the files below the folder `local` at `uri`, all or nothing, with the settings of the
+/// environment. `make_manifest` gets every object, ordered by path, and must return a manifest
+/// with them and with `task`.
+pub async fn publish(
+    local: &Path,
+    uri: &Uri,
+    task: Digest,
+    make_manifest: impl FnOnce(Vec<ObjectRecord>) -> Manifest + Send,
+    progress: &Progress,
+    cancel: &CancellationToken,
+) -> Result<Published, Error> {
+    let store = Store::open(uri).await?;
+    store.publish(local, uri, task, make_manifest, progress, cancel).await
+}
+
 impl Store {
-    /// As the function [`publish`].
-    pub async fn publish(&self, _local: &Path, _uri: &Uri, _task: Digest, _make_manifest: impl FnOnce(Vec<ObjectRecord>) -> Manifest + Send, _progress: &Progress, _cancel: &CancellationToken) -> Result<Published, Error> { todo!() }
+    /// Publishes the files below the folder `local` at `uri`, all or nothing (see the function
+    /// [`publish`]).
+    pub async fn publish(
+        &self,
+        local: &Path,
+        uri: &Uri,
+        task: Digest,
+        make_manifest: impl FnOnce(Vec<ObjectRecord>) -> Manifest + Send,
+        progress: &Progress,
+        cancel: &CancellationToken,
+    ) -> Result<Published, Error> {
+        if uri.is_root() {
+            return Err(Error::InvalidUri {
+                uri: uri.to_string(),
+                reason: "an output needs a name below the bucket or root folder".to_owned(),
+            });
+        }
+        let files = self.local_files(local, uri).await?;
+        let work = Publication { store: self, uri, task, progress, cancel };
+        if let Some(theirs) = self.manifest(uri).await? {
+            return work.compare(files, theirs, None).await;
+        }
+        let marker = work.mark().await?;
+        // Another attempt may have finished between the first look and the marker.
+        if let Some(theirs) = self.manifest(uri).await? {
+            return work.compare(files, theirs, Some(&marker)).await;
+        }
+        work.clear(&files).await?;
+        let sent = work.send(files).await?;
+        work.check_arrived(&sent).await?;
+        let objects: Vec<ObjectRecord> = sent.into_iter().map(|(object, _)| object).collect();
+        let bytes = objects.iter().map(|object| object.size).sum();
+        let manifest = make_manifest(objects.clone());
+        work.check_manifest(&manifest, &objects)?;
+        work.check_marker(&marker).await?;
+        work.reveal(&manifest).await?;
+        work.tidy().await?;
+        Ok(Published { outcome: Outcome::Published, manifest, bytes })
+    }
+
+    async fn local_files(&self, local: &Path, uri: &Uri) -> Result<Vec<LocalFile>, Error> {
+        let (local, place) = (local.to_owned(), uri.local_path());
+        pool::blocking(uri, move || {
+            let files = tree::walk(&local)?;
+            if files.is_empty() {
+                return Err(Error::EmptyOutput { path: local });
+            }
+            if let Some(place) = place {
+                tree::check_space(&place, files.iter().map(|file| file.size))?;
+            }
+            Ok(files)
+        })
+        .await
+    }
+}
+
+/// One attempt to publish.
+struct Publication<'a> {
+    store: &'a Store,
+    uri: &'a Uri,
+    task: Digest,
+    progress: &'a Progress,
+    cancel: &'a CancellationToken,
+}
+
+impl Publication<'_> {
+    /// Step 1: a manifest is there; whether it is ours.
+    async fn compare(
+        &self,
+        files: Vec<LocalFile>,
+        theirs: Manifest,
+        marker: Option<&Marker>,
+    ) -> Result<Published, Error> {
+        let objects = self.hash(files).await?;
+        let (their_objects, our_objects) =
+            (content_digest(&theirs.objects), content_digest(&objects));
+        if theirs.task != self.task || their_objects != our_objects {
+            if let Some(marker) = marker {
+                self.check_marker(marker).await?;
+                self.store.remove(&self.marker_place()).await?;
+            }
+            return Err(Error::Conflict {
+                uri: self.uri.to_string(),
+                theirs: theirs.task,
+                their_objects,
+                ours: self.task,
+                our_objects,
+            });
+        }
+        if self.marker().await?.is_some_and(|marker| marker.task == self.task) {
+            self.tidy().await?;
+        }
+        let bytes = objects.iter().map(|object| object.size).sum();
+        Ok(Published { outcome: Outcome::AlreadyPublished, manifest: theirs, bytes })
+    }
+
+    async fn hash(&self, files: Vec<LocalFile>) -> Result<Vec<ObjectRecord>, Error> {
+        let counter =
+            Counter::start(self.progress, Phase::Hashing, files.iter().map(|file| file.size));
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        pool::run_all(self.uri, files, cores, self.cancel, |file: LocalFile, cancel| {
+            let (uri, counter) = (self.uri.clone(), counter.clone());
+            async move {
+                pool::blocking(&uri.clone(), move || {
+                    let sha256 = hash_file(&uri, &file.path, &counter, &cancel)?;
+                    counter.object();
+                    Ok(ObjectRecord { path: file.name, size: file.size, sha256 })
+                })
+                .await
+            }
+        })
+        .await
+    }
+
+    /// Steps 2 and 3: makes sure that what lies here is mlwm's, and says that it is ours now.
+    async fn mark(&self) -> Result<Marker, Error> {
+        let place = self.marker_place();
+        let old = self.marker().await?;
+        if old.is_none() {
+            let existing = self.store.list(self.uri).await?.len() as u64;
+            if existing > 0 {
+                return Err(Error::ForeignData { uri: self.uri.to_string(), objects: existing });
+            }
+        }
+        let marker = Marker { version: 1, task: self.task, attempt: random_number() };
+        let text = json(&place, &marker)?;
+        if old.is_some() {
+            self.store.put(&place, text).await?;
+        } else if !self.store.create(&place, text).await? {
+            self.check_marker(&marker).await?;
+        }
+        Ok(marker)
+    }
+
+    /// Step 4: removes what an interrupted publication left and this one will not replace.
+    async fn clear(&self, files: &[LocalFile]) -> Result<(), Error> {
+        let leftovers: Vec<String> = self
+            .store
+            .list(self.uri)
+            .await?
+            .into_iter()
+            .map(|object| object.path)
+            .filter(|path| {
+                let ours = files.binary_search_by(|file| file.name.as_str().cmp(path)).is_ok();
+                !ours || ROOT_METADATA.contains(&path.as_str())
+            })
+            .collect();
+        if leftovers.is_empty() {
+            return Ok(());
+        }
+        self.store.delete(self.uri, leftovers).await
+    }
+
+    /// Step 5: every object with its entity tag, ordered by path.
+    async fn send(
+        &self,
+        files: Vec<LocalFile>,
+    ) -> Result<Vec<(ObjectRecord, Option<String>)>, Error> {
+        let counter =
+            Counter::start(self.progress, Phase::Uploading, files.iter().map(|file| file.size));
+        let names: Vec<String> = files.iter().map(|file| file.name.clone()).collect();
+        let last = |file: &LocalFile| ROOT_METADATA.iter().position(|name| *name == file.name);
+        let (data, mut metadata): (Vec<_>, Vec<_>) =
+            files.into_iter().partition(|file| last(file).is_none());
+        metadata.sort_by_key(|file| last(file));
+        let mut sent = Vec::new();
+        for (files, at_once) in [(data, self.store.options.in_flight), (metadata, 1)] {
+            let send_one = |file: LocalFile, cancel| {
+                let (store, uri, counter) = (self.store.clone(), self.uri.clone(), counter.clone());
+                async move {
+                    let (path, size) = (file.name.clone(), file.size);
+                    let target = uri.join(&path)?;
+                    let uploaded = store.upload(&target, file, &counter, &cancel).await?;
+                    Ok((ObjectRecord { path, size, sha256: uploaded.sha256 }, uploaded.etag))
+                }
+            };
+            sent.extend(pool::run_all(self.uri, files, at_once, self.cancel, send_one).await?);
+        }
+        self.store.sync(self.uri, names).await?;
+        sent.sort();
+        Ok(sent)
+    }
+
+    /// Step 6: the store lists what was sent, and nothing else.
+    async fn check_arrived(&self, sent: &[(ObjectRecord, Option<String>)]) -> Result<(), Error> {
+        let listed = self.store.list(self.uri).await?;
+        let objects: Vec<ObjectRecord> = sent.iter().map(|(object, _)| object.clone()).collect();
+        let mut differences = Differences::default();
+        differences.of_listing(&listed, &objects);
+        for (object, etag) in sent {
+            let found = listed
+                .binary_search_by(|listed| listed.path.cmp(&object.path))
+                .ok()
+                .and_then(|index| listed.get(index));
+            if let (Some(sent), Some(Listed { etag: Some(found), .. })) = (etag, found)
+                && sent != found
+            {
+                differences.add(&object.path, "is not the object that was sent");
+            }
+        }
+        differences.check(self.uri)
+    }
+
+    fn check_manifest(&self, manifest: &Manifest, objects: &[ObjectRecord]) -> Result<(), Error> {
+        let reason = if manifest.task != self.task {
+            format!("it is of task {}", manifest.task)
+        } else if manifest.objects != objects {
+            "it lists other objects".to_owned()
+        } else {
+            return Ok(());
+        };
+        Err(Error::WrongManifest { uri: self.uri.to_string(), reason })
+    }
+
+    /// Fails if another attempt has put its marker here.
+    async fn check_marker(&self, ours: &Marker) -> Result<(), Error> {
+        let found = self.marker().await?;
+        if found.as_ref() == Some(ours) {
+            return Ok(());
+        }
+        Err(Error::TakenOver {
+            uri: self.uri.to_string(),
+            theirs: found.map_or_else(|| "unknown".to_owned(), |marker| marker.task.to_string()),
+            ours: self.task,
+        })
+    }
+
+    /// Step 7: the manifest.
+    async fn reveal(&self, manifest: &Manifest) -> Result<(), Error> {
+        let place = self.uri.sibling_suffix(MANIFEST_SUFFIX);
+        if self.cancel.is_cancelled() {
+            return Err(pool::interrupted(self.uri));
+        }
+        if self.store.manifest(self.uri).await?.is_none() {
+            // If it was created by another in this moment, or by a request of ours whose answer
+            // was lost, what is there now decides.
+            self.store.create(&place, json(&place, manifest)?).await?;
+        }
+        let found = self.store.manifest(self.uri).await?;
+        match found {
+            Some(found) if found == *manifest => Ok(()),
+            Some(found) => Err(Error::Conflict {
+                uri: self.uri.to_string(),
+                theirs: found.task,
+                their_objects: content_digest(&found.objects),
+                ours: self.task,
+                our_objects: content_digest(&manifest.objects),
+            }),
+            None => Err(Error::NotPublished {
+                uri: self.uri.to_string(),
+                manifest: place.to_string(),
+            }),
+        }
+    }
+
+    /// Step 8: nothing is left but the output and its manifest.
+    async fn tidy(&self) -> Result<(), Error> {
+        let marker = self.marker_place();
+        self.store.remove(&marker).await?;
+        self.store.remove_temporaries(&marker).await?;
+        self.store.remove_temporaries(&self.uri.sibling_suffix(MANIFEST_SUFFIX)).await
+    }
+
+    fn marker_place(&self) -> Uri {
+        self.uri.sibling_suffix(MARKER_SUFFIX)
+    }
+
+    async fn marker(&self) -> Result<Option<Marker>, Error> {
+        let place = self.marker_place();
+        let Some(bytes) = self.store.get(&place, MARKER_LIMIT).await? else {
+            return Ok(None);
+        };
+        serde_json::from_slice(&bytes).map(Some).map_err(|error| Error::BadManifest {
+            uri: place.to_string(),
+            reason: format!("{error}; remove it if no publication is under way"),
+        })
+    }
+}
+
+fn json(place: &Uri, value: &impl Serialize) -> Result<Vec<u8>, Error> {
+    let mut text = serde_json::to_vec_pretty(value).map_err(|error| Error::BadManifest {
+        uri: place.to_string(),
+        reason: error.to_string(),
+    })?;
+    text.push(b'\n');
+    Ok(text)
+}
+
+/// Tells one attempt from another.
+fn random_number() -> String {
+    use std::hash::{BuildHasher, RandomState};
+    let random = RandomState::new();
+    format!("{:016x}{:016x}", random.hash_one(std::process::id()), RandomState::new().hash_one(0))
 }

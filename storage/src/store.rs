@@ -1,34 +1,57 @@
-//! One store.
+//! One store: what can be done with its objects, whichever kind it is.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
-use mlwm_spec::{Digest, Manifest};
-use crate::{Error, Uri};
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use mlwm_spec::manifest::{MANIFEST_SUFFIX, Manifest};
+use mlwm_spec::Digest;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use crate::progress::Counter;
+use crate::s3::S3;
+use crate::tree::LocalFile;
+use crate::{Error, S3Access, Uri, local, pool};
+
+/// Parts of one big object that are read ahead, or are on their way to the store, at once.
+pub(crate) const PARTS_AT_ONCE: usize = 4;
+
+/// A manifest of a million objects has about 150 bytes for each.
+const MANIFEST_LIMIT: u64 = 512 << 20;
 
 /// How a store is used.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Objects in flight at once.
+    /// Objects that are transferred at once.
     pub in_flight: usize,
-    /// Bytes of a part.
+    /// Larger objects are transferred in parts of this many bytes; at least 5 MiB, as S3 wants.
     pub part_bytes: u64,
-    /// Memory.
+    /// Bytes of objects that may be in memory at once.
     pub memory_bytes: u64,
-    /// Longest silence.
+    /// Silence after which a download is given up and begun again.
     pub stall: Duration,
-    /// Retry for.
+    /// How long a request that fails in a way that may pass is repeated.
     pub retry_for: Duration,
-    /// S3 access; None: environment.
+    /// Where S3 is and who asks; `None`: as the environment says.
     pub s3: Option<S3Access>,
 }
-impl Default for Options {
-    fn default() -> Self { todo!() }
-}
-/// How to reach S3.
-#[derive(Clone, Debug)]
-pub struct S3Access {}
 
-/// One store: a file system or a bucket.
-#[derive(Clone)]
-pub struct Store {}
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            in_flight: 32,
+            part_bytes: 8 << 20,
+            memory_bytes: 128 << 20,
+            stall: Duration::from_secs(30),
+            retry_for: Duration::from_secs(60),
+            s3: None,
+        }
+    }
+}
 
 /// One object as a store lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,16 +60,16 @@ pub struct Listed {
     pub path: String,
     /// Size in bytes.
     pub size: u64,
-    /// Entity tag.
+    /// Entity tag, where the store has one.
     pub etag: Option<String>,
-    /// Modification time, microseconds since 1970-01-01.
-    pub modified: i64,
+    /// Modification time in nanoseconds since 1970-01-01.
+    pub modified: i128,
 }
 
 /// What a listing amounts to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Listing {
-    /// Digest over path, size and entity tag or modification time of every object.
+    /// Digest over path, size and entity tag (else modification time) of every object.
     pub digest: Digest,
     /// Number of objects.
     pub objects: u64,
@@ -54,22 +77,289 @@ pub struct Listing {
     pub bytes: u64,
 }
 
-impl Store {
-    /// Opens the store that holds `uri`.
-    pub async fn open(_uri: &Uri) -> Result<Self, Error> { todo!() }
-    /// Opens the store that holds `uri`.
-    pub async fn open_with(_uri: &Uri, _options: Options) -> Result<Self, Error> { todo!() }
-    /// Everything below `uri`, sorted by path; empty if there is nothing.
-    pub async fn list(&self, _uri: &Uri) -> Result<Vec<Listed>, Error> { todo!() }
-    /// The content of one small object, `None` if there is none.
-    pub async fn get(&self, _uri: &Uri, _limit: u64) -> Result<Option<Vec<u8>>, Error> { todo!() }
-    /// The manifest of the output at `uri`, `None` if it is not published.
-    pub async fn manifest(&self, _uri: &Uri) -> Result<Option<Manifest>, Error> { todo!() }
-    /// What the listing of `uri` amounts to.
-    pub async fn listing_digest(&self, _uri: &Uri) -> Result<Listing, Error> { todo!() }
+impl Listing {
+    /// What these objects, ordered by path, amount to.
+    pub fn of(objects: &[Listed]) -> Self {
+        let mut text = String::new();
+        for Listed { path, size, etag, modified } in objects {
+            let version = etag.clone().unwrap_or_else(|| modified.to_string());
+            text.push_str(&format!("{path}\t{size}\t{version}\n"));
+        }
+        Self {
+            digest: Digest::of(text),
+            objects: objects.len() as u64,
+            bytes: objects.iter().map(|object| object.size).sum(),
+        }
+    }
 }
 
-/// What the listing of `uri` amounts to.
+/// One store: the local file system, or a bucket. Clones share connections and limits.
+#[derive(Clone)]
+pub struct Store {
+    backend: Backend,
+    pub(crate) options: Arc<Options>,
+    memory: Arc<Semaphore>,
+}
+
+#[derive(Clone)]
+enum Backend {
+    File,
+    S3(Arc<S3>),
+}
+
+/// An object as it arrived in the store.
+pub(crate) struct Uploaded {
+    pub(crate) sha256: Digest,
+    pub(crate) etag: Option<String>,
+}
+
+impl Store {
+    /// Opens the store that holds `uri`, with the settings of the environment.
+    pub async fn open(uri: &Uri) -> Result<Self, Error> {
+        Self::open_with(uri, Options::default()).await
+    }
+
+    /// Opens the store that holds `uri`.
+    pub async fn open_with(uri: &Uri, options: Options) -> Result<Self, Error> {
+        let backend = match uri.bucket() {
+            None => Backend::File,
+            Some(bucket) => {
+                let access = match &options.s3 {
+                    Some(access) => access.clone(),
+                    None => S3Access::from_environment().await?,
+                };
+                Backend::S3(Arc::new(S3::open(bucket, access, &options)?))
+            }
+        };
+        let memory = Arc::new(Semaphore::new(kibibytes(options.memory_bytes) as usize));
+        Ok(Self { backend, options: Arc::new(options), memory })
+    }
+
+    /// Every object below `uri`, ordered by path; empty if there is none.
+    pub async fn list(&self, uri: &Uri) -> Result<Vec<Listed>, Error> {
+        match self.place(uri)? {
+            Place::File(folder) => {
+                let uri = uri.clone();
+                pool::blocking(&uri.clone(), move || local::list(&uri, &folder)).await
+            }
+            Place::S3(s3) => s3.list(uri, self.options.in_flight).await,
+        }
+    }
+
+    /// What the listing of `uri` amounts to.
+    pub async fn listing_digest(&self, uri: &Uri) -> Result<Listing, Error> {
+        Ok(Listing::of(&self.list(uri).await?))
+    }
+
+    /// The content of the object at `uri`, which may have at most `limit` bytes; `None` if there
+    /// is none.
+    pub async fn get(&self, uri: &Uri, limit: u64) -> Result<Option<Vec<u8>>, Error> {
+        match self.place(uri)? {
+            Place::File(path) => {
+                let uri = uri.clone();
+                pool::blocking(&uri.clone(), move || local::read_small(&uri, &path, limit)).await
+            }
+            Place::S3(s3) => s3.read_small(uri, limit).await,
+        }
+    }
+
+    /// The manifest of the output at `uri`; `None` if none is published there.
+    pub async fn manifest(&self, uri: &Uri) -> Result<Option<Manifest>, Error> {
+        let place = uri.sibling_suffix(MANIFEST_SUFFIX);
+        let Some(bytes) = self.get(&place, MANIFEST_LIMIT).await? else {
+            return Ok(None);
+        };
+        let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|error| {
+            Error::BadManifest { uri: place.to_string(), reason: error.to_string() }
+        })?;
+        let known = mlwm_spec::manifest::MANIFEST_VERSION;
+        if manifest.version != known {
+            return Err(Error::BadManifest {
+                uri: place.to_string(),
+                reason: format!("its version is {}, but this mlwm knows {known}", manifest.version),
+            });
+        }
+        Ok(Some(manifest))
+    }
+
+    /// Reads an object from first to last byte and gives it to `take` in parts, on a thread for
+    /// blocking work. At most [`PARTS_AT_ONCE`] parts are read ahead, and all transfers of the
+    /// store together hold no more than its memory.
+    pub(crate) async fn read<S: Send + 'static>(
+        &self,
+        uri: &Uri,
+        object: &Listed,
+        mut state: S,
+        take: fn(&mut S, &[Bytes]) -> Result<(), Error>,
+        counter: &Counter,
+        cancel: &CancellationToken,
+    ) -> Result<S, Error> {
+        let parts = parts(object.size, self.options.part_bytes);
+        // Memory is asked for in the order of the parts: a part never waits for one behind it.
+        let mut arriving = futures::stream::iter(parts)
+            .then(|(start, length)| {
+                let store = self.clone();
+                async move { (start, length, store.memory(length).await) }
+            })
+            .map(|(start, length, memory)| {
+                let (store, uri, object) = (self.clone(), uri.clone(), object.clone());
+                async move { Ok((store.read_part(&uri, object, start, length).await?, memory)) }
+            })
+            .buffered(PARTS_AT_ONCE)
+            .boxed();
+        while let Some((part, memory)) =
+            pool::unless_cancelled(uri, cancel, arriving.try_next()).await?
+        {
+            let count: u64 = part.iter().map(|piece| piece.len() as u64).sum();
+            state = pool::blocking(uri, move || {
+                take(&mut state, &part)?;
+                Ok(state)
+            })
+            .await?;
+            drop(memory);
+            counter.bytes(count);
+        }
+        counter.object();
+        Ok(state)
+    }
+
+    async fn read_part(
+        &self,
+        uri: &Uri,
+        object: Listed,
+        start: u64,
+        length: u64,
+    ) -> Result<Vec<Bytes>, Error> {
+        match self.place(uri)? {
+            Place::File(folder) => {
+                pool::blocking(uri, move || local::read_part(&folder, &object, start, length)).await
+            }
+            Place::S3(s3) => s3.read_part(uri, &object, start, length).await,
+        }
+    }
+
+    /// Brings a local file to `target`; its digest is that of the bytes that were sent.
+    pub(crate) async fn upload(
+        &self,
+        target: &Uri,
+        source: LocalFile,
+        counter: &Counter,
+        cancel: &CancellationToken,
+    ) -> Result<Uploaded, Error> {
+        let uploaded = match self.place(target)? {
+            Place::File(path) => {
+                let (uri, counter, cancel) = (target.clone(), counter.clone(), cancel.clone());
+                let sha256 = pool::blocking(target, move || {
+                    local::upload(&uri, &source, &path, &counter, &cancel)
+                })
+                .await?;
+                Uploaded { sha256, etag: None }
+            }
+            Place::S3(s3) => s3.upload(self, target, source, counter, cancel).await?,
+        };
+        counter.object();
+        Ok(uploaded)
+    }
+
+    /// Writes a small object in place of whatever is there.
+    pub(crate) async fn put(&self, uri: &Uri, bytes: Vec<u8>) -> Result<(), Error> {
+        match self.place(uri)? {
+            Place::File(path) => pool::blocking(uri, move || local::put(&path, &bytes)).await,
+            Place::S3(s3) => s3.put(uri, bytes).await,
+        }
+    }
+
+    /// Writes a small object unless there is one; whether it did. A store that has no conditional
+    /// write replaces what is there.
+    pub(crate) async fn create(&self, uri: &Uri, bytes: Vec<u8>) -> Result<bool, Error> {
+        match self.place(uri)? {
+            Place::File(path) => pool::blocking(uri, move || local::create(&path, &bytes)).await,
+            Place::S3(s3) => s3.create(uri, bytes).await,
+        }
+    }
+
+    /// Removes objects below `uri`.
+    pub(crate) async fn delete(&self, uri: &Uri, names: Vec<String>) -> Result<(), Error> {
+        match self.place(uri)? {
+            Place::File(folder) => {
+                pool::blocking(uri, move || local::delete(&folder, &names)).await
+            }
+            Place::S3(s3) => s3.delete(uri, &names).await,
+        }
+    }
+
+    /// Removes the object at `uri`, if there is one, and what a killed process left beside it.
+    pub(crate) async fn remove(&self, uri: &Uri) -> Result<(), Error> {
+        match self.place(uri)? {
+            Place::File(path) => pool::blocking(uri, move || local::remove(&path)).await,
+            Place::S3(s3) => s3.remove(uri).await,
+        }
+    }
+
+    /// Removes the temporary files that killed writers of the object at `uri` left behind.
+    pub(crate) async fn remove_temporaries(&self, uri: &Uri) -> Result<(), Error> {
+        match self.place(uri)? {
+            Place::File(path) => pool::blocking(uri, move || local::remove_temporaries(&path)).await,
+            Place::S3(_) => Ok(()),
+        }
+    }
+
+    /// Makes objects below `uri` durable, where the store does not do that by itself.
+    pub(crate) async fn sync(&self, uri: &Uri, names: Vec<String>) -> Result<(), Error> {
+        match self.place(uri)? {
+            Place::File(folder) => {
+                pool::blocking(uri, move || local::sync_folders(&folder, &names)).await
+            }
+            Place::S3(_) => Ok(()),
+        }
+    }
+
+    /// Leave to hold `length` bytes in memory.
+    pub(crate) async fn memory(&self, length: u64) -> Option<OwnedSemaphorePermit> {
+        let most = kibibytes(self.options.memory_bytes);
+        let wanted = kibibytes(length).min(most);
+        // The semaphore is never closed; without a permit there is merely no limit.
+        Arc::clone(&self.memory).acquire_many_owned(wanted).await.ok()
+    }
+
+    fn place(&self, uri: &Uri) -> Result<Place<'_>, Error> {
+        match (&self.backend, uri.local_path(), uri.bucket()) {
+            (Backend::File, Some(path), _) => Ok(Place::File(path)),
+            (Backend::S3(s3), _, Some(bucket)) if s3.bucket() == bucket => Ok(Place::S3(s3)),
+            _ => Err(Error::InvalidUri {
+                uri: uri.to_string(),
+                reason: format!("it is not in the opened store, {self:?}"),
+            }),
+        }
+    }
+}
+
+enum Place<'a> {
+    File(PathBuf),
+    S3(&'a S3),
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.backend {
+            Backend::File => f.write_str("file://"),
+            Backend::S3(s3) => write!(f, "s3://{}", s3.bucket()),
+        }
+    }
+}
+
+/// What the listing of `uri` amounts to, with the settings of the environment.
 pub async fn listing_digest(uri: &Uri) -> Result<Listing, Error> {
     Store::open(uri).await?.listing_digest(uri).await
+}
+
+/// Start and length of the parts of an object; an empty object has one empty part.
+pub(crate) fn parts(size: u64, part: u64) -> Vec<(u64, u64)> {
+    let part = part.max(1);
+    let count = size.div_ceil(part).max(1);
+    (0..count).map(|index| (index * part, part.min(size - index * part))).collect()
+}
+
+fn kibibytes(bytes: u64) -> u32 {
+    u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).clamp(1, 1 << 28)
 }

@@ -160,8 +160,8 @@ def forecast(module, store, args, steps, analysis_time):
     interior = module.interior_mask_bool
     error = ((physical - target) ** 2)[:, interior].mean(1).sqrt() / module.state_std
     still = ((init[1] - target) ** 2)[:, interior].mean(1).sqrt() / module.state_std
-    print(analysis_time, "rmse / std, first and last step:", error[[0, -1]].numpy().round(2).tolist(),
-          "of persistence:", still[[0, -1]].numpy().round(2).tolist())
+    mean_error, mean_still = ((e.mean(1)[[0, -1]]).numpy().round(2) for e in (error, still))
+    print(analysis_time, f"rmse / std at the first and last step: {mean_error}, of persistence {mean_still}")
     state = dataset.da_state
     return write_forecast(
         f"../oracle/{str(analysis_time)[:16].replace(':', '')}Z.zarr",

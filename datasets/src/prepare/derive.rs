@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 
 /// Which part of a cyclic encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Component {
+pub(crate) enum Component {
     /// Sine.
     Sin,
     /// Cosine.

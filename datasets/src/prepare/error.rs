@@ -26,6 +26,9 @@ pub enum PrepareError {
         /// What is wrong and what to do.
         message: String,
     },
+    /// A forecast that makes no sense.
+    #[error("{0}")]
+    Request(String),
     /// The interface, the datastore configurations and the statistics do not belong together.
     #[error("the artifact does not fit together: {0}")]
     Artifact(String),
@@ -152,7 +155,7 @@ impl PrepareError {
     /// The exit code of a command that ends with this error.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Configuration { .. } | Self::InputConfiguration { .. } => {
+            Self::Configuration { .. } | Self::InputConfiguration { .. } | Self::Request(_) => {
                 ExitCode::BadConfiguration
             }
             Self::Artifact(_) => ExitCode::ArtifactMismatch,

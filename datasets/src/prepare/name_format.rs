@@ -105,7 +105,7 @@ fn python_float(scientific: &str) -> String {
 
 /// Why a `name_format` cannot be used.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum NameFormatError {
+pub(crate) enum NameFormatError {
     /// A placeholder that stands for nothing.
     #[error("name_format `{format}`: `{{{field}}}` stands for nothing here: use {known}")]
     Unknown {
@@ -140,7 +140,7 @@ pub enum NameFormatError {
 }
 
 /// The name of the feature of `variable`, on one level of a dimension if it has levels.
-pub fn feature_name(
+pub(crate) fn feature_name(
     format: &str,
     variable: &str,
     level: Option<(&str, LevelValue)>,

@@ -6,7 +6,7 @@ use mlwm_spec::datastore::{Range as ValueRange, SelectedValues};
 
 /// Values of a coordinate that cannot be selected.
 #[derive(Debug, thiserror::Error, PartialEq)]
-pub enum SelectError {
+pub(crate) enum SelectError {
     /// A value that is not there.
     #[error("`{coordinate}` = {value} is not there; the dataset has {available}")]
     Missing {

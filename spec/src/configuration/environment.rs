@@ -32,7 +32,9 @@ const SECRET_STARTS: [&str; 5] = ["AKIA", "ASIA", "ghp_", "github_pat_", "-----B
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum EnvironmentProblem {
     /// Not the name of a variable.
-    #[error("`{0}` is not the name of an environment variable: use letters, digits and `_`, and do not start with a digit")]
+    #[error(
+        "`{0}` is not the name of an environment variable: use letters, digits and `_`, and do not start with a digit"
+    )]
     Name(String),
     /// A value that no process can have.
     #[error("the value holds a NUL character: take it out")]
@@ -41,7 +43,9 @@ pub enum EnvironmentProblem {
     #[error("`{0}` belongs to the container contract and is set by mlwm: take it out")]
     Reserved(String),
     /// A credential.
-    #[error("`{0}` looks like a credential, and would be recorded in plans and manifests: take it out, containers run without network and need none")]
+    #[error(
+        "`{0}` looks like a credential, and would be recorded in plans and manifests: take it out, containers run without network and need none"
+    )]
     Credential(String),
 }
 
@@ -124,7 +128,10 @@ mod tests {
             assert_eq!(problem(name, ""), Some(expected));
         }
         for name in ["", "1A", "A-B", "A=B", "A B"] {
-            assert_eq!(problem(name, ""), Some(EnvironmentProblem::Name(name.into())));
+            assert_eq!(
+                problem(name, ""),
+                Some(EnvironmentProblem::Name(name.into()))
+            );
         }
         assert_eq!(problem("A", "x\0y"), Some(EnvironmentProblem::Nul));
     }

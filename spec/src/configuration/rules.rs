@@ -10,7 +10,16 @@ use crate::{AnalysisTime, Digest};
 
 /// Folders of a container that belong to the system or to the contract: nothing is mounted there.
 const RESERVED_FOLDERS: [&str; 10] = [
-    "/workspace", "/proc", "/sys", "/dev", "/etc", "/usr", "/bin", "/sbin", "/lib", "/lib64",
+    "/workspace",
+    "/proc",
+    "/sys",
+    "/dev",
+    "/etc",
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib64",
 ];
 
 /// A rule that a value breaks, and what to do.
@@ -20,19 +29,25 @@ pub enum Problem {
     #[error("there is no output: add at least one")]
     NoOutput,
     /// A name of an input or output that cannot be the name of a file.
-    #[error("`{0}` cannot be the name of a dataset: use letters, digits, `_`, `-`, `+` and `.`, and do not start with a dot")]
+    #[error(
+        "`{0}` cannot be the name of a dataset: use letters, digits, `_`, `-`, `+` and `.`, and do not start with a dot"
+    )]
     Name(String),
     /// A place that cannot be written as a URI.
     #[error(transparent)]
     Uri(#[from] UriError),
     /// An area that is none.
-    #[error("the area is empty or not on the globe: give latitudes from -90 to 90 and longitudes from -360 to 360 degrees, with lat_min below lat_max and lon_min other than lon_max")]
+    #[error(
+        "the area is empty or not on the globe: give latitudes from -90 to 90 and longitudes from -360 to 360 degrees, with lat_min below lat_max and lon_min other than lon_max"
+    )]
     Area,
     /// A resolution that is zero or negative.
     #[error("the resolution is not positive: give the distance between grid points")]
     Resolution,
     /// All members would be published at one place.
-    #[error("there are several members, and all would be published at this one place: add {{member}}")]
+    #[error(
+        "there are several members, and all would be published at this one place: add {{member}}"
+    )]
     MemberPlaceholder,
     /// An output that would overwrite another dataset.
     #[error("this output would be published where `{other}` lies ({uri}): give each its own place")]
@@ -43,13 +58,19 @@ pub enum Problem {
         uri: String,
     },
     /// A mount point that is not an absolute, plain path.
-    #[error("`{0}` is not an absolute path in its shortest form: start it with `/`, and leave out `.`, `..`, double and trailing slashes")]
+    #[error(
+        "`{0}` is not an absolute path in its shortest form: start it with `/`, and leave out `.`, `..`, double and trailing slashes"
+    )]
     PathForm(String),
     /// A mount point that the contract or the engine could not write down.
-    #[error("`{0}` holds a `,`, `=`, `:` or control character, which cannot be passed to a container: take it out")]
+    #[error(
+        "`{0}` holds a `,`, `=`, `:` or control character, which cannot be passed to a container: take it out"
+    )]
     PathCharacters(String),
     /// A mount point in a folder of the system or of the contract.
-    #[error("`{path}` lies in `{folder}`, which the container needs itself: use a folder like `/volume`")]
+    #[error(
+        "`{path}` lies in `{folder}`, which the container needs itself: use a folder like `/volume`"
+    )]
     PathReserved {
         /// The mount point.
         path: String,
@@ -57,7 +78,9 @@ pub enum Problem {
         folder: &'static str,
     },
     /// Two mount points that hide one another.
-    #[error("`{path}` is the same as, or lies inside or around, `{other_path}` of `{other}`: give each dataset a folder of its own")]
+    #[error(
+        "`{path}` is the same as, or lies inside or around, `{other_path}` of `{other}`: give each dataset a folder of its own"
+    )]
     PathOverlap {
         /// This mount point.
         path: String,
@@ -78,7 +101,9 @@ pub enum Problem {
         other: String,
     },
     /// A list that says nothing.
-    #[error("the list is empty or repeats itself: name each once, or leave the key out for the default")]
+    #[error(
+        "the list is empty or repeats itself: name each once, or leave the key out for the default"
+    )]
     List,
     /// A Zarr format that is not 2 or 3.
     #[error("{0} is not a Zarr format that mlwm writes: use 2 or 3")]
@@ -90,7 +115,9 @@ pub enum Problem {
     #[error("`{0}` is not pinned by a digest: write `@sha256:` followed by 64 hexadecimal digits")]
     Pin(String),
     /// A number of something that must be there.
-    #[error("{0} is not a positive number: give one, or leave the key out for the engine's default")]
+    #[error(
+        "{0} is not a positive number: give one, or leave the key out for the engine's default"
+    )]
     NotPositive(String),
     /// A GPU by an impossible name.
     #[error("`{0}` does not name a GPU: give a number, `all`, or UUIDs or CDI names")]
@@ -119,7 +146,10 @@ pub(super) fn broken(configuration: &Configuration) -> Vec<(Key, Problem)> {
     broken.datastore_inputs(configuration);
     for (name, output) in &configuration.outputs {
         if let Some(format) = output.zarr_format.filter(|format| ![2, 3].contains(format)) {
-            broken.add(["outputs", name, "zarr_format"], Problem::ZarrFormat(format));
+            broken.add(
+                ["outputs", name, "zarr_format"],
+                Problem::ZarrFormat(format),
+            );
         }
         if output.variables.as_deref().is_some_and(is_empty_or_repeats) {
             broken.add(["outputs", name, "variables"], Problem::List);
@@ -191,7 +221,8 @@ struct Broken(Vec<(Key, Problem)>);
 
 impl Broken {
     fn add<'a>(&mut self, key: impl IntoIterator<Item = &'a str>, problem: Problem) {
-        self.0.push((key.into_iter().map(str::to_owned).collect(), problem));
+        self.0
+            .push((key.into_iter().map(str::to_owned).collect(), problem));
     }
 
     fn references(&mut self, configuration: &Configuration) {
@@ -212,7 +243,12 @@ impl Broken {
     }
 
     fn dataset(&mut self, dataset: &Dataset<'_>) {
-        let Dataset { section, name, internal_path, .. } = *dataset;
+        let Dataset {
+            section,
+            name,
+            internal_path,
+            ..
+        } = *dataset;
         if !is_plain_name(name) || name.contains([',', '=', ':']) {
             self.add([section, name], Problem::Name(name.to_owned()));
         }
@@ -228,7 +264,10 @@ impl Broken {
                 .iter()
                 .any(|distance| distance.value() <= 0.0)
             {
-                self.add([section, name, "uri_args", "resolution"], Problem::Resolution);
+                self.add(
+                    [section, name, "uri_args", "resolution"],
+                    Problem::Resolution,
+                );
             }
         }
         if let Some(problem) = mount_point_problem(internal_path) {
@@ -238,27 +277,46 @@ impl Broken {
 
     /// No output may replace another output or an input, nor one member another.
     fn places(&mut self, datasets: &[Dataset<'_>], configuration: &Configuration) {
-        let several = configuration.members.as_ref().is_some_and(|m| m.iter().count() > 1);
-        for (at, output) in datasets.iter().enumerate().filter(|(_, d)| d.section == "outputs") {
+        let several = configuration
+            .members
+            .as_ref()
+            .is_some_and(|m| m.iter().count() > 1);
+        for (at, output) in datasets
+            .iter()
+            .enumerate()
+            .filter(|(_, d)| d.section == "outputs")
+        {
             let Ok(uri) = &output.uri else { continue };
             let member = format!("{{{}}}", uri::MEMBER);
-            if several && output.template.is_some_and(|template| !template.contains(&member)) {
-                self.0.push((output.place_key(), Problem::MemberPlaceholder));
+            if several
+                && output
+                    .template
+                    .is_some_and(|template| !template.contains(&member))
+            {
+                self.0
+                    .push((output.place_key(), Problem::MemberPlaceholder));
             }
-            let earlier = datasets[..at].iter().find(|other| {
-                other.uri.as_ref().is_ok_and(|other| overlap(uri, other))
-            });
+            let earlier = datasets[..at]
+                .iter()
+                .find(|other| other.uri.as_ref().is_ok_and(|other| overlap(uri, other)));
             if let Some(other) = earlier {
-                let problem = Problem::SamePlace { other: other.key(), uri: uri.clone() };
+                let problem = Problem::SamePlace {
+                    other: other.key(),
+                    uri: uri.clone(),
+                };
                 self.0.push((output.place_key(), problem));
             }
         }
     }
 
     fn mount_points(&mut self, datasets: &[Dataset<'_>]) {
+        let sound = |d: &&Dataset<'_>| mount_point_problem(d.internal_path).is_none();
+        let datasets: Vec<&Dataset<'_>> = datasets.iter().filter(sound).collect();
         for (at, dataset) in datasets.iter().enumerate() {
             let path = dataset.internal_path;
-            let earlier = datasets[..at].iter().find(|other| overlap(path, other.internal_path));
+            let earlier = datasets[..at]
+                .iter()
+                .find(|other| overlap(path, other.internal_path));
             if let Some(other) = earlier {
                 let problem = Problem::PathOverlap {
                     path: path.to_owned(),
@@ -307,10 +365,19 @@ impl Broken {
             }
             _ => {}
         }
-        if let Some(cpus) = resources.cpus.filter(|cpus| !(cpus.is_finite() && *cpus > 0.0)) {
-            self.add(["resources", "cpus"], Problem::NotPositive(cpus.to_string()));
+        if let Some(cpus) = resources
+            .cpus
+            .filter(|cpus| !(cpus.is_finite() && *cpus > 0.0))
+        {
+            self.add(
+                ["resources", "cpus"],
+                Problem::NotPositive(cpus.to_string()),
+            );
         }
-        for (key, size) in [("memory", resources.memory), ("shm_size", resources.shm_size)] {
+        for (key, size) in [
+            ("memory", resources.memory),
+            ("shm_size", resources.shm_size),
+        ] {
             if size.is_some_and(|size| size.0 == 0) {
                 self.add(["resources", key], Problem::NotPositive("0".to_owned()));
             }
@@ -324,28 +391,43 @@ fn is_area(args: &UriArgs) -> bool {
     let (south, north) = (bbox.lat_min.value(), bbox.lat_max.value());
     let on_globe = |longitude: f64| (-360.0..=360.0).contains(&longitude);
     // West may be greater than east: an area may lie across the date line.
-    on_globe(west) && on_globe(east) && west != east && -90.0 <= south && south < north && north <= 90.0
+    on_globe(west)
+        && on_globe(east)
+        && west != east
+        && -90.0 <= south
+        && south < north
+        && north <= 90.0
 }
 
 fn mount_point_problem(path: &str) -> Option<Problem> {
     let Some(below_root) = path.strip_prefix('/') else {
         return Some(Problem::PathForm(path.to_owned()));
     };
-    if below_root.split('/').any(|part| matches!(part, "" | "." | "..")) {
+    if below_root
+        .split('/')
+        .any(|part| matches!(part, "" | "." | ".."))
+    {
         return Some(Problem::PathForm(path.to_owned()));
     }
     if path.contains(|c: char| c.is_control() || matches!(c, ',' | '=' | ':')) {
         return Some(Problem::PathCharacters(path.to_owned()));
     }
-    let folder = RESERVED_FOLDERS.into_iter().find(|folder| overlap(path, folder))?;
-    Some(Problem::PathReserved { path: path.to_owned(), folder })
+    let folder = RESERVED_FOLDERS
+        .into_iter()
+        .find(|folder| overlap(path, folder))?;
+    Some(Problem::PathReserved {
+        path: path.to_owned(),
+        folder,
+    })
 }
 
 /// Whether two paths (or URIs) are equal or one holds the other.
 fn overlap(one: &str, other: &str) -> bool {
     let (one, other) = (one.trim_end_matches('/'), other.trim_end_matches('/'));
     let holds = |outer: &str, inner: &str| {
-        inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        inner
+            .strip_prefix(outer)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
     holds(one, other) || holds(other, one)
 }

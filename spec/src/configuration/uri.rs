@@ -10,6 +10,9 @@ const ANALYSIS_TIME: &str = "analysis_time";
 /// What stands for the ensemble member in a template.
 pub(super) const MEMBER: &str = "member";
 
+/// What the path of a folder or file relative to the current folder starts with.
+const RELATIVE: &str = "./";
+
 /// Kinds of stores.
 const SCHEMES: [&str; 3] = ["s3", "gs", "file"];
 
@@ -29,19 +32,29 @@ pub enum UriError {
     #[error("`{0}` has a brace without its other half: write {{analysis_time}} and {{member}}")]
     Brace(String),
     /// No scheme, or an unknown one.
-    #[error("`{0}` is not a URI that mlwm can reach: start it with s3://, gs:// or file://")]
+    #[error(
+        "`{0}` is not a URI that mlwm can reach: start it with s3://, gs:// or file://, or with ./ for a local path"
+    )]
     Scheme(String),
     /// A bucket that is missing, or a file that has no absolute path.
-    #[error("`{0}` names no bucket or folder: write s3://bucket/path, gs://bucket/path or file:///path")]
+    #[error(
+        "`{0}` names no bucket or folder: write s3://bucket/path, gs://bucket/path or file:///path"
+    )]
     Authority(String),
     /// A path that climbs, or characters that change the meaning of a URI.
-    #[error("`{0}` holds `..`, `?`, `#`, `%`, `\\`, white space or control characters: write the place plainly")]
+    #[error(
+        "`{0}` holds `..`, `?`, `#`, `%`, `\\`, white space or control characters: write the place plainly"
+    )]
     Characters(String),
     /// Credentials.
-    #[error("a URI with a user or password would be recorded with every forecast: give credentials by the environment of mlwm")]
+    #[error(
+        "a URI with a user or password would be recorded with every forecast: give credentials by the environment of mlwm"
+    )]
     Credentials,
     /// A bare bucket name that is none.
-    #[error("`{0}` is not the name of a bucket: use lower-case letters, digits, `-`, `_` and `.`, or write a base URI s3://…, gs://… or file:///…")]
+    #[error(
+        "`{0}` is not the name of a bucket: use lower-case letters, digits, `-`, `_` and `.`, or write a base URI s3://…, gs://… or file:///…"
+    )]
     Bucket(String),
     /// Parts that do not make a dataset path.
     #[error(transparent)]
@@ -51,14 +64,24 @@ pub enum UriError {
 impl Input {
     /// The URI of this input for one analysis time and member.
     pub fn uri(&self, analysis_time: AnalysisTime, member: u32) -> Result<String, UriError> {
-        resolve(self.uri_args.as_ref(), self.uri.as_deref(), analysis_time, member)
+        resolve(
+            self.uri_args.as_ref(),
+            self.uri.as_deref(),
+            analysis_time,
+            member,
+        )
     }
 }
 
 impl Output {
     /// The URI at which this output of one analysis time and member is published.
     pub fn uri(&self, analysis_time: AnalysisTime, member: u32) -> Result<String, UriError> {
-        resolve(self.uri_args.as_ref(), self.uri.as_deref(), analysis_time, member)
+        resolve(
+            self.uri_args.as_ref(),
+            self.uri.as_deref(),
+            analysis_time,
+            member,
+        )
     }
 }
 
@@ -95,15 +118,14 @@ fn dataset_path(args: &UriArgs, analysis_time: AnalysisTime, member: u32) -> Dat
     }
 }
 
-/// A bare name is a bucket of S3; anything with a scheme stands for itself.
+/// A bare name is a bucket of S3; anything with a scheme, or a relative path, stands for itself.
 fn base_uri(bucket_name: &str) -> Result<String, UriError> {
-    if bucket_name.contains("://") {
+    if bucket_name.contains("://") || bucket_name.starts_with(RELATIVE) {
         check(bucket_name)?;
         return Ok(bucket_name.trim_end_matches('/').to_owned());
     }
-    let plain = |c: char| {
-        c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.')
-    };
+    let plain =
+        |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.');
     let starts_well = bucket_name.starts_with(|c: char| c.is_ascii_alphanumeric());
     match starts_well && bucket_name.chars().all(plain) {
         true => Ok(format!("s3://{bucket_name}")),
@@ -132,9 +154,12 @@ fn fill(template: &str, analysis_time: AnalysisTime, member: u32) -> Result<Stri
 }
 
 fn check(uri: &str) -> Result<(), UriError> {
-    let (scheme, rest) = uri
-        .split_once("://")
-        .filter(|(scheme, _)| SCHEMES.contains(scheme))
+    let relative = uri.strip_prefix(RELATIVE).map(|path| ("file", path));
+    let (scheme, rest) = relative
+        .or_else(|| {
+            uri.split_once("://")
+                .filter(|(scheme, _)| SCHEMES.contains(scheme))
+        })
         .ok_or_else(|| UriError::Scheme(uri.to_owned()))?;
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     if authority.contains('@') {
@@ -143,10 +168,11 @@ fn check(uri: &str) -> Result<(), UriError> {
     let special = |c: char| {
         c.is_control() || c.is_whitespace() || matches!(c, '?' | '#' | '%' | '\\' | '{' | '}')
     };
-    if rest.contains(special) || path.split('/').any(|part| part == ".." || part == ".") {
+    if rest.contains(special) || rest.split('/').any(|part| part == ".." || part == ".") {
         return Err(UriError::Characters(uri.to_owned()));
     }
     let placed = match scheme {
+        _ if relative.is_some() => !rest.is_empty(),
         "file" => authority.is_empty() && !path.is_empty(),
         _ => !authority.is_empty(),
     };
@@ -193,6 +219,7 @@ mod tests {
             ("gs://bucket", "gs://bucket"),
             ("s3://bucket/below/", "s3://bucket/below"),
             ("file:///data", "file:///data"),
+            ("./demo/store", "./demo/store"),
         ] {
             let uri = input(Some(args(bucket)), None).uri(time(), 3);
             assert_eq!(uri, Ok(format!("{base}/{path}")));
@@ -202,9 +229,16 @@ mod tests {
     #[test]
     fn a_template_is_filled() {
         for (template, expected) in [
-            ("s3://b/{analysis_time}/m{member}.zarr", "s3://b/2025-09-22T1200Z/m3.zarr"),
+            (
+                "s3://b/{analysis_time}/m{member}.zarr",
+                "s3://b/2025-09-22T1200Z/m3.zarr",
+            ),
             ("file:///data/fixed.zarr", "file:///data/fixed.zarr"),
             ("gs://b/{member}/{member}", "gs://b/3/3"),
+            (
+                "./store/{analysis_time}.zarr",
+                "./store/2025-09-22T1200Z.zarr",
+            ),
         ] {
             let uri = input(None, Some(template)).uri(time(), 3);
             assert_eq!(uri.as_deref(), Ok(expected));
@@ -214,19 +248,51 @@ mod tests {
     #[test]
     fn what_is_not_a_place_is_refused() {
         let template = |text: &str| input(None, Some(text)).uri(time(), 0).unwrap_err();
-        assert_eq!(template("s3://b/{time}"), UriError::Placeholder("time".into()));
-        assert!(template("s3://b/{time}").to_string().contains("{analysis_time} and {member}"));
+        assert_eq!(
+            template("s3://b/{time}"),
+            UriError::Placeholder("time".into())
+        );
+        assert!(
+            template("s3://b/{time}")
+                .to_string()
+                .contains("{analysis_time} and {member}")
+        );
         for text in ["s3://b/{member", "s3://b/member}", "s3://b/{{member}}"] {
             let error = template(text);
-            assert!(matches!(error, UriError::Brace(_) | UriError::Placeholder(_)), "{text}");
+            assert!(
+                matches!(error, UriError::Brace(_) | UriError::Placeholder(_)),
+                "{text}"
+            );
         }
-        for text in ["/data/a.zarr", "data", "http://host/a", "S3://b/a", "s3:/b", ""] {
+        for text in [
+            "/data/a.zarr",
+            "data",
+            "http://host/a",
+            "S3://b/a",
+            "s3:/b",
+            "",
+        ] {
             assert_eq!(template(text), UriError::Scheme(text.into()));
         }
-        for text in ["s3:///a", "gs://", "file://host/a", "file://", "file:///"] {
+        for text in [
+            "s3:///a",
+            "gs://",
+            "file://host/a",
+            "file://",
+            "file:///",
+            "./",
+        ] {
             assert_eq!(template(text), UriError::Authority(text.into()));
         }
-        for text in ["s3://b/../a", "s3://b/a?x=1", "file:///a b", "s3://b/a%2e", "s3://b/a\n"] {
+        for text in [
+            "s3://b/../a",
+            "s3://b/a?x=1",
+            "file:///a b",
+            "s3://b/a%2e",
+            "s3://b/a\n",
+            "./../a",
+            "./a/./b",
+        ] {
             assert_eq!(template(text), UriError::Characters(text.into()));
         }
         assert_eq!(template("s3://me:secret@b/a"), UriError::Credentials);

@@ -1,0 +1,368 @@
+//! Do the parts of an artifact fit together? A model that is fed features in another order, or
+//! with another window, gives a forecast that looks right and is wrong.
+
+use indexmap::IndexMap;
+use mlwm_spec::datastore::{InputDataset, SelectedValues, ValueSelection, Variables};
+use mlwm_spec::interface::{Features, Grid, InputRole};
+use mlwm_spec::{DatastoreConfig, Interface, Period};
+
+
+use crate::datastores::Datastore;
+use crate::error::Error;
+use crate::facts::TRAIN;
+use crate::onnx::{Dimension, FLOAT, GraphTensor, OnnxSignature};
+use crate::statistics::grid_coordinates;
+use crate::training::TrainingArguments;
+
+fn disagreement<T>(message: String) -> Result<T, Error> {
+    Err(Error::Disagreement(message))
+}
+
+/// Checks that the features of each training dataset are those that its configuration makes, as
+/// far as the configuration alone tells.
+pub(crate) fn check_datastores(datastores: &[Datastore]) -> Result<(), Error> {
+    for datastore in datastores {
+        for variable in datastore.config.output.variables.keys() {
+            let Some(stored) = datastore.statistics.features(variable)? else {
+                continue;
+            };
+            let Some(expected) = configured_features(&datastore.config, variable) else {
+                continue;
+            };
+            let fits = expected.len() == stored.len()
+                && stored.iter().zip(&expected).all(|(name, names)| names.contains(name));
+            if !fits {
+                let expected: Vec<&str> = expected
+                    .iter()
+                    .filter_map(|names| names.first().map(String::as_str))
+                    .collect();
+                return disagreement(format!(
+                    "the {variable} features in the training dataset {} are [{}], its configuration makes [{}]: make the dataset again, or take the configuration that it was made with",
+                    datastore.training.display(),
+                    stored.join(", "),
+                    expected.join(", ")
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The features of a variable that a configuration makes; for each, the names it may have (the
+/// type of a level decides how it is written). `None` if the sources have a say in which there
+/// are.
+fn configured_features(config: &DatastoreConfig, variable: &str) -> Option<Vec<Vec<String>>> {
+    let mut features = Vec::new();
+    for input in config.inputs.values() {
+        if input.target_output_variable == variable {
+            features.extend(features_of_input(input)?);
+        }
+    }
+    Some(features)
+}
+
+fn features_of_input(input: &InputDataset) -> Option<Vec<Vec<String>>> {
+    let format = input
+        .dim_mapping
+        .values()
+        .find_map(|mapping| mapping.name_format.as_deref())?;
+    let plain = |name: &str| Some(vec![feature_name(format, name, None)?]);
+    let mut features = Vec::new();
+    match &input.variables {
+        None => {}
+        Some(Variables::Names(names)) => {
+            for name in names {
+                features.push(plain(name)?);
+            }
+        }
+        Some(Variables::Selections(selections)) => {
+            for (name, selection) in selections {
+                features.extend(selected_features(format, name, selection.as_ref())?);
+            }
+        }
+    }
+    for name in input.derived_variables.iter().flat_map(|derived| derived.keys()) {
+        features.push(plain(name)?);
+    }
+    Some(features)
+}
+
+/// The features of one variable on the selected levels.
+fn selected_features(
+    format: &str,
+    variable: &str,
+    selection: Option<&IndexMap<String, ValueSelection>>,
+) -> Option<Vec<Vec<String>>> {
+    let Some(selection) = selection.filter(|selection| !selection.is_empty()) else {
+        return Some(vec![vec![feature_name(format, variable, None)?]]);
+    };
+    let (dim, selected) = selection.first().filter(|_| selection.len() == 1)?;
+    let SelectedValues::List(levels) = &selected.values else {
+        return None;
+    };
+    let names_of = |level: &f64| {
+        // Python writes a whole level as `100` or `100.0`, as the source stores it.
+        let texts = [level.to_string(), format!("{level:?}")];
+        let names = texts.map(|text| feature_name(format, variable, Some((dim, &text))));
+        names.into_iter().collect::<Option<Vec<String>>>()
+    };
+    levels.iter().map(names_of).collect()
+}
+
+/// `{var_name}{altitude}m` with its placeholders filled in; `None` if it has others, or any with a
+/// format specification.
+fn feature_name(format: &str, variable: &str, level: Option<(&str, &str)>) -> Option<String> {
+    let mut name = format.replace("{var_name}", variable);
+    if let Some((dim, text)) = level {
+        name = name.replace(&format!("{{{dim}}}"), text);
+    }
+    (!name.contains(['{', '}'])).then_some(name)
+}
+
+/// Checks that the statistics that a neural-lam model is run with are there: mean and standard
+/// deviation of every state, and of its differences.
+pub(crate) fn check_state_statistics(datastores: &[Datastore]) -> Result<(), Error> {
+    let mut predicted = 0;
+    for datastore in datastores.iter().filter(|datastore| datastore.has_variable("state")) {
+        for operation in ["mean", "std", "diff_mean", "diff_std"] {
+            datastore.statistics.get("state", TRAIN, operation)?;
+        }
+        predicted += 1;
+    }
+    if predicted == 0 {
+        return disagreement(
+            "no datastore has a `state`: there is nothing that the model could predict".to_owned(),
+        );
+    }
+    Ok(())
+}
+
+/// Checks an interface against the datastores and the ONNX graph.
+pub(crate) fn check_interface(
+    interface: &Interface,
+    datastores: &[Datastore],
+    signature: &OnnxSignature,
+) -> Result<(), Error> {
+    if interface.step_seconds <= 0 {
+        return disagreement(format!(
+            "the interface has a step of {} s: it must be positive",
+            interface.step_seconds
+        ));
+    }
+    check_features("state", &interface.state, &interface.statistics_split, datastores)?;
+    check_grid(&interface.grid, &interface.state, datastores)?;
+    check_boundary(interface)?;
+    check_step(interface, datastores)?;
+    let points = interface.grid.points();
+    let states = interface.state.names.len() as u64;
+    if !interface.inputs.iter().any(|i| matches!(i.role, InputRole::State { .. })) {
+        return disagreement("the interface has no input with the role `state`".to_owned());
+    }
+    for input in &interface.inputs {
+        let (features, grid) = match &input.role {
+            InputRole::State { .. } => (states, None),
+            InputRole::Forcing {
+                features,
+                past,
+                future,
+                grid,
+            } => {
+                check_features(&input.name, features, &interface.statistics_split, datastores)?;
+                (features.names.len() as u64 * (past + future + 1), grid.as_ref())
+            }
+            InputRole::Static { features, grid } => {
+                check_features(&input.name, features, &interface.statistics_split, datastores)?;
+                (features.names.len() as u64, grid.as_ref())
+            }
+        };
+        let points = grid.map_or(points, Grid::points);
+        check_tensor("input", &input.name, &signature.inputs, points, features)?;
+    }
+    let known = |name: &str| interface.inputs.iter().any(|input| input.name == name);
+    if let Some(unfed) = signature.inputs.iter().find(|tensor| !known(&tensor.name)) {
+        return disagreement(format!(
+            "the ONNX model has the input `{}`, of which the interface says nothing",
+            unfed.name
+        ));
+    }
+    check_tensor("output", &interface.output, &signature.outputs, points, states)
+}
+
+/// Every source is there, its features are those named, and it can be standardized.
+fn check_features(
+    what: &str,
+    features: &Features,
+    split: &str,
+    datastores: &[Datastore],
+) -> Result<(), Error> {
+    let mut names = Vec::new();
+    for source in &features.sources {
+        let datastore = datastores
+            .iter()
+            .find(|datastore| datastore.name == source.datastore)
+            .ok_or_else(|| {
+                Error::Disagreement(format!(
+                    "`{what}` of the interface comes from datastore `{}`, which the neural-lam configuration does not have",
+                    source.datastore
+                ))
+            })?;
+        for operation in ["mean", "std"] {
+            datastore.statistics.get(&source.variable, split, operation)?;
+        }
+        names.extend(datastore.statistics.features(&source.variable)?.unwrap_or_default());
+    }
+    if names != features.names || names.is_empty() {
+        return disagreement(format!(
+            "the features of `{what}` in the interface are [{}], those of the training dataset are [{}]: names and order must be the same",
+            features.names.join(", "),
+            names.join(", ")
+        ));
+    }
+    Ok(())
+}
+
+/// The grid is stacked as the datastores of the state stack it, over the same coordinates.
+fn check_grid(grid: &Grid, state: &Features, datastores: &[Datastore]) -> Result<(), Error> {
+    let whole = !grid.dims.is_empty() && grid.dims.len() == grid.shape.len();
+    let known = grid.coordinates.is_empty()
+        || grid.coordinates.iter().map(|c| c.len() as u64).eq(grid.shape.iter().copied());
+    if !whole || !known {
+        return disagreement(format!(
+            "the grid of the interface has dimensions {:?}, shape {:?} and {} coordinates: each dimension needs one length, and as many coordinate values",
+            grid.dims,
+            grid.shape,
+            grid.coordinates.len()
+        ));
+    }
+    for source in &state.sources {
+        let Some(datastore) = datastores.iter().find(|d| d.name == source.datastore) else {
+            continue;
+        };
+        let stacked = datastore
+            .config
+            .inputs
+            .values()
+            .filter(|input| input.target_output_variable == source.variable)
+            .filter_map(|input| input.dim_mapping.get("grid_index")?.dims.as_ref());
+        for dims in stacked {
+            if *dims != grid.dims {
+                return disagreement(format!(
+                    "datastore `{}` stacks its grid in the order {}, the interface says {}",
+                    datastore.name,
+                    dims.join(", "),
+                    grid.dims.join(", ")
+                ));
+            }
+        }
+        let stored =
+            grid_coordinates(&datastore.name, &datastore.training, &grid.dims, &grid.shape)?;
+        if !stored.is_empty() && !grid.coordinates.is_empty() && stored != grid.coordinates {
+            return disagreement(format!(
+                "the grid coordinates of the interface are not those of the training dataset of datastore `{}`",
+                datastore.name
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// A boundary that covers the whole grid would make the forecast a copy of its input.
+fn check_boundary(interface: &Interface) -> Result<(), Error> {
+    let width = interface.boundary_width;
+    let smallest = interface.grid.shape.iter().min().copied().unwrap_or(0);
+    if width > 0 && width.saturating_mul(2) >= smallest {
+        return disagreement(format!(
+            "a boundary of {width} points on each side covers the whole grid {:?}: the forecast would be a copy of its input",
+            interface.grid.shape
+        ));
+    }
+    Ok(())
+}
+
+/// The step is that of the training dataset, where its configuration says which that is.
+fn check_step(interface: &Interface, datastores: &[Datastore]) -> Result<(), Error> {
+    for source in &interface.state.sources {
+        let configured = datastores
+            .iter()
+            .find(|datastore| datastore.name == source.datastore)
+            .and_then(|datastore| datastore.config.output.coord_ranges.as_ref()?.get("time"))
+            .and_then(|range| range.step.as_ref()?.as_str()?.parse::<Period>().ok());
+        if let Some(step) = configured
+            && step.seconds() != interface.step_seconds
+        {
+            return disagreement(format!(
+                "datastore `{}` has a time step of {step}, the interface says {} s",
+                source.datastore, interface.step_seconds
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The ONNX graph has this tensor, float32 `[1, points, features]`.
+fn check_tensor(
+    kind: &str,
+    name: &str,
+    tensors: &[GraphTensor],
+    points: u64,
+    features: u64,
+) -> Result<(), Error> {
+    let Some(tensor) = tensors.iter().find(|tensor| tensor.name == name) else {
+        let names: Vec<&str> = tensors.iter().map(|tensor| tensor.name.as_str()).collect();
+        return disagreement(format!(
+            "the interface has the {kind} `{name}`, the ONNX model has {}",
+            names.join(", ")
+        ));
+    };
+    if tensor.element_type != FLOAT {
+        return disagreement(format!(
+            "the {kind} `{name}` of the ONNX model has element type {}, it must be float32 (1): export the model in 32 bit",
+            tensor.element_type
+        ));
+    }
+    let fits = |(dimension, expected): (&Dimension, u64)| match dimension {
+        Dimension::Fixed(length) => u64::try_from(*length) == Ok(expected),
+        Dimension::Symbolic(_) => true,
+    };
+    let Some(dimensions) = &tensor.dimensions else {
+        return Ok(());
+    };
+    let expected = [1, points, features];
+    if dimensions.len() == 3 && dimensions.iter().zip(expected).all(fits) {
+        return Ok(());
+    }
+    let found: Vec<String> = dimensions.iter().map(ToString::to_string).collect();
+    disagreement(format!(
+        "the {kind} `{name}` of the ONNX model has shape [{}], the interface makes it [1, {points}, {features}]",
+        found.join(", ")
+    ))
+}
+
+/// The window of the forcing is the one that the model was trained with.
+pub(crate) fn check_training_arguments(
+    interface: &Interface,
+    arguments: &TrainingArguments,
+) -> Result<(), Error> {
+    for (name, of_interface) in [
+        ("num_past_forcing_steps", 0),
+        ("num_future_forcing_steps", 1),
+    ] {
+        let Some(trained) = arguments.count(name)? else {
+            continue;
+        };
+        for input in &interface.inputs {
+            // A forcing on a grid of its own has a window of its own.
+            let InputRole::Forcing { past, future, grid: None, .. } = &input.role else {
+                continue;
+            };
+            let window = [*past, *future][of_interface];
+            if window != trained {
+                return disagreement(format!(
+                    "the model was trained with `{name}` {trained}, the interface says {window} for the input `{}`",
+                    input.name
+                ));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,110 @@
+//! Where, when and from what an artifact was built: a file beside the zip, not in it, since it
+//! would make every build differ (format §4).
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use mlwm_spec::Digest;
+use mlwm_spec::time::utc_text;
+use serde::Serialize;
+use tempfile::NamedTempFile;
+
+use crate::build::BuildRequest;
+use crate::error::{Error, io_error};
+
+#[derive(Serialize)]
+struct Provenance<'a> {
+    artifact: &'a str,
+    digest: Digest,
+    mlwm_version: &'static str,
+    built_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    working_folder: Option<PathBuf>,
+    arguments: &'a [String],
+    sources: BTreeMap<&'static str, PathBuf>,
+    /// Commit of the repository that the neural-lam configuration is in; `-dirty` if it has
+    /// changes that are not committed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    git_commit: Option<String>,
+}
+
+/// Writes the file beside `zip` and gives its path.
+pub(crate) fn write(request: &BuildRequest, zip: &Path, digest: Digest) -> Result<PathBuf, Error> {
+    let provenance = Provenance {
+        artifact: &request.name,
+        digest,
+        mlwm_version: env!("CARGO_PKG_VERSION"),
+        built_at: now(),
+        host: fs::read_to_string("/proc/sys/kernel/hostname")
+            .ok()
+            .map(|name| name.trim().to_owned()),
+        user: std::env::var("USER").ok(),
+        working_folder: std::env::current_dir().ok(),
+        arguments: &request.arguments,
+        sources: sources(request),
+        git_commit: git_commit(&request.nl_config),
+    };
+    let text = serde_saphyr::to_string(&provenance).map_err(|source| Error::WriteYaml {
+        what: "the provenance of the artifact",
+        source: Box::new(source),
+    })?;
+    let path = path(zip);
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut file = NamedTempFile::with_prefix_in(".building-", folder)
+        .map_err(io_error("create a file in", folder))?;
+    file.write_all(text.as_bytes())
+        .map_err(io_error("write", &path))?;
+    file.persist(&path)
+        .map_err(|failed| io_error("write", &path)(failed.error))?;
+    Ok(path)
+}
+
+/// The provenance of `model.zip` is in `model.provenance.yaml`.
+pub(crate) fn path(zip: &Path) -> PathBuf {
+    zip.with_extension("provenance.yaml")
+}
+
+fn sources(request: &BuildRequest) -> BTreeMap<&'static str, PathBuf> {
+    let given = [
+        ("neural_lam_config", Some(&request.nl_config)),
+        ("training_arguments", Some(&request.training_args)),
+        ("checkpoint", request.checkpoint.as_ref()),
+        ("onnx", request.onnx.as_ref()),
+        ("interface", request.interface.as_ref()),
+    ];
+    given
+        .into_iter()
+        .filter_map(|(what, path)| {
+            let path = path?;
+            Some((what, path.canonicalize().unwrap_or_else(|_| path.clone())))
+        })
+        .collect()
+}
+
+fn now() -> String {
+    let seconds = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
+    utc_text(i64::try_from(seconds).unwrap_or(i64::MAX))
+}
+
+/// What git says, if it is installed and the file is in a repository.
+fn git_commit(file: &Path) -> Option<String> {
+    let folder = file.canonicalize().ok()?.parent()?.to_owned();
+    let output = Command::new("git")
+        .arg("-C")
+        .arg(folder)
+        .args(["describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"])
+        .output()
+        .ok()?;
+    let commit = String::from_utf8(output.stdout).ok()?;
+    (output.status.success() && !commit.trim().is_empty()).then(|| commit.trim().to_owned())
+}

@@ -1,0 +1,163 @@
+//! What the training dataset tells: statistics, feature names and the grid.
+
+use std::path::Path;
+
+use mlwm_datasets::{Dataset, Statistics};
+
+use crate::error::Error;
+
+/// Feature names and statistics of one datastore.
+pub(crate) struct TrainingStatistics {
+    datastore: String,
+    stored: Statistics,
+}
+
+impl TrainingStatistics {
+    /// Copies the statistics of a training dataset into a Zarr group of their own.
+    pub(crate) fn extract(datastore: &str, training: &Path, group: &Path) -> Result<Self, Error> {
+        let stored = mlwm_datasets::extract_statistics(training, group)
+            .and_then(|()| Statistics::open(group));
+        stored
+            .map(|stored| Self {
+                datastore: datastore.to_owned(),
+                stored,
+            })
+            .map_err(|error| fault(datastore, error.to_string()))
+    }
+
+    /// Names of the features of a variable, or none if there are no statistics of it.
+    pub(crate) fn features(&self, variable: &str) -> Result<Option<Vec<String>>, Error> {
+        if !self.stored.variables().iter().any(|known| known == variable) {
+            return Ok(None);
+        }
+        self.stored
+            .features(variable)
+            .map(Some)
+            .map_err(|error| fault(&self.datastore, error.to_string()))
+    }
+
+    /// One statistic of a variable, one finite value per feature, in the unit of the feature.
+    pub(crate) fn get(&self, variable: &str, split: &str, operation: &str) -> Result<Vec<f64>, Error> {
+        let why = match (self.features(variable)?, self.stored.get(variable, split, operation)) {
+            (Some(features), Ok(found)) if features.len() == found.values.len() => {
+                return Ok(found.values);
+            }
+            (Some(features), Ok(found)) => format!(
+                "`{variable}__{split}__{operation}` has {} values for {} features",
+                found.values.len(),
+                features.len()
+            ),
+            (None, _) | (_, Err(mlwm_datasets::Error::NoVariable { .. })) => format!(
+                "the training dataset has no `{variable}__{split}__{operation}`: make it again with `compute_statistics` for the split `{split}`"
+            ),
+            (_, Err(error)) => error.to_string(),
+        };
+        Err(fault(&self.datastore, why))
+    }
+}
+
+fn fault(datastore: &str, why: String) -> Error {
+    Error::Statistics {
+        datastore: datastore.to_owned(),
+        why,
+    }
+}
+
+/// The coordinate values of each stacked dimension of a training dataset, of the lengths in
+/// `shape`, or nothing if the dataset does not hold them. `dims` are in stacking order, slowest
+/// first.
+pub(crate) fn grid_coordinates(
+    datastore: &str,
+    training: &Path,
+    dims: &[String],
+    shape: &[u64],
+) -> Result<Vec<Vec<f64>>, Error> {
+    let fault = |why: String| {
+        Error::Disagreement(format!(
+            "the grid of the training dataset of datastore `{datastore}` is not that of the interface: {why}"
+        ))
+    };
+    let dataset = Dataset::open(training).map_err(|error| fault(error.to_string()))?;
+    if !dims.iter().all(|dim| dataset.contains(dim)) {
+        return Ok(Vec::new());
+    }
+    let mut coordinates = Vec::with_capacity(dims.len());
+    for (axis, dim) in dims.iter().enumerate() {
+        let read = || {
+            let variable = dataset.variable(dim)?;
+            let values = variable.read()?.into_f64()?;
+            Ok((variable.dims().to_vec(), values.into_iter().collect::<Vec<f64>>()))
+        };
+        let (own_dims, values) =
+            read().map_err(|error: mlwm_datasets::Error| fault(error.to_string()))?;
+        coordinates.push(match own_dims.as_slice() {
+            [own] if own == "grid_index" => unstack(&values, axis, shape)
+                .ok_or_else(|| fault(format!("its `{dim}` does not change along `grid_index` as it must where {} are stacked to {shape:?}", dims.join(", "))))?,
+            // CF gathering: the coordinate on its own dimension, `grid_index` says the order.
+            [own] if own == dim && values.len() as u64 == shape[axis] => values,
+            _ => {
+                return Err(fault(format!(
+                    "its `{dim}` has dimensions {own_dims:?} and {} values where {} are expected",
+                    values.len(),
+                    shape[axis]
+                )));
+            }
+        });
+    }
+    if let Some(order) = gathering_order(&dataset)
+        && order != dims
+    {
+        return Err(fault(format!(
+            "it is stacked in the order {}, the interface says {}",
+            order.join(", "),
+            dims.join(", ")
+        )));
+    }
+    Ok(coordinates)
+}
+
+/// The stacking order of a dataset compressed by gathering (CF conventions, §8.2).
+fn gathering_order(dataset: &Dataset) -> Option<Vec<String>> {
+    let variable = dataset.variable("grid_index").ok()?;
+    let order = variable.text_attribute("compress")?;
+    Some(order.split_whitespace().map(str::to_owned).collect())
+}
+
+/// The coordinate of dimension `axis` from its value at every point of the stacked grid; `None` if
+/// the values are not those of a stack of this shape.
+fn unstack(values: &[f64], axis: usize, shape: &[u64]) -> Option<Vec<f64>> {
+    let lengths: Vec<usize> = shape
+        .iter()
+        .map(|length| usize::try_from(*length).ok())
+        .collect::<Option<_>>()?;
+    let points = lengths.iter().try_fold(1usize, |all, length| all.checked_mul(*length))?;
+    if values.len() != points || points == 0 {
+        return None;
+    }
+    let stride: usize = lengths[axis + 1..].iter().product();
+    let coordinate: Vec<f64> = (0..lengths[axis]).map(|i| values[i * stride]).collect();
+    let fits = values
+        .iter()
+        .enumerate()
+        .all(|(point, value)| *value == coordinate[point / stride % lengths[axis]]);
+    fits.then_some(coordinate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stack_is_taken_apart_in_its_own_order_only() {
+        // x has 2 values, y has 3; x varies slowest.
+        let x = [10.0, 10.0, 10.0, 20.0, 20.0, 20.0];
+        let y = [1.0, 2.0, 3.0, 1.0, 2.0, 3.0];
+        assert_eq!(unstack(&x, 0, &[2, 3]), Some(vec![10.0, 20.0]));
+        assert_eq!(unstack(&y, 1, &[2, 3]), Some(vec![1.0, 2.0, 3.0]));
+        assert_eq!(unstack(&y, 0, &[2, 3]), None);
+        assert_eq!(unstack(&x, 1, &[2, 3]), None);
+        assert_eq!(unstack(&x, 0, &[3, 2]), None);
+        assert_eq!(unstack(&x[..5], 0, &[2, 3]), None);
+        assert_eq!(unstack(&[], 0, &[0, 3]), None);
+    }
+}

@@ -1,0 +1,141 @@
+//! Is what a container wrote complete? Asked before anything of it is published.
+
+use std::ops::Range;
+use std::path::Path;
+
+use mlwm_datasets::{Dataset, Element, Values, Variable};
+use mlwm_spec::time::utc_text;
+
+use crate::plan::{PlannedOutput, PlannedTask, Steps};
+
+/// Checks the dataset that a container wrote into the folder `path`. The error says what is wrong,
+/// to be read after the words "output `x`".
+///
+/// Every variable that was asked for must be there, and every chunk of a floating-point variable:
+/// Zarr reads a chunk that was never written as fill values, and a writer that died leaves just
+/// that. Everything is decoded once. Where the plan knows the steps, every time must be the one
+/// that was asked for, and every value finite.
+pub(crate) fn check(
+    path: &Path,
+    wanted: &PlannedOutput,
+    planned: &PlannedTask,
+) -> Result<(), String> {
+    let empty = std::fs::read_dir(path).map_or(true, |mut entries| entries.next().is_none());
+    if empty {
+        return Err(format!("was not written: there is nothing at {}", wanted.internal_path));
+    }
+    let dataset = Dataset::open(path).map_err(unreadable)?;
+    for name in wanted.variables.iter().flatten() {
+        if !dataset.contains(name) {
+            let there: Vec<&str> = dataset.names().collect();
+            return Err(format!("has no variable `{name}` (it has: {})", there.join(", ")));
+        }
+    }
+    let mut data = 0;
+    for name in dataset.names() {
+        let variable = dataset.variable(name).map_err(unreadable)?;
+        let is_data = !variable.dims().is_empty() && !variable.dims().iter().any(|dim| dim == name);
+        let floating = matches!(variable.element(), Element::F32 | Element::F64);
+        if floating {
+            let missing = variable.missing_chunks().map_err(unreadable)?;
+            if missing > 0 {
+                return Err(format!("is incomplete: {missing} chunks of `{name}` were never written"));
+            }
+        }
+        let finite = floating && planned.steps.is_some();
+        read_all(variable, finite)?;
+        if is_data && floating && timed(&dataset, variable).is_some() {
+            data += 1;
+            if let Some(steps) = &planned.steps {
+                check_times(&dataset, variable, steps, planned)?;
+            }
+        }
+    }
+    match (data, &planned.steps) {
+        (0, Some(_)) => Err("has no variable with times".to_owned()),
+        _ => Ok(()),
+    }
+}
+
+/// Decodes all values, a row of chunks at a time.
+fn read_all(variable: &Variable, finite: bool) -> Result<(), String> {
+    let whole: Vec<Range<u64>> = variable.shape().iter().map(|length| 0..*length).collect();
+    let rows = variable.shape().first().copied().unwrap_or(1);
+    let step = variable.chunk_shape().first().copied().unwrap_or(1).max(1);
+    let mut start = 0;
+    while start < rows {
+        let mut ranges = whole.clone();
+        if let Some(first) = ranges.first_mut() {
+            *first = start..rows.min(start + step);
+        }
+        let values = variable.read_range(&ranges).map_err(unreadable)?;
+        let bad = match (&values, finite) {
+            (Values::F32(values), true) => values.iter().filter(|v| !v.is_finite()).count(),
+            (Values::F64(values), true) => values.iter().filter(|v| !v.is_finite()).count(),
+            _ => 0,
+        };
+        if bad > 0 {
+            let name = variable.name();
+            return Err(format!("has {bad} values of `{name}` that are not finite"));
+        }
+        start += step;
+    }
+    Ok(())
+}
+
+/// The dimension of a variable that is time: `time`-like, or the elapsed duration of a forecast.
+fn timed<'a>(dataset: &Dataset, variable: &'a Variable) -> Option<(&'a str, TimeKind)> {
+    variable.dims().iter().find_map(|dim| {
+        let coordinate = dataset.variable(dim).ok()?;
+        let units = coordinate.text_attribute("units");
+        let length_one = coordinate.shape() == [1];
+        match units {
+            Some(units) if units.contains(" since ") && !(length_one && dim == "analysis_time") => {
+                Some((dim.as_str(), TimeKind::Times))
+            }
+            _ if dim == "elapsed_forecast_duration" => Some((dim.as_str(), TimeKind::Durations)),
+            _ => None,
+        }
+    })
+}
+
+enum TimeKind {
+    Times,
+    Durations,
+}
+
+fn check_times(
+    dataset: &Dataset,
+    variable: &Variable,
+    steps: &Steps,
+    planned: &PlannedTask,
+) -> Result<(), String> {
+    let analysis_time = planned.analysis_time.unix_seconds();
+    let found = match timed(dataset, variable) {
+        Some((dim, TimeKind::Times)) => dataset.times(dim),
+        Some((dim, TimeKind::Durations)) => dataset.durations(dim).map(|durations| {
+            durations.iter().map(|duration| analysis_time + duration).collect()
+        }),
+        None => return Ok(()),
+    };
+    let found: Vec<i64> = found.map_err(unreadable)?;
+    let expected: Vec<i64> = steps.valid_times(analysis_time).collect();
+    if found != expected {
+        let show = |times: &[i64]| {
+            let ends = [times.first(), times.last()];
+            let ends: Vec<String> = ends.into_iter().flatten().map(|t| utc_text(*t)).collect();
+            format!("{} times, {}", times.len(), ends.join(" to "))
+        };
+        return Err(format!(
+            "is incomplete: `{}` has {}, not {}",
+            variable.name(),
+            show(&found),
+            show(&expected)
+        ));
+    }
+    Ok(())
+}
+
+fn unreadable(error: mlwm_datasets::Error) -> String {
+    format!("cannot be read: {error}")
+}

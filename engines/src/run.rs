@@ -1,0 +1,280 @@
+//! One container from its creation to its removal.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use bollard::container::LogOutput;
+use bollard::models::{ContainerState, ContainerStateStatusEnum as Status};
+use bollard::query_parameters::{
+    KillContainerOptionsBuilder, StopContainerOptionsBuilder, WaitContainerOptionsBuilder,
+};
+use futures::StreamExt;
+use futures::future::{Fuse, FusedFuture, FutureExt};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::connect::{Endpoint, Engine};
+use crate::created::Created;
+use crate::error::{Error, one_line, status};
+use crate::lines::Lines;
+use crate::request::{Ended, Output, Request};
+use crate::{container, follow, gpus};
+
+/// Seconds between `SIGTERM` and `SIGKILL`.
+const GRACE_SECONDS: i32 = 10;
+/// How long an engine may be away (its daemon restarts) before a container counts as lost.
+const ENGINE_AWAY: Duration = Duration::from_secs(60);
+/// How long output may pause after the container's end before it counts as complete, should the
+/// engine not close it.
+const OUTPUT_PAUSE: Duration = Duration::from_secs(10);
+/// A deadline for containers without one.
+const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+
+impl Engine {
+    /// Runs a container to its end and removes it.
+    ///
+    /// It has no network, no capabilities and no way to new privileges; its root is read-only, but
+    /// for `/tmp` (half of its memory, or 1 GiB) and `/dev/shm`. `HOME`, `TMPDIR`, `USER`,
+    /// `LOGNAME` and the folders of the XDG specification are set to usable values unless
+    /// [`Request::env`] has them. With a limit of memory it gets no swap.
+    ///
+    /// Every line that it prints goes to `output` before this returns. At the time limit, or when
+    /// `cancel` is cancelled, it gets `SIGTERM`, and `SIGKILL` after 10 s. On every way out,
+    /// including that this future is dropped, the container is removed; dropping therefore blocks
+    /// until the engine has killed it.
+    pub async fn run(
+        &self,
+        request: &Request,
+        output: &mut (dyn FnMut(Output) + Send),
+        cancel: &CancellationToken,
+    ) -> Result<Ended, Error> {
+        request.check()?;
+        if matches!(self.endpoint, Endpoint::Unix(_)) {
+            request.check_sources()?;
+        }
+        let gpus = gpus::request(request.resources.gpus.as_ref(), &self.info)
+            .map_err(|reason| gpu_error(request, reason))?;
+        let image = self.image(&request.image).await?.ok_or_else(|| missing(request))?;
+        if cancel.is_cancelled() {
+            return Err(Error::Cancelled { name: request.name.clone() });
+        }
+        let body = container::body(request, image.reference, gpus, &self.info);
+        let created = Created::create(self, request, body).await?;
+        let result = Running { engine: self, id: created.id(), request }.run(output, cancel).await;
+        let removed = created.remove().await;
+        result.map(|ended| Ended { removed, ..ended })
+    }
+}
+
+/// The engine does not have the image of a request.
+pub(crate) fn missing(request: &Request) -> Error {
+    Error::ImageMissing { reference: request.image.clone() }
+}
+
+fn gpu_error(request: &Request, reason: String) -> Error {
+    let wanted = request.resources.gpus.as_ref().map(gpus::describe).unwrap_or_default();
+    Error::Gpus { name: request.name.clone(), wanted, reason }
+}
+
+/// Why a container was stopped.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stopped {
+    TimedOut,
+    Cancelled,
+}
+
+struct Running<'a> {
+    engine: &'a Engine,
+    id: &'a str,
+    request: &'a Request,
+}
+
+impl Running<'_> {
+    async fn run(
+        &self,
+        output: &mut (dyn FnMut(Output) + Send),
+        cancel: &CancellationToken,
+    ) -> Result<Ended, Error> {
+        // Attached before the start, so that the first line is not missed.
+        let mut follower = follow::Follower::attach(&self.engine.docker, self.id).await?;
+        self.start().await?;
+        follower.sample_memory(&self.engine.docker, self.id);
+
+        let mut printer = Printer { output, stdout: Lines::default(), stderr: Lines::default() };
+        let (state, stopped) = self.supervise(&mut follower.output, &mut printer, cancel).await?;
+        while let Ok(Some(frame)) = timeout(OUTPUT_PAUSE, follower.output.recv()).await {
+            printer.print(frame);
+        }
+        printer.finish();
+
+        Ok(Ended {
+            exit_code: state.exit_code.unwrap_or(-1),
+            oom_killed: self.oom_killed(&state).await,
+            timed_out: stopped == Some(Stopped::TimedOut),
+            cancelled: stopped == Some(Stopped::Cancelled),
+            started: state.started_at.unwrap_or_default(),
+            finished: state.finished_at.unwrap_or_default(),
+            container_id: self.id.to_owned(),
+            peak_memory: follower.peak_memory(),
+            removed: false,
+        })
+    }
+
+    async fn start(&self) -> Result<(), Error> {
+        self.engine.docker.start_container(self.id, None).await.map_err(|error| {
+            match Error::from_engine(format!("start container `{}`", self.request.name), error) {
+                Error::Refused { message, .. }
+                    if message.contains("could not select device driver") =>
+                {
+                    gpu_error(self.request, message)
+                }
+                Error::Refused { message, .. } => Error::Start {
+                    name: self.request.name.clone(),
+                    image: self.request.image.clone(),
+                    message,
+                },
+                other => other,
+            }
+        })
+    }
+
+    /// Hands on what the container prints until it ends, and sees to it that it does end.
+    async fn supervise(
+        &self,
+        frames: &mut mpsc::Receiver<LogOutput>,
+        printer: &mut Printer<'_>,
+        cancel: &CancellationToken,
+    ) -> Result<(ContainerState, Option<Stopped>), Error> {
+        let deadline = Instant::now() + self.request.timeout.unwrap_or(NEVER).min(NEVER);
+        let mut printing = true;
+        let mut stopped = None;
+        let mut ended = pin!(self.ended());
+        let mut stopping = pin!(Fuse::terminated());
+        loop {
+            let reason = tokio::select! {
+                state = &mut ended => return Ok((state?, stopped)),
+                frame = frames.recv(), if printing => {
+                    match frame {
+                        Some(frame) => printer.print(frame),
+                        None => printing = false,
+                    }
+                    continue;
+                }
+                result = &mut stopping, if !stopping.is_terminated() => {
+                    result?;
+                    continue;
+                }
+                () = cancel.cancelled(), if stopped.is_none() => Stopped::Cancelled,
+                () = sleep_until(deadline), if stopped.is_none() => Stopped::TimedOut,
+            };
+            stopped = Some(reason);
+            stopping.set(self.stop().fuse());
+        }
+    }
+
+    async fn stop(&self) -> Result<(), Error> {
+        let docker = &self.engine.docker;
+        let options = StopContainerOptionsBuilder::default().t(GRACE_SECONDS).build();
+        let Err(error) = docker.stop_container(self.id, Some(options)).await else {
+            return Ok(());
+        };
+        if status(&error) == Some(404) {
+            return Ok(());
+        }
+        let options = KillContainerOptionsBuilder::default().signal("SIGKILL").build();
+        match docker.kill_container(self.id, Some(options)).await {
+            Ok(()) => Ok(()),
+            // It has ended in the meantime.
+            Err(error) if matches!(status(&error), Some(404 | 409)) => Ok(()),
+            Err(error) => {
+                Err(Error::from_engine(format!("stop container `{}`", self.request.name), error))
+            }
+        }
+    }
+
+    /// Waits for the container's end, and says how it ended.
+    ///
+    /// Nothing removes the container but mlwm, so its state is there to be read however late: the
+    /// wait only says when to look. So a wait that is registered after a short-lived container has
+    /// ended misses nothing, and neither does one that an engine's restart has broken.
+    async fn ended(&self) -> Result<ContainerState, Error> {
+        let mut last_answer = Instant::now();
+        loop {
+            let options = WaitContainerOptionsBuilder::default().condition("not-running").build();
+            pin!(self.engine.docker.wait_container(self.id, Some(options))).next().await;
+            match self.state().await {
+                Ok(state) if has_ended(&state) => return Ok(state),
+                Ok(_) => last_answer = Instant::now(),
+                Err(Error::Lost { .. }) if last_answer.elapsed() < ENGINE_AWAY => {}
+                Err(error) => return Err(error),
+            }
+            sleep(Duration::from_millis(500)).await;
+        }
+    }
+
+    async fn state(&self) -> Result<ContainerState, Error> {
+        let action = || format!("inspect container `{}`", self.request.name);
+        let found = self.engine.docker.inspect_container(self.id, None).await;
+        let found = found.map_err(|error| match status(&error) {
+            Some(404) => Error::Refused {
+                action: action(),
+                message: "somebody removed it while it ran".into(),
+            },
+            _ => Error::from_engine(action(), error),
+        })?;
+        let state = found.state.unwrap_or_default();
+        match state.error.as_deref() {
+            Some(message) if !message.is_empty() && has_ended(&state) => Err(Error::Start {
+                name: self.request.name.clone(),
+                image: self.request.image.clone(),
+                message: one_line(message),
+            }),
+            _ => Ok(state),
+        }
+    }
+
+    /// Whether the kernel killed one of its processes for want of memory.
+    ///
+    /// Docker notes this when it hears of the kill before it hears of the end; else only its
+    /// events tell.
+    async fn oom_killed(&self, state: &ContainerState) -> bool {
+        if state.oom_killed == Some(true) {
+            return true;
+        }
+        let limited = self.request.resources.memory.is_some();
+        limited
+            && state.exit_code != Some(0)
+            && follow::saw_oom(self.engine, self.id, state.started_at.as_deref()).await
+    }
+}
+
+fn has_ended(state: &ContainerState) -> bool {
+    matches!(state.status, Some(Status::EXITED | Status::DEAD))
+}
+
+/// Cuts the two streams into lines.
+struct Printer<'a> {
+    output: &'a mut (dyn FnMut(Output) + Send),
+    stdout: Lines,
+    stderr: Lines,
+}
+
+impl Printer<'_> {
+    fn print(&mut self, frame: LogOutput) {
+        match frame {
+            LogOutput::StdErr { message } => {
+                self.stderr.push(&message, &mut |line| (self.output)(Output::Stderr(line)));
+            }
+            LogOutput::StdOut { message } | LogOutput::Console { message } => {
+                self.stdout.push(&message, &mut |line| (self.output)(Output::Stdout(line)));
+            }
+            LogOutput::StdIn { .. } => {}
+        }
+    }
+
+    fn finish(&mut self) {
+        self.stdout.finish(&mut |line| (self.output)(Output::Stdout(line)));
+        self.stderr.finish(&mut |line| (self.output)(Output::Stderr(line)));
+    }
+}

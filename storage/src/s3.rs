@@ -1,0 +1,466 @@
+//! A bucket behind the S3 protocol, through `object_store`.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::stream::{self, FuturesUnordered};
+use futures::{StreamExt, TryStreamExt};
+use mlwm_spec::Digest;
+use object_store::aws::{AmazonS3, AmazonS3Builder};
+use object_store::path::Path as Key;
+use object_store::{
+    BackoffConfig, Certificate, ClientOptions, GetOptions, MultipartUpload, ObjectStore,
+    ObjectStoreExt, PutMode, PutPayload, RetryConfig,
+};
+use sha2::{Digest as _, Sha256};
+use tokio_util::sync::CancellationToken;
+
+use crate::credentials::Chain;
+use crate::fault::{self, Request};
+use crate::progress::Counter;
+use crate::store::{Options, PARTS_AT_ONCE, Store, Uploaded};
+use crate::tree::LocalFile;
+use crate::{Error, Listed, S3Access, Uri, pool};
+
+/// How often a download is begun again after its connection broke.
+const RESTARTS: u32 = 6;
+
+/// S3 takes at most 10,000 parts.
+const MOST_PARTS: u64 = 9_999;
+
+/// S3 takes no parts below this size, but for the last.
+const SMALLEST_PART: u64 = 5 << 20;
+
+/// One bucket.
+pub(crate) struct S3 {
+    client: AmazonS3,
+    bucket: String,
+    endpoint: String,
+    stall: Duration,
+    part_bytes: u64,
+}
+
+impl S3 {
+    pub(crate) fn open(bucket: &str, access: S3Access, options: &Options) -> Result<Self, Error> {
+        let endpoint = access.endpoint_text();
+        let mut builder = AmazonS3Builder::new()
+            .with_bucket_name(bucket)
+            .with_region(&access.region)
+            .with_client_options(client_options(&access, options)?)
+            .with_allow_http(true)
+            .with_retry(RetryConfig {
+                backoff: BackoffConfig {
+                    init_backoff: Duration::from_millis(100),
+                    max_backoff: Duration::from_secs(10),
+                    base: 2.0,
+                },
+                max_retries: 8,
+                retry_timeout: options.retry_for,
+            });
+        if let Some(url) = &access.endpoint {
+            builder = builder.with_endpoint(url);
+        }
+        builder = match access.credentials {
+            Some(provider) => builder.with_credentials(Arc::new(Chain::new(provider))),
+            None => builder.with_skip_signature(true),
+        };
+        let client = builder.build().map_err(|_| Error::Settings {
+            reason: format!("no S3 client can be made for bucket {bucket} at {endpoint}"),
+        })?;
+        Ok(Self {
+            client,
+            bucket: bucket.to_owned(),
+            endpoint,
+            stall: options.stall,
+            part_bytes: options.part_bytes.max(SMALLEST_PART),
+        })
+    }
+
+    pub(crate) fn bucket(&self) -> &str {
+        &self.bucket
+    }
+
+    /// Every object below `uri`, ordered by path.
+    pub(crate) async fn list(&self, uri: &Uri, at_once: usize) -> Result<Vec<Listed>, Error> {
+        let prefix = self.key(uri, "")?;
+        let found: Vec<_> = self
+            .client
+            .list((!uri.is_root()).then_some(&prefix))
+            .try_collect()
+            .await
+            .map_err(|error| self.fault(uri, &error))?;
+        let below = format!("{}/", uri.key());
+        let mut listed = Vec::with_capacity(found.len());
+        let mut empty = Vec::new();
+        for object in found {
+            let key: &str = object.location.as_ref();
+            let path = if uri.is_root() { Some(key) } else { key.strip_prefix(&below) };
+            // The client cuts a trailing `/`: what has the name of the folder itself is the
+            // empty object with which some tools stand in for a folder.
+            let Some(path) = path else { continue };
+            let object = Listed {
+                path: path.to_owned(),
+                size: object.size,
+                etag: object.e_tag.as_deref().map(plain_etag),
+                modified: object.last_modified.timestamp_nanos_opt().map_or(0, i128::from),
+            };
+            if object.size == 0 { empty.push(object) } else { listed.push(object) }
+        }
+        // An empty object `a` may be listed for `a/`; only the first can be read as `a`.
+        let real: Vec<Option<Listed>> = stream::iter(empty)
+            .map(|object| async move {
+                let key = self.key(uri, &object.path)?;
+                match self.client.head(&key).await {
+                    Ok(_) => Ok(Some(object)),
+                    Err(object_store::Error::NotFound { .. }) => Ok(None),
+                    Err(error) => Err(self.fault(uri, &error)),
+                }
+            })
+            .buffer_unordered(at_once)
+            .try_collect()
+            .await?;
+        listed.extend(real.into_iter().flatten());
+        listed.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(listed)
+    }
+
+    /// The content of an object of at most `limit` bytes, `None` if there is none.
+    pub(crate) async fn read_small(&self, uri: &Uri, limit: u64) -> Result<Option<Vec<u8>>, Error> {
+        let key = self.key(uri, "")?;
+        let found = match self.client.get(&key).await {
+            Ok(found) => found,
+            Err(error @ object_store::Error::NotFound { .. }) => {
+                let missing_bucket = fault::code(&error).as_deref() == Some("NoSuchBucket");
+                return if missing_bucket { Err(self.fault(uri, &error)) } else { Ok(None) };
+            }
+            Err(error) => return Err(self.fault(uri, &error)),
+        };
+        if found.meta.size > limit {
+            return Err(Error::TooLarge { uri: uri.to_string(), limit });
+        }
+        let bytes = found.bytes().await.map_err(|error| self.fault(uri, &error))?;
+        Ok(Some(bytes.into()))
+    }
+
+    /// `length` bytes of an object from `start`. A connection that breaks or falls silent is begun
+    /// again; an object that is no longer the one that was listed is an error.
+    pub(crate) async fn read_part(
+        &self,
+        folder: &Uri,
+        object: &Listed,
+        start: u64,
+        length: u64,
+    ) -> Result<Vec<Bytes>, Error> {
+        let uri = folder.join(&object.path)?;
+        let key = self.key(&uri, "")?;
+        let mut restarts = 0;
+        loop {
+            let whole = length == object.size;
+            let options = GetOptions {
+                if_match: object.etag.as_ref().map(|etag| format!("\"{etag}\"")),
+                range: (!whole).then(|| (start..start + length).into()),
+                ..GetOptions::default()
+            };
+            let answer = self.client.get_opts(&key, options).await;
+            // The client has repeated the request itself as long as that made sense.
+            let answer = answer.map_err(|error| match error {
+                object_store::Error::NotFound { .. } if fault::code(&error).as_deref() != Some("NoSuchBucket") => {
+                    Error::Changed { uri: uri.to_string() }
+                }
+                _ => self.fault(&uri, &error),
+            })?;
+            let etag = answer.meta.e_tag.as_deref().map(plain_etag);
+            let other = etag.is_some() && object.etag.is_some() && etag != object.etag;
+            if answer.meta.size != object.size || other {
+                return Err(Error::Changed { uri: uri.to_string() });
+            }
+            let broken = match self.collect(answer.into_stream(), length).await {
+                Ok(pieces) => return Ok(pieces),
+                Err(broken) => broken,
+            };
+            if restarts == RESTARTS || !broken.may_pass() {
+                return Err(match broken {
+                    Broken::Client(error) => self.fault(&uri, &error),
+                    Broken::Silent => {
+                        Error::TimedOut { uri: uri.to_string(), endpoint: self.endpoint.clone() }
+                    }
+                    Broken::Length => Error::Service {
+                        uri: uri.to_string(),
+                        endpoint: self.endpoint.clone(),
+                        reason: "it sent fewer or more bytes than it announced".to_owned(),
+                    },
+                });
+            }
+            tokio::time::sleep(backoff(restarts)).await;
+            restarts += 1;
+        }
+    }
+
+    async fn collect(
+        &self,
+        mut body: stream::BoxStream<'static, object_store::Result<Bytes>>,
+        length: u64,
+    ) -> Result<Vec<Bytes>, Broken> {
+        let mut pieces = Vec::new();
+        let mut count = 0;
+        loop {
+            let next = tokio::time::timeout(self.stall, body.try_next()).await;
+            match next.map_err(|_| Broken::Silent)?.map_err(Broken::Client)? {
+                Some(piece) => {
+                    count += piece.len() as u64;
+                    if count > length {
+                        return Err(Broken::Length);
+                    }
+                    pieces.push(piece);
+                }
+                None if count == length => return Ok(pieces),
+                None => return Err(Broken::Length),
+            }
+        }
+    }
+
+    /// Brings a local file to `target`, in parts if it is big.
+    pub(crate) async fn upload(
+        &self,
+        store: &Store,
+        target: &Uri,
+        source: LocalFile,
+        counter: &Counter,
+        cancel: &CancellationToken,
+    ) -> Result<Uploaded, Error> {
+        let key = self.key(target, "")?;
+        if source.size > self.part_bytes {
+            return self.upload_parts(store, target, &key, source, counter, cancel).await;
+        }
+        let memory = pool::unless_cancelled(target, cancel, async {
+            Ok(store.memory(source.size).await)
+        })
+        .await?;
+        let size = source.size;
+        let (bytes, sha256) = pool::blocking(target, move || {
+            let mut file = source.open()?;
+            let bytes = source.read_next(&mut file, source.size)?;
+            source.check_unchanged(&file)?;
+            let sha256 = Digest::of(&bytes);
+            Ok((bytes, sha256))
+        })
+        .await?;
+        let put = async {
+            let put = self.client.put(&key, PutPayload::from(bytes)).await;
+            put.map_err(|error| self.fault(target, &error))
+        };
+        let answer = pool::unless_cancelled(target, cancel, put).await?;
+        drop(memory);
+        counter.bytes(size);
+        Ok(Uploaded { sha256, etag: answer.e_tag.as_deref().map(plain_etag) })
+    }
+
+    async fn upload_parts(
+        &self,
+        store: &Store,
+        target: &Uri,
+        key: &Key,
+        source: LocalFile,
+        counter: &Counter,
+        cancel: &CancellationToken,
+    ) -> Result<Uploaded, Error> {
+        let begin = async {
+            let begun = self.client.put_multipart(key).await;
+            begun.map_err(|error| self.fault(target, &error))
+        };
+        let mut upload = pool::unless_cancelled(target, cancel, begin).await?;
+        let sent = pool::unless_cancelled(
+            target,
+            cancel,
+            self.send_parts(store, target, upload.as_mut(), source, counter),
+        )
+        .await;
+        if sent.is_err() {
+            // Parts that stay behind cost space; if this fails too, the bucket's rule for
+            // incomplete uploads is what remains.
+            let _ = upload.abort().await;
+        }
+        sent
+    }
+
+    async fn send_parts(
+        &self,
+        store: &Store,
+        target: &Uri,
+        upload: &mut dyn MultipartUpload,
+        source: LocalFile,
+        counter: &Counter,
+    ) -> Result<Uploaded, Error> {
+        let part_bytes = self.part_bytes.max(source.size.div_ceil(MOST_PARTS));
+        let mut on_the_way = FuturesUnordered::new();
+        let mut reading = pool::blocking(target, move || {
+            let file = source.open()?;
+            Ok((source, file, Sha256::new()))
+        })
+        .await?;
+        for (_, length) in crate::store::parts(reading.0.size, part_bytes) {
+            if on_the_way.len() == PARTS_AT_ONCE {
+                on_the_way.try_next().await?;
+            }
+            // Parts under way must go on while this waits for memory that they hold.
+            let memory = {
+                let wanted = store.memory(length);
+                tokio::pin!(wanted);
+                loop {
+                    tokio::select! {
+                        memory = &mut wanted => break memory,
+                        Some(sent) = on_the_way.next(), if !on_the_way.is_empty() => {
+                            let sent: Result<(), Error> = sent;
+                            sent?;
+                        }
+                    }
+                }
+            };
+            let part;
+            (reading, part) = pool::blocking(target, move || {
+                let (source, mut file, mut hasher) = reading;
+                let part = source.read_next(&mut file, length)?;
+                hasher.update(&part);
+                Ok(((source, file, hasher), part))
+            })
+            .await?;
+            let sending = upload.put_part(PutPayload::from(part));
+            on_the_way.push(async move {
+                let sent = sending.await;
+                drop(memory);
+                sent.map_err(|error| self.fault(target, &error))?;
+                counter.bytes(length);
+                Ok(())
+            });
+        }
+        while on_the_way.try_next().await?.is_some() {}
+        let (source, file, hasher) = reading;
+        source.check_unchanged(&file)?;
+        let answer = upload.complete().await.map_err(|error| self.fault(target, &error))?;
+        Ok(Uploaded {
+            sha256: Digest::from_hasher(hasher),
+            etag: answer.e_tag.as_deref().map(plain_etag),
+        })
+    }
+
+    /// Writes a small object in place of whatever is there.
+    pub(crate) async fn put(&self, uri: &Uri, bytes: Vec<u8>) -> Result<(), Error> {
+        let key = self.key(uri, "")?;
+        let put = self.client.put(&key, bytes.into()).await;
+        put.map(|_| ()).map_err(|error| self.fault(uri, &error))
+    }
+
+    /// Writes a small object unless there is one; whether it did.
+    pub(crate) async fn create(&self, uri: &Uri, bytes: Vec<u8>) -> Result<bool, Error> {
+        let key = self.key(uri, "")?;
+        let put = self.client.put_opts(&key, bytes.clone().into(), PutMode::Create.into()).await;
+        match put {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
+            Err(error) if fault::status(&error) == Some(501) => {
+                self.put(uri, bytes).await.map(|()| true)
+            }
+            Err(error) => Err(self.fault(uri, &error)),
+        }
+    }
+
+    /// Removes objects below `uri`.
+    pub(crate) async fn delete(&self, uri: &Uri, names: &[String]) -> Result<(), Error> {
+        let keys: Vec<_> = names.iter().map(|name| self.key(uri, name)).collect::<Result<_, _>>()?;
+        let keys = stream::iter(keys.into_iter().map(Ok)).boxed();
+        let mut deleted = self.client.delete_stream(keys);
+        loop {
+            match deleted.try_next().await {
+                Ok(Some(_)) | Err(object_store::Error::NotFound { .. }) => {}
+                Ok(None) => return Ok(()),
+                Err(error) => return Err(self.fault(uri, &error)),
+            }
+        }
+    }
+
+    /// Removes the object at `uri`, if there is one.
+    pub(crate) async fn remove(&self, uri: &Uri) -> Result<(), Error> {
+        let key = self.key(uri, "")?;
+        match self.client.delete(&key).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(self.fault(uri, &error)),
+        }
+    }
+
+    fn key(&self, uri: &Uri, name: &str) -> Result<Key, Error> {
+        let text = match (uri.key(), name) {
+            (key, "") => key.to_owned(),
+            ("", name) => name.to_owned(),
+            (key, name) => format!("{key}/{name}"),
+        };
+        Key::parse(&text).map_err(|_| Error::InvalidUri {
+            uri: uri.to_string(),
+            reason: "it cannot be a key".to_owned(),
+        })
+    }
+
+    fn fault(&self, uri: &Uri, error: &object_store::Error) -> Error {
+        fault::classify(error, &Request { uri: uri.to_string(), endpoint: &self.endpoint })
+    }
+}
+
+impl fmt::Debug for S3 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "s3://{} at {}", self.bucket, self.endpoint)
+    }
+}
+
+/// Why a download ended early.
+enum Broken {
+    Client(object_store::Error),
+    Silent,
+    Length,
+}
+
+impl Broken {
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Client(error) => fault::is_transient(error),
+            Self::Silent | Self::Length => true,
+        }
+    }
+}
+
+fn client_options(access: &S3Access, options: &Options) -> Result<ClientOptions, Error> {
+    let mut client = ClientOptions::new()
+        .with_allow_http(true)
+        // There is no bound on the time of a whole transfer, only on silence. The bound of the
+        // client also counts the time in which a part is sent.
+        .with_timeout_disabled()
+        .with_connect_timeout(Duration::from_secs(10))
+        .with_read_timeout(options.stall * 4);
+    let encrypted = access.endpoint.as_ref().is_none_or(|url| url.starts_with("https://"));
+    if let Some(path) = access.ca_bundle.as_ref().filter(|_| encrypted) {
+        let wrong = |why: &str| Error::Settings {
+            reason: format!("AWS_CA_BUNDLE names {}, which {why}", path.display()),
+        };
+        let pem = std::fs::read(path).map_err(|error| wrong(&format!("cannot be read ({error})")))?;
+        let certificates = Certificate::from_pem_bundle(&pem)
+            .map_err(|_| wrong("holds no certificates in PEM form"))?;
+        for certificate in certificates {
+            client = client.with_root_certificate(certificate);
+        }
+    }
+    Ok(client)
+}
+
+/// Doubling from 0.2 s to 10 s, shortened at random by up to a half so that many downloads that
+/// broke together do not come back together.
+fn backoff(restarts: u32) -> Duration {
+    use std::hash::{BuildHasher, RandomState};
+    let longest = Duration::from_millis(200 << restarts.min(6)).min(Duration::from_secs(10));
+    let random = RandomState::new().hash_one(restarts) as f64 / u64::MAX as f64;
+    longest.mul_f64(0.5 + 0.5 * random)
+}
+
+/// Entity tags are quoted in some answers and not in others.
+fn plain_etag(etag: &str) -> String {
+    etag.trim_matches('"').to_owned()
+}

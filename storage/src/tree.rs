@@ -1,0 +1,120 @@
+//! The regular files below a local folder.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::{Error, names};
+
+/// A regular file below a folder.
+#[derive(Clone, Debug)]
+pub(crate) struct LocalFile {
+    /// Path below the folder, with `/`.
+    pub(crate) name: String,
+    /// Absolute path, or relative to the current folder.
+    pub(crate) path: PathBuf,
+    /// Size in bytes.
+    pub(crate) size: u64,
+    /// Modification time in nanoseconds since 1970-01-01.
+    pub(crate) modified: i128,
+}
+
+/// Every file below `folder`, ordered by name; empty folders do not count. Anything but a regular
+/// file or folder is an error: a symbolic link may lead out of the tree, a socket has no content.
+pub(crate) fn walk(folder: &Path) -> Result<Vec<LocalFile>, Error> {
+    let mut files = Vec::new();
+    let mut folders = vec![(folder.to_owned(), String::new())];
+    while let Some((folder, prefix)) = folders.pop() {
+        let entries = std::fs::read_dir(&folder).map_err(Error::local("list", &folder))?;
+        for entry in entries {
+            let entry = entry.map_err(Error::local("list", &folder))?;
+            let path = entry.path();
+            let refuse = |reason: &str| Error::NotAnObject {
+                path: path.clone(),
+                reason: reason.to_owned(),
+            };
+            let file_name = entry.file_name();
+            let file_name = file_name.to_str().ok_or_else(|| refuse("its name is not UTF-8"))?;
+            let name = format!("{prefix}{file_name}");
+            names::check(&name).map_err(refuse)?;
+            let kind = entry.file_type().map_err(Error::local("look at", &path))?;
+            if kind.is_dir() {
+                folders.push((path, format!("{name}/")));
+            } else if kind.is_file() {
+                let metadata = entry.metadata().map_err(Error::local("look at", &path))?;
+                files.push(LocalFile {
+                    name,
+                    path,
+                    size: metadata.len(),
+                    modified: modified(&metadata),
+                });
+            } else if kind.is_symlink() {
+                return Err(refuse("it is a symbolic link"));
+            } else {
+                return Err(refuse("it is not a regular file"));
+            }
+        }
+    }
+    files.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(files)
+}
+
+/// Modification time in nanoseconds since 1970-01-01.
+pub(crate) fn modified(metadata: &Metadata) -> i128 {
+    i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec())
+}
+
+impl LocalFile {
+    /// Opens the file for reading, if it is still the one that was listed.
+    pub(crate) fn open(&self) -> Result<File, Error> {
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
+            .open(&self.path)
+            .map_err(Error::local("open", &self.path))?;
+        self.check_unchanged(&file)?;
+        Ok(file)
+    }
+
+    /// Fails if size or modification time of the open file are no longer those listed.
+    pub(crate) fn check_unchanged(&self, file: &File) -> Result<(), Error> {
+        let now = file.metadata().map_err(Error::local("look at", &self.path))?;
+        if now.is_file() && now.len() == self.size && modified(&now) == self.modified {
+            Ok(())
+        } else {
+            Err(Error::LocalChanged { path: self.path.clone() })
+        }
+    }
+
+    /// The next `length` bytes.
+    pub(crate) fn read_next(&self, file: &mut File, length: u64) -> Result<Vec<u8>, Error> {
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let mut bytes = vec![0; length];
+        file.read_exact(&mut bytes).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => Error::LocalChanged { path: self.path.clone() },
+            _ => Error::local("read", &self.path)(error),
+        })?;
+        Ok(bytes)
+    }
+}
+
+/// Free bytes for this user on the disk that holds `path`, or will hold it.
+pub(crate) fn free_bytes(path: &Path) -> Result<u64, Error> {
+    let existing = path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("."));
+    let existing = if existing.as_os_str().is_empty() { Path::new(".") } else { existing };
+    let disk = rustix::fs::statvfs(existing)
+        .map_err(|error| Error::local("look at the disk of", existing)(error.into()))?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+/// Fails unless the disk of `path` has room for files of these sizes.
+pub(crate) fn check_space(path: &Path, sizes: impl Iterator<Item = u64>) -> Result<(), Error> {
+    const BLOCK: u64 = 4096;
+    let needed = sizes.map(|size| size.next_multiple_of(BLOCK)).sum();
+    let free = free_bytes(path)?;
+    if needed > free {
+        return Err(Error::NotEnoughSpace { path: path.to_owned(), needed, free });
+    }
+    Ok(())
+}
