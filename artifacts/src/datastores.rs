@@ -160,14 +160,14 @@ mod tests {
         let mut beside = config("datastore: {kind: mdp, config_path: danra.datastore.yaml}\n");
         assert!(!relative(&mut beside));
         for path in ["/data/danra.datastore.yaml", "../danra.datastore.yaml", "danra.yaml"] {
-            let text = format!("datastore:\n  kind: mdp\n  config_path: {path}\ntraining:\n  weights: {{t2m: 1.0, n: 1}}\n");
+            let text = format!("datastore:\n  kind: mdp\n  config_path: {path}\ntraining:\n  weights: {{t2m: 1.0, m: 1}}\n");
             let mut elsewhere = config(&text);
             assert!(relative(&mut elsewhere), "{path}");
             let text = to_yaml(&elsewhere, "config.yaml").unwrap();
             assert!(!text.contains("/data"), "{text}");
             assert_eq!(
                 config(&text),
-                config("datastore:\n  kind: mdp\n  config_path: danra.datastore.yaml\ntraining:\n  weights: {t2m: 1.0, n: 1}\n")
+                config("datastore:\n  kind: mdp\n  config_path: danra.datastore.yaml\ntraining:\n  weights: {t2m: 1.0, m: 1}\n")
             );
         }
     }

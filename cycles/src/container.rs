@@ -6,7 +6,7 @@ use std::io::{BufWriter, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use mlwm_engines::{Ended, Image, Mount, Output, Request};
+use mlwm_engines::{Ended, Engine, Image, Mount, Output, Request};
 use mlwm_spec::Digest;
 use mlwm_spec::contract::{Progress, env};
 
@@ -17,6 +17,8 @@ use crate::{Error, scratch};
 
 /// The label that ties a container to its task.
 const TASK_LABEL: &str = "io.mlwm.task";
+/// The label that all containers of mlwm have: the version of the contract they run under.
+const CONTRACT_LABEL: (&str, &str) = ("io.mlwm.contract", "1");
 /// Lines of a container's log that an error shows.
 const LAST_LINES: usize = 20;
 
@@ -25,6 +27,13 @@ pub(crate) struct Ran {
     pub(crate) started: String,
     pub(crate) finished: String,
     pub(crate) log: PathBuf,
+}
+
+/// Removes the containers that an mlwm left behind which was killed.
+pub(crate) async fn sweep(engine: &Engine) -> Result<(), Error> {
+    let (name, value) = CONTRACT_LABEL;
+    engine.sweep(&BTreeMap::from([(name.to_owned(), value.to_owned())])).await?;
+    Ok(())
 }
 
 /// Runs the container of a task; its inputs are staged.
@@ -89,7 +98,10 @@ fn request(
         mounts,
         resources: planned.resources.clone(),
         timeout: planned.timeout.map(|timeout| timeout.duration()),
-        labels: BTreeMap::from([(TASK_LABEL.to_owned(), identity.to_string())]),
+        labels: BTreeMap::from([
+            (TASK_LABEL.to_owned(), identity.to_string()),
+            (CONTRACT_LABEL.0.to_owned(), CONTRACT_LABEL.1.to_owned()),
+        ]),
         command: None,
         user: caller()?,
     })

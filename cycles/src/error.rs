@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use mlwm_spec::configuration::ConfigurationError;
+use mlwm_spec::configuration::{ConfigurationError, UriError};
 use mlwm_spec::contract::ContractError;
 use mlwm_spec::digest::InvalidDigest;
 use mlwm_spec::{Digest, ExitCode, Period};
@@ -71,7 +71,7 @@ pub enum Error {
         /// The configuration.
         configuration: String,
         /// Why.
-        source: ConfigurationError,
+        source: UriError,
     },
     /// The length of the forecast is not given.
     #[error("configuration `{0}` says not how long the forecast is: add `forecast_duration: PT18H` or give --forecast-duration")]
@@ -179,13 +179,16 @@ pub enum Error {
         reason: String,
     },
     /// An input is not fit for the model.
-    #[error("{input}: {source}")]
+    #[error("{source} (staged from {})", uris.join(", "))]
     Preflight {
-        /// Which inputs, by URI.
-        input: String,
+        /// The inputs, by URI.
+        uris: Vec<String>,
         /// Why.
-        source: mlwm_datasets::prepare::Error,
+        source: mlwm_datasets::prepare::PrepareError,
     },
+    /// Statistics in an artifact cannot be read.
+    #[error("the artifact's statistics: {0}")]
+    Statistics(#[from] mlwm_datasets::Error),
     /// A container failed.
     #[error("the container ended with exit code {code}; its log is {}{}", log.display(), lines(last))]
     ContainerFailed {
@@ -251,7 +254,9 @@ impl Error {
             | Self::UnfedDatastoreInputs { .. }
             | Self::SharedOutput { .. } => ExitCode::BadConfiguration,
             Self::Folder { .. } => ExitCode::BadConfiguration,
-            Self::PinMismatch { .. } | Self::ImageArtifact { .. } => ExitCode::ArtifactMismatch,
+            Self::PinMismatch { .. } | Self::ImageArtifact { .. } | Self::Statistics(_) => {
+                ExitCode::ArtifactMismatch
+            }
             Self::Artifact(source) => source.exit_code(),
             Self::Engine(source) => source.exit_code(),
             Self::Storage(source) => source.exit_code(),

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::event::{Event, TaskReport};
 use crate::plan::Plan;
 use crate::scratch::Scratch;
-use crate::{Error, task};
+use crate::{Error, container, task};
 
 /// How a plan is run.
 #[derive(Clone, Debug)]
@@ -45,6 +45,7 @@ pub async fn run(
 ) -> Result<Vec<TaskReport>, Error> {
     let engine = Engine::connect().await?;
     let scratch = Scratch::take(&options.workdir)?;
+    container::sweep(&engine).await?;
     let context = Context {
         engine: &engine,
         scratch: &scratch,

@@ -179,8 +179,10 @@ impl Work<'_> {
         let staged: Vec<(PlannedInput, PathBuf)> =
             inputs.map(|input| (input.clone(), path(input))).collect();
         let planned = self.planned.clone();
-        let cancel = self.context.cancel.clone();
-        tokio::task::spawn_blocking(move || preflight::check(&planned, &staged, &cancel)).await??;
+        tokio::task::spawn_blocking(move || preflight::check(&planned, &staged)).await??;
+        if self.context.cancel.is_cancelled() {
+            return Err(Error::Interrupted);
+        }
         self.end(Phase::Check, clock, None);
         Ok(())
     }
@@ -281,7 +283,7 @@ impl Work<'_> {
             inputs: inputs.to_vec(),
             run: RunRecord {
                 mlwm: self.context.version.to_owned(),
-                engine: format!("{} {}", engine.name, engine.version),
+                engine: format!("{:?} {}", engine.kind, engine.version),
                 started: ran.started.clone(),
                 finished: ran.finished.clone(),
             },

@@ -20,9 +20,10 @@ fn describe(dataset: &Dataset, name: &str, kind: &str) -> Result<Value, Error> {
             assert_eq!(values.element(), variable.element());
             let kind = values.element().name();
             match values {
-                Values::F32(values) => {
-                    (kind, values.iter().map(|&value| float(value.into())).collect())
-                }
+                Values::F32(values) => (
+                    kind,
+                    values.iter().map(|&value| float(value.into())).collect(),
+                ),
                 Values::F64(values) => (kind, values.iter().map(|&value| float(value)).collect()),
                 Values::I64(values) => (kind, values.into_iter().collect()),
                 Values::Text(values) => (kind, values.into_iter().collect()),
@@ -128,7 +129,9 @@ fn a_cut_chunk_is_an_error_that_names_it() {
             for length in [0, 1, 3, whole.len() / 2, whole.len() - 1] {
                 std::fs::write(&file, &whole[..length]).unwrap();
                 match dataset.variable(name).unwrap().read() {
-                    Err(Error::Chunk { path, name: named, .. }) => {
+                    Err(Error::Chunk {
+                        path, name: named, ..
+                    }) => {
                         assert_eq!((path, named.as_str()), (file.clone(), name));
                     }
                     other => panic!("{name} cut to {length} bytes: {other:?}"),

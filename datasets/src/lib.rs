@@ -6,6 +6,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod cf_time;
+mod chunks;
 mod dataset;
 #[cfg(test)]
 mod dataset_tests;
@@ -21,6 +22,8 @@ mod testing;
 mod values;
 mod variable;
 mod writer;
+#[cfg(test)]
+mod writer_tests;
 
 pub use cf_time::{duration_attributes, time_attributes};
 pub use dataset::Dataset;

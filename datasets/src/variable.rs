@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
-use zarrs::array::{Array, ArrayBytes, ArrayMetadata, ArraySubset};
+use zarrs::array::{Array, ArrayMetadata, ArraySubset};
 use zarrs::filesystem::FilesystemStore;
 
 use crate::decode::Decoding;
 use crate::documents::ENCODING_ATTRIBUTES;
 use crate::group::ArrayDocument;
 use crate::stored::Stored;
-use crate::{Element, Error, Values, ZarrFormat};
+use crate::{Element, Error, Values, ZarrFormat, chunks};
 
 /// The attribute of version 2 in which xarray keeps dimension names.
 pub(crate) const DIMENSIONS: &str = "_ARRAY_DIMENSIONS";
@@ -34,6 +34,7 @@ pub struct Variable {
     attributes: Map<String, Value>,
     decoding: Decoding,
     array: Array<FilesystemStore>,
+    is_zstd: bool,
 }
 
 impl std::fmt::Debug for Variable {
@@ -66,6 +67,7 @@ impl Variable {
             ZarrFormat::V2 => attributes.remove(DIMENSIONS),
             ZarrFormat::V3 => document.get("dimension_names").cloned(),
         };
+        let is_zstd = chunks::is_zstd(format, &document);
         let metadata = match format {
             ZarrFormat::V2 => serde_json::from_value(document).map(ArrayMetadata::V2),
             ZarrFormat::V3 => serde_json::from_value(document).map(ArrayMetadata::V3),
@@ -81,6 +83,7 @@ impl Variable {
             attributes,
             decoding,
             array,
+            is_zstd,
         })
     }
 
@@ -145,6 +148,21 @@ impl Variable {
         self.read_range(&all)
     }
 
+    /// How many of the chunks were never written. They read as the fill value, which is what a
+    /// writer may have meant, or the mark of one that died.
+    pub fn missing_chunks(&self) -> u64 {
+        let chunks = ArraySubset::new_with_shape(self.array.chunk_grid_shape().to_vec());
+        let is_missing = |chunk: &[u64]| {
+            let key = self.array.chunk_key(chunk);
+            !self.store.join(key.as_str()).is_file()
+        };
+        let missing = chunks
+            .indices()
+            .into_iter()
+            .filter(|chunk| is_missing(chunk));
+        missing.count() as u64
+    }
+
     /// The values in a range of each dimension; only the chunks that hold some are read.
     ///
     /// # Errors
@@ -170,13 +188,31 @@ impl Variable {
             .map(|range| (range.end - range.start) as usize)
             .collect();
         let subset = ArraySubset::new_with_ranges(ranges);
-        let bytes: ArrayBytes<'static> = self
-            .array
-            .retrieve_array_subset(&subset)
-            .map_err(|error| self.name_chunk(&subset, error.to_string()))?;
+        self.check_frames(&subset)?;
+        let bytes = chunks::retrieve(&self.array, &subset)
+            .map_err(|reason| self.name_chunk(&subset, reason))?;
         self.decoding
             .decode(bytes, &shape)
             .map_err(|reason| self.unreadable(reason))
+    }
+
+    /// Refuses zstd frames that claim to hold more than their chunk.
+    fn check_frames(&self, subset: &ArraySubset) -> Result<(), Error> {
+        if !self.is_zstd {
+            return Ok(());
+        }
+        let limit = match (self.stored().size(), product(&self.chunk_shape())) {
+            (Some(size), Some(values)) => size.saturating_mul(values).saturating_add(1 << 20),
+            _ => MAX_CHUNK_BYTES,
+        };
+        for chunk in self.chunks(subset) {
+            let path = self.chunk_path(&chunk);
+            if let Some(length) = chunks::zstd_length(&path).filter(|&length| length > limit) {
+                let reason = format!("it claims to hold {length} bytes");
+                return Err(self.corrupt(path, reason));
+            }
+        }
+        Ok(())
     }
 
     /// Refuses to allocate what corrupt metadata may claim.
@@ -223,20 +259,36 @@ impl Variable {
 
     /// Finds the chunk that made reading a part fail, by reading its chunks one by one.
     fn name_chunk(&self, subset: &ArraySubset, reason: String) -> Error {
-        let Ok(Some(chunks)) = self.array.chunks_in_array_subset(subset) else {
-            return self.unreadable(reason);
-        };
-        for chunk in &chunks.indices() {
-            let read: Result<ArrayBytes<'static>, _> = self.array.retrieve_chunk(&chunk);
-            if let Err(error) = read {
-                return Error::Chunk {
-                    path: self.store.join(self.array.chunk_key(&chunk).as_str()),
-                    name: self.name.clone(),
-                    reason: error.to_string(),
-                };
+        for chunk in self.chunks(subset) {
+            if let Err(reason) = chunks::try_chunk(&self.array, &chunk) {
+                return self.corrupt(self.chunk_path(&chunk), reason);
             }
         }
         self.unreadable(reason)
+    }
+
+    /// The indices of the chunks that hold values of a part.
+    fn chunks(&self, subset: &ArraySubset) -> Vec<Vec<u64>> {
+        match self.array.chunks_in_array_subset(subset) {
+            Ok(Some(chunks)) => chunks
+                .indices()
+                .iter()
+                .map(|chunk| chunk.to_vec())
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn chunk_path(&self, chunk: &[u64]) -> PathBuf {
+        self.store.join(self.array.chunk_key(chunk).as_str())
+    }
+
+    fn corrupt(&self, path: PathBuf, reason: String) -> Error {
+        Error::Chunk {
+            path,
+            name: self.name.clone(),
+            reason,
+        }
     }
 
     fn unreadable(&self, reason: String) -> Error {

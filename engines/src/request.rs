@@ -148,6 +148,22 @@ impl Request {
         Ok(())
     }
 
+    /// Refuses paths that Podman cannot be told: it makes a comma-separated text of a mount.
+    pub(crate) fn check_for_podman(&self) -> Result<(), Error> {
+        let told = |mount: &Mount| format!("{}{}", mount.source.display(), mount.target);
+        match self.mounts.iter().find(|mount| told(mount).contains([',', '"'])) {
+            Some(mount) => Err(Error::Request {
+                name: self.name.clone(),
+                reason: format!(
+                    "Podman cannot mount {} at `{}`: a path holds a comma or a quotation mark",
+                    mount.source.display(),
+                    mount.target
+                ),
+            }),
+            None => Ok(()),
+        }
+    }
+
     /// Refuses sources that are not there. Docker's older mount syntax would make them, as root.
     pub(crate) fn check_sources(&self) -> Result<(), Error> {
         for mount in &self.mounts {

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::connect::{Endpoint, Engine};
 use crate::created::Created;
 use crate::error::{Error, one_line, status};
+use crate::info::Kind;
 use crate::lines::Lines;
 use crate::request::{Ended, Output, Request};
 use crate::{container, follow, gpus};
@@ -50,6 +51,9 @@ impl Engine {
         cancel: &CancellationToken,
     ) -> Result<Ended, Error> {
         request.check()?;
+        if self.info.kind == Kind::Podman {
+            request.check_for_podman()?;
+        }
         if matches!(self.endpoint, Endpoint::Unix(_)) {
             request.check_sources()?;
         }

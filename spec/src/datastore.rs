@@ -1,6 +1,9 @@
 //! The configurations that neural-lam and mllam-data-prep 0.7 read: which datastores a model uses,
 //! and how each is made from source datasets.
 
+#[cfg(test)]
+mod tests;
+
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -209,7 +212,10 @@ pub struct InputDataset {
 
 /// Variables taken from a source dataset.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "expected a list of variable names, or variables with selections of coordinate values"
+)]
 pub enum Variables {
     /// Names alone.
     Names(Vec<String>),
@@ -230,7 +236,10 @@ pub struct ValueSelection {
 
 /// The values of a selection.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "expected a list of numbers, one number, or a range with `start` and `end`"
+)]
 pub enum SelectedValues {
     /// These, in this order.
     List(Vec<f64>),

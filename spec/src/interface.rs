@@ -4,6 +4,11 @@
 //! later. The interface names the inputs and outputs of the ONNX graph by role, and says where
 //! each one's features come from, in which order, and how they are windowed in time.
 
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 /// The version of the interface that this mlwm reads and writes.
@@ -144,6 +149,280 @@ impl Interface {
         });
         future.max().unwrap_or(0)
     }
+}
+
+/// The longest window in time, in steps: beyond it is a slip of the finger or an attack.
+const LONGEST_WINDOW: u64 = 1_000;
+
+/// An interface that contradicts itself, or that no forecast can be made with.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum InvalidInterface {
+    /// Another version.
+    #[error(
+        "interface.json has version {0}, and this mlwm reads version {INTERFACE_VERSION}: use a matching mlwm, or build the artifact anew"
+    )]
+    Version(u32),
+    /// A step that does not go forward.
+    #[error("`step_seconds` of interface.json is {0}: give the length of a step, more than 0")]
+    StepSeconds(i64),
+    /// A name that is empty.
+    #[error("`{0}` of interface.json is empty: give it a name")]
+    Empty(&'static str),
+    /// Features that are none.
+    #[error("the {0} of interface.json has no features or no sources: name them")]
+    NoFeatures(String),
+    /// A name that stands in a list twice.
+    #[error("`{name}` stands twice among the {list} of interface.json: name each once")]
+    Twice {
+        /// What the list holds.
+        list: String,
+        /// The name.
+        name: String,
+    },
+    /// An input or output of the graph that has no name of its own.
+    #[error(
+        "two inputs or outputs of the model in interface.json are called `{0}`: each has a name of its own"
+    )]
+    TensorName(String),
+    /// The model does not see the state that it steps from.
+    #[error(
+        "no input of the model in interface.json is the last known state: one must have the role `state` with `steps_back` 0"
+    )]
+    NoLastState,
+    /// A window that is out of all proportion.
+    #[error(
+        "input `{input}` of interface.json looks {steps} steps away: a window has at most {LONGEST_WINDOW}"
+    )]
+    Window {
+        /// Name of the input.
+        input: String,
+        /// Its longest reach.
+        steps: u64,
+    },
+    /// A grid whose parts do not fit together.
+    #[error("the grid of the {of} in interface.json does not fit together: {problem}")]
+    Grid {
+        /// Whose grid.
+        of: String,
+        /// What does not fit.
+        problem: GridProblem,
+    },
+    /// A boundary on a grid that has no sides.
+    #[error(
+        "interface.json has a boundary, which needs a grid of two dimensions, and the grid has {0}: set `boundary_width` to 0"
+    )]
+    BoundaryDimensions(usize),
+    /// A boundary that leaves nothing to predict.
+    #[error(
+        "a boundary of {width} points on each side covers all {length} points of `{dim}` in interface.json, so that the forecast would be its own input: use a narrower boundary or a larger grid"
+    )]
+    BoundaryCoversAll {
+        /// `boundary_width`.
+        width: u64,
+        /// The dimension.
+        dim: String,
+        /// Its length.
+        length: u64,
+    },
+}
+
+/// What does not fit together in a grid.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum GridProblem {
+    /// Not one length per dimension.
+    #[error("give one length in `shape` for each of the dimensions in `dims`, at least one")]
+    Lengths,
+    /// A dimension without points, or more points than can be counted.
+    #[error("every length must be at least 1, and the number of points must be countable")]
+    Points,
+    /// A dimension twice.
+    #[error("the dimension `{0}` stands there twice")]
+    Dimension(String),
+    /// Coordinates of some dimensions only.
+    #[error("give the coordinates of all dimensions, or of none")]
+    Coordinates,
+    /// Coordinates of another length.
+    #[error("`{dim}` has {length} points and {coordinates} coordinates")]
+    CoordinateLength {
+        /// The dimension.
+        dim: String,
+        /// Its length.
+        length: u64,
+        /// Number of its coordinates.
+        coordinates: usize,
+    },
+    /// A coordinate that is NaN or infinite.
+    #[error("`{0}` has a coordinate that is not a finite number")]
+    CoordinateValue(String),
+}
+
+impl Interface {
+    /// Checks that the parts of the interface agree, and that a forecast can be made with it.
+    pub fn validate(&self) -> Result<(), InvalidInterface> {
+        if self.version != INTERFACE_VERSION {
+            return Err(InvalidInterface::Version(self.version));
+        }
+        if self.step_seconds <= 0 {
+            return Err(InvalidInterface::StepSeconds(self.step_seconds));
+        }
+        if self.statistics_split.is_empty() {
+            return Err(InvalidInterface::Empty("statistics_split"));
+        }
+        self.state.check("state")?;
+        self.grid.check("state")?;
+        self.check_boundary()?;
+        self.check_tensor_names()?;
+        for input in &self.inputs {
+            input.check()?;
+        }
+        let last_state = |input: &ModelInput| input.role == InputRole::State { steps_back: 0 };
+        match self.inputs.iter().any(last_state) {
+            true => Ok(()),
+            false => Err(InvalidInterface::NoLastState),
+        }
+    }
+
+    fn check_boundary(&self) -> Result<(), InvalidInterface> {
+        if self.boundary_width == 0 {
+            return Ok(());
+        }
+        if self.grid.dims.len() != 2 {
+            return Err(InvalidInterface::BoundaryDimensions(self.grid.dims.len()));
+        }
+        let sides = self.grid.dims.iter().zip(&self.grid.shape);
+        for (dim, length) in sides {
+            if self.boundary_width.saturating_mul(2) >= *length {
+                return Err(InvalidInterface::BoundaryCoversAll {
+                    width: self.boundary_width,
+                    dim: dim.clone(),
+                    length: *length,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_tensor_names(&self) -> Result<(), InvalidInterface> {
+        if self.output.is_empty() {
+            return Err(InvalidInterface::Empty("output"));
+        }
+        let mut names = BTreeSet::from([self.output.as_str()]);
+        for input in &self.inputs {
+            if input.name.is_empty() {
+                return Err(InvalidInterface::Empty("inputs[].name"));
+            }
+            if !names.insert(&input.name) {
+                return Err(InvalidInterface::TensorName(input.name.clone()));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl ModelInput {
+    fn check(&self) -> Result<(), InvalidInterface> {
+        let of = format!("input `{}`", self.name);
+        let reach = match &self.role {
+            InputRole::State { steps_back } => *steps_back,
+            InputRole::Forcing {
+                features,
+                past,
+                future,
+                grid,
+            } => {
+                features.check(&of)?;
+                grid.as_ref().map_or(Ok(()), |grid| grid.check(&of))?;
+                *past.max(future)
+            }
+            InputRole::Static { features, grid } => {
+                features.check(&of)?;
+                grid.as_ref().map_or(Ok(()), |grid| grid.check(&of))?;
+                0
+            }
+        };
+        match reach > LONGEST_WINDOW {
+            true => Err(InvalidInterface::Window {
+                input: self.name.clone(),
+                steps: reach,
+            }),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Features {
+    fn check(&self, of: &str) -> Result<(), InvalidInterface> {
+        if self.names.is_empty() || self.sources.is_empty() {
+            return Err(InvalidInterface::NoFeatures(of.to_owned()));
+        }
+        let twice = |list: &str, name: String| InvalidInterface::Twice {
+            list: format!("{list} of the {of}"),
+            name,
+        };
+        if let Some(name) = first_repeated(self.names.iter()) {
+            return Err(twice("features", name.clone()));
+        }
+        let sources = self
+            .sources
+            .iter()
+            .map(|s| format!("{}.{}", s.datastore, s.variable));
+        match first_repeated(sources) {
+            Some(name) => Err(twice("sources", name)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Grid {
+    fn check(&self, of: &str) -> Result<(), InvalidInterface> {
+        self.problem().map_or(Ok(()), |problem| {
+            Err(InvalidInterface::Grid {
+                of: of.to_owned(),
+                problem,
+            })
+        })
+    }
+
+    fn problem(&self) -> Option<GridProblem> {
+        if self.dims.is_empty() || self.dims.len() != self.shape.len() {
+            return Some(GridProblem::Lengths);
+        }
+        let points = self
+            .shape
+            .iter()
+            .try_fold(1u64, |points, n| points.checked_mul(*n));
+        if points.is_none_or(|points| points == 0) {
+            return Some(GridProblem::Points);
+        }
+        if let Some(dim) = first_repeated(self.dims.iter()) {
+            return Some(GridProblem::Dimension(dim.clone()));
+        }
+        if self.coordinates.is_empty() {
+            return None;
+        }
+        if self.coordinates.len() != self.dims.len() {
+            return Some(GridProblem::Coordinates);
+        }
+        let sides = self.dims.iter().zip(&self.shape).zip(&self.coordinates);
+        for ((dim, length), coordinates) in sides {
+            if coordinates.len() as u64 != *length {
+                return Some(GridProblem::CoordinateLength {
+                    dim: dim.clone(),
+                    length: *length,
+                    coordinates: coordinates.len(),
+                });
+            }
+            if !coordinates.iter().all(|value| value.is_finite()) {
+                return Some(GridProblem::CoordinateValue(dim.clone()));
+            }
+        }
+        None
+    }
+}
+
+fn first_repeated<T: Ord + Clone>(items: impl Iterator<Item = T>) -> Option<T> {
+    let mut seen = BTreeSet::new();
+    items.into_iter().find(|item| !seen.insert(item.clone()))
 }
 
 /// What an export script leaves beside the ONNX model (`graph_lam.json` and the like): a flat list

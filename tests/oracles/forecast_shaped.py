@@ -19,6 +19,10 @@ ANALYSIS_TIMES = ["2022-04-06T18:00", "2022-04-07T00:00", "2022-04-07T06:00"]
 STEPS, BOUNDARY_WIDTH, LENGTH = 6, 4, 10  # source forecasts have one step more than the forecasts read
 VARYING, CONSTANT = ["t2m", "u10m", "v10m", "swavr0m"], ["orography", "lsm"]
 STEP = np.timedelta64(3, "h")
+INPUTS = {
+    "source/forecasts.zarr": ["danra.danra_surface", "danra.danra_forcing"],
+    "source/constants.zarr": ["danra.danra_static"],
+}
 
 
 def source_forecast(analyses, issued, index):
@@ -26,7 +30,8 @@ def source_forecast(analyses, issued, index):
     times = np.datetime64(issued, "ns") + np.arange(LENGTH) * STEP
     ds = analyses[VARYING].sel(time=times)
     growth = xr.DataArray(np.arange(LENGTH) / LENGTH, dims="time")
-    pattern = np.sin(6.0 * (index + 1) * (ds.x - ds.x[0]) / (ds.x[-1] - ds.x[0]) + 4.0 * (ds.y - ds.y[0]) / (ds.y[-1] - ds.y[0]))
+    x, y = ((ds[d] - ds[d][0]) / (ds[d][-1] - ds[d][0]) for d in ("x", "y"))
+    pattern = np.sin(6.0 * (index + 1) * x + 4.0 * y)
     for name, amplitude in (("t2m", 3.0), ("u10m", 2.5), ("v10m", 2.0)):
         error = amplitude * growth * pattern + 0.3 * (index + 1)
         ds[name] = (ds[name] + error).round(2).astype("f4").transpose("time", "y", "x").assign_attrs(ds[name].attrs)
@@ -38,7 +43,8 @@ def source_forecast(analyses, issued, index):
 def write_sources(analyses, forecasts, folder):
     shutil.rmtree(folder, ignore_errors=True)
     elapsed = (np.arange(LENGTH) * STEP).astype("timedelta64[ns]")
-    reshaped = [f.rename(time="elapsed_forecast_duration").assign_coords(elapsed_forecast_duration=elapsed) for f in forecasts]
+    renamed = [forecast.rename(time="elapsed_forecast_duration") for forecast in forecasts]
+    reshaped = [forecast.assign_coords(elapsed_forecast_duration=elapsed) for forecast in renamed]
     issued = xr.Variable("analysis_time", np.array(ANALYSIS_TIMES, "datetime64[ns]"))
     ds = xr.concat(reshaped, dim=issued).drop_encoding()
     ds = ds.transpose("analysis_time", "elapsed_forecast_duration", "y", "x")
@@ -53,7 +59,6 @@ def write_sources(analyses, forecasts, folder):
 
 def oracle(trained, lab, forecast, analyses, issued, script):
     """neural-lam's forecast from one source forecast: path of the store."""
-    shutil.rmtree(lab, ignore_errors=True)
     (lab / "train").mkdir(parents=True)
     for name in ("config.yaml", "danra.datastore.yaml", "training_cli_args.yaml"):
         shutil.copy(trained / "train" / name, lab / "train")
@@ -79,13 +84,15 @@ def oracle(trained, lab, forecast, analyses, issued, script):
 
 
 def make(work, case, script):
-    """Leaves sources and oracles in the case folder; needs the made case `graph-lam` in the work folder."""
+    """Leaves sources in the case folder; returns the folder of the oracles. Needs `graph-lam` in the work folder."""
     analyses = xr.open_zarr(work / "sources/danra/single_levels.zarr").load()
     forecasts = [source_forecast(analyses, issued, i) for i, issued in enumerate(ANALYSIS_TIMES)]
     write_sources(analyses, forecasts, case / "source")
-    shutil.rmtree(case / "oracle", ignore_errors=True)
+    lab = work / "forecast-shaped"
+    shutil.rmtree(lab, ignore_errors=True)
     for issued, forecast in zip(ANALYSIS_TIMES, forecasts):
         name = f"{issued.replace(':', '')}Z.zarr"
-        made = oracle(work / "graph-lam", work / "forecast-shaped" / Path(name).stem, forecast, analyses, issued, script)
+        made = oracle(work / "graph-lam", lab / Path(name).stem, forecast, analyses, issued, script)
         ds = xr.open_zarr(made, consolidated=False).load().assign_attrs(analysis_time=f"{issued}Z")
-        ds.to_zarr(case / "oracle" / name, zarr_format=3, consolidated=False)
+        ds.to_zarr(lab / "oracle" / name, zarr_format=3, consolidated=False)
+    return lab / "oracle"

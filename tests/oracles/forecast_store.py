@@ -45,5 +45,5 @@ def differences(a, b):
         if not np.array_equal(a[name].values, b[name].values):
             raise ValueError(f"the coordinate {name} differs: {a[name].values} and {b[name].values}")
     return {
-        name: float(np.abs(a[name].values.astype("f8") - b[name].values.astype("f8")).max()) for name in b.data_vars
+        name: float(np.abs(a[name].values.astype("f8") - b[name].values.astype("f8")).max()) for name in sorted(b.data_vars)
     }

@@ -19,8 +19,8 @@ import yaml
 
 import forecast_shaped
 import hand_made
-from reference_runner import datastores, load_case, run, utc, init_steps, time_dimension
 from forecast_store import write_forecast
+from reference_runner import datastores, init_steps, load_case, run, time_dimension, utc
 
 HERE = Path(__file__).resolve().parent
 CASES = HERE.parent / "cases"
@@ -29,10 +29,16 @@ DANRA = ["2022-04-07T03:00", "2022-04-07T06:00", "2022-04-07T12:00"]
 # trained with neural-lam: source set, boundary width, graph, steps, analysis times, case that holds the data
 TRAINED = {
     "graph-lam": ("danra", 4, "multiscale", 6, DANRA, None),
-    "hi-lam": ("danra", 4, "hierarchical", 6, DANRA, "graph-lam"),
-    "hi-lam-parallel": ("danra", 4, "hierarchical", 6, DANRA, "graph-lam"),
+    "hi-lam": ("danra", 4, "hierarchical", 6, DANRA[:2], "graph-lam"),
+    "hi-lam-parallel": ("danra", 4, "hierarchical", 6, DANRA[1:], "graph-lam"),
     "levels": ("levels", 3, "multiscale", 5, ["2021-12-31T05:00", "2021-12-31T12:00", "2021-12-31T20:00"], None),
     "packed": ("packed", 5, "multiscale", 4, ["2023-06-18T06:00", "2023-06-19T00:00", "2023-06-20T18:00"], None),
+}
+# hand-made: steps, analysis times, sources without any time after the last analysis time
+HAND_MADE = {
+    "two-datastores": (5, ["2024-03-02T00:00", "2024-03-01T20:00"], []),
+    "boundary-grid": (6, ["2024-03-01T12:00", "2024-03-01T15:00"], ["lam.zarr"]),
+    "no-forcing": (7, ["2024-03-01T12:00", "2024-03-01T23:00"], ["lam.zarr"]),
 }
 DESCRIPTIONS = {
     "graph-lam": "graph_lam on 30x28 points, 3-hourly, zarr v2 `(time, y, x)`; the project's first case",
@@ -50,6 +56,21 @@ DESCRIPTIONS = {
 }
 
 
+class Plain(yaml.SafeDumper):
+    """YAML without anchors, and with short lists on one line."""
+
+    def ignore_aliases(self, data):
+        return True
+
+
+def flow_list(dumper, values):
+    flow = all(isinstance(v, (str, int, float)) for v in values)
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", values, flow_style=flow)
+
+
+Plain.add_representer(list, flow_list)
+
+
 def zarr_format(path):
     return 2 if (path / ".zgroup").exists() else 3
 
@@ -57,7 +78,7 @@ def zarr_format(path):
 def trim_source(source, target, time_dim, first, last):
     """Keeps the times from `first` to `last`; values, encodings and attributes stay."""
     ds = xr.open_zarr(source).load()
-    if time_dim in ds.dims:
+    if time_dim:
         ds = ds.sel({time_dim: slice(first, last)})
     for name, variable in ds.variables.items():
         chunks = variable.encoding.pop("chunks", None)
@@ -85,13 +106,13 @@ def trim_training(source, target, times=0):
     ds.to_zarr(target, zarr_format=3, consolidated=True)
 
 
-def features_by_origin(config, name, folder):
+def features_by_origin(config, name, sources):
     """Where every state feature comes from: input, variable, level and dimensions of the source."""
     origins = {}
     for input_name, entry in config.inputs.items():
         if entry.target_output_variable != "state":
             continue
-        ds = xr.open_zarr(folder / entry.path)
+        ds = xr.open_zarr(sources[f"{name}.{input_name}"])
         mapping = next(m for m in entry.dim_mapping.values() if m.method == "stack_variables_by_var_name")
         for variable in entry.variables:
             origin = dict(input=f"{name}.{input_name}", variable=variable, source_dims=list(ds[variable].dims))
@@ -113,9 +134,9 @@ def describe(folder, case, statistics):
     """Writes case.yaml, with what the oracles hold."""
     oracle = xr.open_zarr(folder / case["forecasts"][0]["oracle"], consolidated=False)
     configs = datastores(folder / case["nl_config"])
-    origins = {}
+    sources, origins = {n: folder / path for path, names in case["inputs"].items() for n in names}, {}
     for name, path in configs.items():
-        origins.update(features_by_origin(mdp.Config.from_yaml_file(path), name, path.parent))
+        origins.update(features_by_origin(mdp.Config.from_yaml_file(path), name, sources))
     case["variables"] = {}
     for i, name in enumerate(oracle["standardized"].attrs["state_feature"]):
         array = oracle[name]
@@ -123,7 +144,7 @@ def describe(folder, case, statistics):
             dims=list(array.dims), units=array.attrs["units"], long_name=array.attrs["long_name"],
             tolerance=tolerance(array.values, float(statistics[i])), **origins[name],
         )
-    (folder / "case.yaml").write_text(yaml.safe_dump(case, sort_keys=False, width=110))
+    (folder / "case.yaml").write_text(yaml.dump(case, Dumper=Plain, sort_keys=False, width=110))
 
 
 def inputs_by_path(config_paths):
@@ -152,63 +173,117 @@ def outline(name, share, steps, analysis_times, layout, oracle_by, interface="mo
     )
 
 
-def trained(work, name):
-    source_set, width, graph, steps, analysis_times, share = TRAINED[name]
-    case, lab = CASES / name, work / name
+def trim_sources(lab, case, plan, model, until=None):
+    """Keeps of every source the times that the forecasts read, and a few more on both sides."""
+    shutil.rmtree(case / "source", ignore_errors=True)
+    step = np.timedelta64(model.interface["step_seconds"], "s")
+    times = sorted(utc(entry["analysis_time"]) for entry in plan["forecasts"])
+    first, last = times[0] - (init_steps(model.interface) + 1) * step, times[-1] + (plan["steps"] + 4) * step
+    for config in model.configs.values():
+        for entry in config.inputs.values():
+            path = entry.path.removeprefix("../")
+            if time_dim := time_dimension(entry):
+                trim_source(lab / path, case / path, time_dim, first, times[-1] if Path(path).name in (until or []) else last)
+            elif not (case / path).exists():
+                trim_source(lab / path, case / path, None, None, None)
+
+
+def prepare_lab(work, name, source_set, config_folders):
+    lab, sources = work / name, work / "sources" / source_set
     (lab / "train").mkdir(parents=True, exist_ok=True)
-    sources = work / "sources" / source_set
     if not sources.exists():
         subprocess.run([sys.executable, HERE / "make_sources.py", source_set, sources], check=True)
     if not (lab / "source").exists():
         (lab / "source").symlink_to(sources)
-    for path in [*(CASES / (share or name) / "train").glob("*.yaml"), *case.glob("training_cli_args.yaml")]:
-        shutil.copy(path, lab / "train")
-    if not (lab / "oracle").exists():
-        command = [sys.executable, HERE / "neural_lam_case.py", lab, str(width), graph, str(steps), *analysis_times]
-        subprocess.run(command, check=True)
+    for folder in config_folders:
+        for path in folder.glob("*.yaml"):
+            if path.name != "case.yaml":
+                shutil.copy(path, lab / "train")
+    return lab
+
+
+def trained(work, name):
+    """A case of neural-lam: its model, its oracle."""
+    source_set, width, graph, steps, analysis_times, share = TRAINED[name]
+    case = CASES / name
+    lab = prepare_lab(work, name, source_set, [CASES / (share or name) / "train", case])
+    for time in analysis_times:
+        if not (lab / f"oracle/{time.replace(':', '')}Z.zarr").exists():
+            command = [sys.executable, HERE / "neural_lam_case.py", lab, str(width), graph, str(steps)]
+            subprocess.run([*command, *analysis_times], check=True)
     for product in ("model.onnx", "model.json"):
         shutil.copy(lab / product, case)
-    shutil.rmtree(case / "oracle", ignore_errors=True)
-    shutil.copytree(lab / "oracle", case / "oracle")
     plan = outline(name, share, steps, analysis_times, "time", "neural-lam 0.7.0")
+    copy_oracles(lab / "oracle", case, plan)
     if not share:
-        config_path = next((case / "train").glob("*.datastore.yaml"))
         for path in (lab / "train").glob("*.zarr"):
             trim_training(path, case / "train" / path.name, times=2 if name == "graph-lam" else 0)
-        model = load_case(case, plan)
-        step = np.timedelta64(model.interface["step_seconds"], "s")
-        past = init_steps(model.interface) + 1
-        for entry in mdp.Config.from_yaml_file(config_path).inputs.values():
-            path = entry.path.removeprefix("../")
-            time_dim = time_dimension(entry) or "no time"
-            if time_dim == "no time" and (case / path).exists():
-                continue
-            last = utc(analysis_times[-1]) + (steps + 3) * step
-            trim_source(lab / path, case / path, time_dim, utc(analysis_times[0]) - past * step, last)
     model = load_case(case, plan)
+    if not share:
+        trim_sources(lab, case, plan, model)
     describe(case, plan, model.statistics[next(iter(model.configs))]["state__train__std"].values)
 
 
-def by_reference_runner(name, plan):
-    """A case whose oracle is the reference runner itself."""
-    case = CASES / name
+def copy_oracles(source, case, plan):
+    """The oracles, standardized values only in the first of them."""
     shutil.rmtree(case / "oracle", ignore_errors=True)
+    for i, entry in enumerate(plan["forecasts"]):
+        shutil.copytree(source / Path(entry["oracle"]).name, case / entry["oracle"])
+        if i > 0:
+            shutil.rmtree(case / entry["oracle"] / "standardized")
+
+
+def hand_made_case(work, name):
+    """A case whose oracle is the reference runner."""
+    steps, analysis_times, until_analysis = HAND_MADE[name]
+    case = CASES / name
+    lab = prepare_lab(work, name, name, [case / "train"])
+    plan = outline(name, None, steps, analysis_times, "time", "reference_runner.py", "interface.json")
+    for path in (lab / "train").glob("*.datastore.yaml"):
+        zarr = path.with_suffix(".zarr")
+        if not zarr.exists():
+            config = mdp.Config.from_yaml_file(path)
+            for entry in config.inputs.values():  # mllam-data-prep resolves against the working folder
+                entry.path = str(lab / "train" / entry.path)
+            mdp.create_dataset(config).assign_attrs(creation_config=mdp.Config.from_yaml_file(path).to_yaml()).to_zarr(zarr)
+        trim_training(zarr, case / "train" / zarr.name)
+    hand_made.make(name, case, {n: case / p for n, p in plan["training_zarrs"].items()})
     model = load_case(case, plan)
+    trim_sources(lab, case, plan, model, until_analysis)
     inputs = {n: case / path for path, names in plan["inputs"].items() for n in names}
+    shutil.rmtree(lab / "oracle", ignore_errors=True)
     for entry in plan["forecasts"]:
-        forecast = run(model, inputs, utc(entry["analysis_time"]), plan["steps"], plan["time_layout"])
-        write_forecast(case / entry["oracle"], **forecast)
-    return model
+        forecast = run(model, inputs, utc(entry["analysis_time"]), steps)
+        write_forecast(lab / entry["oracle"], **forecast)
+    copy_oracles(lab / "oracle", case, plan)
+    describe(case, plan, model.statistics["lam"]["state__train__std"].values)
+
+
+def forecast_shaped_case(work):
+    name, share = "forecast-shaped", "graph-lam"
+    case = CASES / name
+    plan = outline(name, share, forecast_shaped.STEPS, forecast_shaped.ANALYSIS_TIMES, "forecast", "neural-lam 0.7.0")
+    plan |= dict(
+        training_args=f"../{share}/train/training_cli_args.yaml", onnx=f"../{share}/model.onnx",
+        interface=f"../{share}/model.json", inputs=forecast_shaped.INPUTS,
+    )
+    made = forecast_shaped.make(work, case, HERE / "neural_lam_case.py")
+    copy_oracles(made, case, plan)
+    model = load_case(case, plan)
+    describe(case, plan, model.statistics["danra"]["state__train__std"].values)
 
 
 def main():
     work = Path(sys.argv[1]).resolve()
-    names = sys.argv[2:] or list(DESCRIPTIONS)
-    for name in names:
+    for name in sys.argv[2:] or list(DESCRIPTIONS):
         print("==", name)
         (CASES / name).mkdir(exist_ok=True)
         if name in TRAINED:
             trained(work, name)
+        elif name in HAND_MADE:
+            hand_made_case(work, name)
+        else:
+            forecast_shaped_case(work)
 
 
 if __name__ == "__main__":

@@ -120,6 +120,11 @@ def export(module, store, args, boundary_width):
     model = onnx.load("../model.onnx")
     strip_notes(model)
     split_without_sequences(model.graph)
+    used = {name for node in model.graph.node for name in node.input}
+    for node in [n for n in model.graph.node if n.op_type == "Constant" and n.output[0] not in used]:
+        model.graph.node.remove(node)
+    for tensor in [t for t in model.graph.initializer if t.name not in used]:
+        model.graph.initializer.remove(tensor)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, "../model.onnx")
     shape = store.grid_shape_state  # its `x` is the first stacked dimension, whatever that is called

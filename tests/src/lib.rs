@@ -1,1 +1,3 @@
 //! End-to-end tests of mlwm, by what a user does.
+
+pub mod s3;

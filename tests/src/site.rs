@@ -212,12 +212,12 @@ artifact: danra.zip
 forecast_duration: PT18H
 inputs:
   surface:
-    uri: store/single_levels.zarr
+    uri: ./store/single_levels.zarr
     internal_path: /volume/inputs/single_levels.zarr
     datastore_inputs: [danra.danra_surface, danra.danra_forcing, danra.danra_static]
 outputs:
   surface:
-    uri: published/{{analysis_time}}/member{{member}}/surface.zarr
+    uri: ./published/{{analysis_time}}/member{{member}}/surface.zarr
     internal_path: /volume/outputs/surface.zarr
 ",
         example_image()
@@ -263,7 +263,7 @@ pub fn example_image() -> &'static str {
         site.configure(
             "danra",
             &format!(
-                "docker_image: {reference}\nartifact: danra.zip\ninputs: {{}}\noutputs:\n  surface:\n    uri: published/surface.zarr\n    internal_path: /volume/outputs/surface.zarr\n"
+                "docker_image: {reference}\nartifact: danra.zip\ninputs: {{}}\noutputs:\n  surface:\n    uri: ./published/surface.zarr\n    internal_path: /volume/outputs/surface.zarr\n"
             ),
         );
         site.mlwm(&["image", "build", "danra"]).expect(0, &["sha256:"]);

@@ -159,13 +159,13 @@ fn gpu_where_the_engine_has_none() {
 
 #[test]
 fn input_that_is_not_there() {
-    let site = changed("uri: store/single_levels.zarr", "uri: store/pressure_levels.zarr");
+    let site = changed("uri: ./store/single_levels.zarr", "uri: ./store/pressure_levels.zarr");
     refused(&site, 11, &["store/pressure_levels.zarr"]);
 }
 
 #[test]
 fn store_that_is_not_reachable() {
-    let mut site = changed("uri: store/single_levels.zarr", "uri: s3://forecasts/single_levels.zarr");
+    let mut site = changed("uri: ./store/single_levels.zarr", "uri: s3://forecasts/single_levels.zarr");
     site.env("AWS_ACCESS_KEY_ID", "key");
     site.env("AWS_SECRET_ACCESS_KEY", "secret");
     site.env("AWS_ENDPOINT_URL", "http://127.0.0.1:9");

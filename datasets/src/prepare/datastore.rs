@@ -40,7 +40,10 @@ impl<'a> Datastore<'a> {
         analysis_time: AnalysisTime,
     ) -> Result<Self, PrepareError> {
         check_config(name, config)?;
-        if let Some(unknown) = paths.keys().find(|input| !config.inputs.contains_key(*input)) {
+        if let Some(unknown) = paths
+            .keys()
+            .find(|input| !config.inputs.contains_key(*input))
+        {
             return Err(PrepareError::Configuration {
                 datastore: name.to_owned(),
                 message: format!(
@@ -49,7 +52,13 @@ impl<'a> Datastore<'a> {
                 ),
             });
         }
-        Ok(Self { name, config, paths, layout, analysis_time })
+        Ok(Self {
+            name,
+            config,
+            paths,
+            layout,
+            analysis_time,
+        })
     }
 
     /// Opens one of its variables and checks everything that does not need the data itself.
@@ -102,10 +111,15 @@ impl<'a> Datastore<'a> {
             }
             sources.push(source);
         }
-        let names: Vec<&String> =
-            sources.iter().flat_map(|source| &source.features).map(|f| &f.name).collect();
-        if let Some((_, twice)) =
-            names.iter().enumerate().find(|(at, name)| names[..*at].contains(name))
+        let names: Vec<&String> = sources
+            .iter()
+            .flat_map(|source| &source.features)
+            .map(|f| &f.name)
+            .collect();
+        if let Some((_, twice)) = names
+            .iter()
+            .enumerate()
+            .find(|(at, name)| names[..*at].contains(name))
         {
             return Err(PrepareError::Configuration {
                 datastore: self.name.to_owned(),
@@ -167,8 +181,15 @@ impl PreparedVariable {
     /// Starts reading. `times` are the valid times that will be read: they bound how much of a
     /// chunk is kept.
     pub fn reader(&self, times: &[i64]) -> Reader<'_> {
-        let sources = self.sources.iter().map(|source| SourceReader::new(source, times)).collect();
-        Reader { variable: self, sources }
+        let sources = self
+            .sources
+            .iter()
+            .map(|source| SourceReader::new(source, times))
+            .collect();
+        Reader {
+            variable: self,
+            sources,
+        }
     }
 }
 
@@ -229,7 +250,10 @@ struct Block {
 impl<'a> SourceReader<'a> {
     fn new(source: &'a SourceInput, times: &[i64]) -> Self {
         let positions: Vec<u64> = match &source.times {
-            Some(axis) => times.iter().filter_map(|time| axis.position(*time)).collect(),
+            Some(axis) => times
+                .iter()
+                .filter_map(|time| axis.position(*time))
+                .collect(),
             None => Vec::new(),
         };
         let wanted = match (positions.iter().min(), positions.iter().max()) {
@@ -237,7 +261,11 @@ impl<'a> SourceReader<'a> {
             _ => 0..0,
         };
         let blocks = source.variables.iter().map(|_| None).collect();
-        Self { source, wanted, blocks }
+        Self {
+            source,
+            wanted,
+            blocks,
+        }
     }
 
     fn read_into<T: Real>(
@@ -250,11 +278,13 @@ impl<'a> SourceReader<'a> {
         let source = self.source;
         let position = match (&source.times, time) {
             (None, _) => 0,
-            (Some(axis), Some(time)) => axis.position(time).ok_or_else(|| PrepareError::Missing {
-                path: source.path.clone(),
-                what: mlwm_spec::time::utc_text(time),
-                available: format!("{} times", axis.valid.len()),
-            })?,
+            (Some(axis), Some(time)) => {
+                axis.position(time).ok_or_else(|| PrepareError::Missing {
+                    path: source.path.clone(),
+                    what: mlwm_spec::time::utc_text(time),
+                    available: format!("{} times", axis.valid.len()),
+                })?
+            }
             (Some(_), None) => {
                 return Err(PrepareError::Unusable {
                     path: source.path.clone(),
@@ -263,13 +293,19 @@ impl<'a> SourceReader<'a> {
             }
         };
         for (variable, block) in source.variables.iter().zip(&mut self.blocks) {
-            if !block.as_ref().is_some_and(|block| block.times.contains(&position)) {
+            if !block
+                .as_ref()
+                .is_some_and(|block| block.times.contains(&position))
+            {
                 *block = None; // Free it before the next one is read.
                 *block = Some(read_block(source, variable, position, &self.wanted)?);
             }
         }
-        let computed: Vec<Vec<f64>> =
-            source.derived.iter().map(|derived| derived.at(position as usize)).collect();
+        let computed: Vec<Vec<f64>> = source
+            .derived
+            .iter()
+            .map(|derived| derived.at(position as usize))
+            .collect();
         let planes: Vec<Plane<'_>> = source
             .origins
             .iter()
@@ -277,7 +313,13 @@ impl<'a> SourceReader<'a> {
                 Origin::Derived(at) => Some(computed_plane(&computed[at], &source.grid)),
                 Origin::Read { variable, level } => {
                     let block = self.blocks[variable].as_ref()?;
-                    read_plane(&source.variables[variable], block, &source.grid, position, level)
+                    read_plane(
+                        &source.variables[variable],
+                        block,
+                        &source.grid,
+                        position,
+                        level,
+                    )
                 }
             })
             .collect();
@@ -287,7 +329,12 @@ impl<'a> SourceReader<'a> {
                 message: "a part of its data is not in the order of its metadata".to_owned(),
             });
         }
-        let shape: Vec<usize> = source.grid.shape.iter().map(|length| *length as usize).collect();
+        let shape: Vec<usize> = source
+            .grid
+            .shape
+            .iter()
+            .map(|length| *length as usize)
+            .collect();
         copy_planes(&planes, &shape, out, columns, first);
         Ok(())
     }
@@ -351,9 +398,15 @@ fn level_runs(levels: &[usize], chunk: usize) -> Vec<Range<usize>> {
 
 fn in_standard_order(values: Values) -> Values {
     match values {
-        Values::F32(v) if !v.is_standard_layout() => Values::F32(v.as_standard_layout().into_owned()),
-        Values::F64(v) if !v.is_standard_layout() => Values::F64(v.as_standard_layout().into_owned()),
-        Values::I64(v) if !v.is_standard_layout() => Values::I64(v.as_standard_layout().into_owned()),
+        Values::F32(v) if !v.is_standard_layout() => {
+            Values::F32(v.as_standard_layout().into_owned())
+        }
+        Values::F64(v) if !v.is_standard_layout() => {
+            Values::F64(v.as_standard_layout().into_owned())
+        }
+        Values::I64(v) if !v.is_standard_layout() => {
+            Values::I64(v.as_standard_layout().into_owned())
+        }
         standard => standard,
     }
 }
@@ -367,7 +420,11 @@ fn computed_plane<'a>(values: &'a [f64], grid: &Grid) -> Plane<'a> {
             stride *= *length as usize;
         }
     }
-    Plane { data: Data::Double(values), offset: 0, strides }
+    Plane {
+        data: Data::Double(values),
+        offset: 0,
+        strides,
+    }
 }
 
 /// The plane of a feature in a block.
@@ -400,7 +457,11 @@ fn read_plane<'a>(
         Values::I64(values) => Data::Integer(values.as_slice()?),
         Values::Text(_) => return None,
     };
-    Some(Plane { data, offset, strides })
+    Some(Plane {
+        data,
+        offset,
+        strides,
+    })
 }
 
 #[cfg(test)]

@@ -27,8 +27,9 @@ impl Component {
 /// Hour of the day (0–23) and day of the year (1–366) of a time in UTC; minutes are ignored.
 fn hour_and_day(unix_seconds: i64) -> (f64, f64) {
     let hour = unix_seconds.rem_euclid(86_400) / 3600;
-    let day = Timestamp::from_second(unix_seconds)
-        .map_or(1, |time| TimeZone::UTC.to_datetime(time).date().day_of_year());
+    let day = Timestamp::from_second(unix_seconds).map_or(1, |time| {
+        TimeZone::UTC.to_datetime(time).date().day_of_year()
+    });
     (hour as f64, f64::from(day))
 }
 
@@ -85,7 +86,11 @@ impl ToaRadiation {
             Degrees::Double(degrees) => degrees.iter().map(|d| d / 15.0).collect(),
             Degrees::Single(degrees) => degrees.iter().map(|d| f64::from(d / 15.0)).collect(),
         };
-        Self { sin_latitude, cos_latitude, longitude_hours }
+        Self {
+            sin_latitude,
+            cos_latitude,
+            longitude_hours,
+        }
     }
 
     /// The radiation at one time, on all points.
@@ -95,7 +100,11 @@ impl ToaRadiation {
         // Duffie and Beckman, Solar Engineering of Thermal Processes, 4th ed., eq. 1.6.1a.
         let declination = PI / 180.0 * 23.45 * (2.0 * PI * (284.0 + day) / 365.0).sin();
         let (sin_declination, cos_declination) = declination.sin_cos();
-        let points = self.sin_latitude.iter().zip(&self.cos_latitude).zip(&self.longitude_hours);
+        let points = self
+            .sin_latitude
+            .iter()
+            .zip(&self.cos_latitude)
+            .zip(&self.longitude_hours);
         points
             .map(|((sin_latitude, cos_latitude), longitude_hours)| {
                 let hour_angle = 15.0 * ((hour + longitude_hours) - 12.0);
@@ -116,9 +125,14 @@ mod tests {
     /// Expected values: mllam-data-prep 0.7.0 with `datetime` arguments.
     #[test]
     fn equals_mllam_data_prep() {
-        let time = "2022-04-07T03:45:00Z".parse::<Timestamp>().unwrap().as_second();
+        let time = "2022-04-07T03:45:00Z"
+            .parse::<Timestamp>()
+            .unwrap()
+            .as_second();
         assert_eq!(hour_and_day(time), (3.0, 97.0));
-        assert!((hour_of_day(time, Component::Sin) - std::f64::consts::FRAC_1_SQRT_2).abs() < 1e-15);
+        assert!(
+            (hour_of_day(time, Component::Sin) - std::f64::consts::FRAC_1_SQRT_2).abs() < 1e-15
+        );
         assert!((day_of_year(time, Component::Cos) - (-0.094_279_221_775_424_4)).abs() < 1e-15);
     }
 

@@ -17,9 +17,19 @@ const MODULE: &str = "mllam_data_prep.ops.derive_variable.";
 /// A function with its arguments, as the configuration writes them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Derivation {
-    ToaRadiation { latitude: String, longitude: String, time: String },
-    HourOfDay { time: String, component: Component },
-    DayOfYear { time: String, component: Component },
+    ToaRadiation {
+        latitude: String,
+        longitude: String,
+        time: String,
+    },
+    HourOfDay {
+        time: String,
+        component: Component,
+    },
+    DayOfYear {
+        time: String,
+        component: Component,
+    },
 }
 
 /// A derived variable that is ready to be computed.
@@ -40,7 +50,11 @@ enum Function {
 impl Derivation {
     pub(crate) fn parse(derived: &DerivedVariable) -> Result<Self, String> {
         let function = derived.function.rsplit('.').next().unwrap_or_default();
-        let known = ["calculate_toa_radiation", "calculate_hour_of_day", "calculate_day_of_year"];
+        let known = [
+            "calculate_toa_radiation",
+            "calculate_hour_of_day",
+            "calculate_day_of_year",
+        ];
         if !known.contains(&function) || !derived.function.starts_with(MODULE) {
             return Err(format!(
                 "the function `{}` is not supported: only {} of mllam-data-prep are",
@@ -52,7 +66,11 @@ impl Derivation {
             "calculate_toa_radiation" => &["lat", "lon", "time"],
             _ => &["time", "component"],
         };
-        if let Some(extra) = derived.kwargs.keys().find(|key| !expected.contains(&key.as_str())) {
+        if let Some(extra) = derived
+            .kwargs
+            .keys()
+            .find(|key| !expected.contains(&key.as_str()))
+        {
             return Err(format!("`{function}` has no argument `{extra}`"));
         }
         let argument = |name: &str| {
@@ -69,7 +87,9 @@ impl Derivation {
         let component = || match argument("component")? {
             "sin" => Ok(Component::Sin),
             "cos" => Ok(Component::Cos),
-            other => Err(format!("the argument `component` is `{other}`: write sin or cos")),
+            other => Err(format!(
+                "the argument `component` is `{other}`: write sin or cos"
+            )),
         };
         let time = variable("time")?;
         match function {
@@ -78,8 +98,14 @@ impl Derivation {
                 longitude: variable("lon")?,
                 time,
             }),
-            "calculate_hour_of_day" => Ok(Self::HourOfDay { time, component: component()? }),
-            _ => Ok(Self::DayOfYear { time, component: component()? }),
+            "calculate_hour_of_day" => Ok(Self::HourOfDay {
+                time,
+                component: component()?,
+            }),
+            _ => Ok(Self::DayOfYear {
+                time,
+                component: component()?,
+            }),
         }
     }
 
@@ -111,10 +137,17 @@ impl Derivation {
         name: &str,
     ) -> Result<DerivedField, PrepareError> {
         let (function, time) = match self {
-            Self::ToaRadiation { latitude, longitude, time } => {
+            Self::ToaRadiation {
+                latitude,
+                longitude,
+                time,
+            } => {
                 let latitude = degrees(opening, source, latitude)?;
                 let longitude = degrees(opening, source, longitude)?;
-                (Function::ToaRadiation(ToaRadiation::new(&latitude, &longitude)), time)
+                (
+                    Function::ToaRadiation(ToaRadiation::new(&latitude, &longitude)),
+                    time,
+                )
             }
             Self::HourOfDay { time, component } => (Function::HourOfDay(*component), time),
             Self::DayOfYear { time, component } => (Function::DayOfYear(*component), time),
@@ -161,7 +194,10 @@ fn time_argument(
     }
     let variable = source.dataset.variable(name)?;
     let dims: Vec<&str> = variable.dims().iter().map(String::as_str).collect();
-    let fixed = axis.fixed.as_ref().map(|(dim, at)| (dim.as_str(), *at as usize));
+    let fixed = axis
+        .fixed
+        .as_ref()
+        .map(|(dim, at)| (dim.as_str(), *at as usize));
     let count = axis.valid.len();
     if let Some((dim, _)) = fixed
         && axis.dim == name
@@ -199,33 +235,51 @@ fn degrees(
     let mut ranges = Vec::new();
     let mut stride = 1;
     for dim in variable.dims().iter().rev() {
-        let number = source.grid.dims.iter().position(|grid_dim| grid_dim == dim).ok_or_else(|| {
-            opening.unusable(format!(
+        let number = source
+            .grid
+            .dims
+            .iter()
+            .position(|grid_dim| grid_dim == dim)
+            .ok_or_else(|| {
+                opening.unusable(format!(
                 "the variable `{name}` has the dimension `{dim}`, which is not one of the grid: {}",
                 source.grid.dims.join(", ")
             ))
-        })?;
+            })?;
         strides[number] = stride;
         let range = source.grid_ranges[number].clone();
         stride *= (range.end - range.start) as usize;
         ranges.push(range);
     }
     ranges.reverse();
-    let shape: Vec<usize> = source.grid.shape.iter().map(|length| *length as usize).collect();
+    let shape: Vec<usize> = source
+        .grid
+        .shape
+        .iter()
+        .map(|length| *length as usize)
+        .collect();
     let points = shape.iter().product();
     let values = variable.read_range(&ranges)?;
     match values {
         Values::F32(values) => {
             let values: Vec<f32> = values.into_iter().collect();
             let mut out = vec![0.0_f32; points];
-            let plane = Plane { data: Data::Single(&values), offset: 0, strides };
+            let plane = Plane {
+                data: Data::Single(&values),
+                offset: 0,
+                strides,
+            };
             copy_planes(&[plane], &shape, &mut out, 1, 0);
             Ok(Degrees::Single(out))
         }
         other => {
             let values: Vec<f64> = other.into_f64()?.into_iter().collect();
             let mut out = vec![0.0_f64; points];
-            let plane = Plane { data: Data::Double(&values), offset: 0, strides };
+            let plane = Plane {
+                data: Data::Double(&values),
+                offset: 0,
+                strides,
+            };
             copy_planes(&[plane], &shape, &mut out, 1, 0);
             Ok(Degrees::Double(out))
         }

@@ -42,7 +42,9 @@ impl FeatureSet {
 
     /// Number of points of the grid.
     pub fn points(&self) -> usize {
-        self.variables.first().map_or(0, |variable| variable.grid().points() as usize)
+        self.variables
+            .first()
+            .map_or(0, |variable| variable.grid().points() as usize)
     }
 
     /// Training mean of each feature, as stored.
@@ -64,7 +66,11 @@ impl FeatureSet {
     pub fn reader(&self, times: &[i64]) -> FeatureReader<'_> {
         FeatureReader {
             features: self,
-            readers: self.variables.iter().map(|variable| variable.reader(times)).collect(),
+            readers: self
+                .variables
+                .iter()
+                .map(|variable| variable.reader(times))
+                .collect(),
         }
     }
 
@@ -92,15 +98,20 @@ impl FeatureSet {
         }
         let bad = |column: usize, point: usize| !row(point)[column].is_finite();
         let counts = (0..columns).map(|column| match points {
-            None => (0..self.points()).filter(|&point| bad(column, point)).count(),
+            None => (0..self.points())
+                .filter(|&point| bad(column, point))
+                .count(),
             Some(points) => points.iter().filter(|&&point| bad(column, point)).count(),
         });
-        let sources = self.variables.iter().flat_map(|variable| {
-            variable.features().map(move |feature| (variable, feature))
-        });
+        let sources = self
+            .variables
+            .iter()
+            .flat_map(|variable| variable.features().map(move |feature| (variable, feature)));
         for (count, (variable, feature)) in counts.zip(sources) {
             if count > 0 {
-                let path = variable.source(&feature.input).map(|source| source.path().to_owned());
+                let path = variable
+                    .source(&feature.input)
+                    .map(|source| source.path().to_owned());
                 return Err(PrepareError::NotFinite {
                     path: path.unwrap_or_default(),
                     feature: feature.name.clone(),
@@ -158,7 +169,11 @@ pub(super) fn open_features(
     grid: &Grid,
     warnings: &mut Vec<String>,
 ) -> Result<FeatureSet, PrepareError> {
-    let mut set = FeatureSet { variables: vec![], mean: vec![], std: vec![] };
+    let mut set = FeatureSet {
+        variables: vec![],
+        mean: vec![],
+        std: vec![],
+    };
     for source in &features.sources {
         let name = source.datastore.as_str();
         let datastore = datastores.get(name).ok_or_else(|| {
@@ -183,7 +198,11 @@ fn check_names(whose: &str, expected: &[&String], names: &[&String]) -> Result<(
         return Ok(());
     }
     let list = |names: &[&String]| {
-        names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ")
+        names
+            .iter()
+            .map(|name| name.as_str())
+            .collect::<Vec<_>>()
+            .join(", ")
     };
     Err(PrepareError::Artifact(format!(
         "{whose} has the features {}, but the inputs make {}",
@@ -203,7 +222,10 @@ fn check_grid(variable: &PreparedVariable, expected: &Grid) -> Result<(), Prepar
             variable.datastore()
         )));
     }
-    let path = variable.sources().first().map(|source| source.path().to_owned());
+    let path = variable
+        .sources()
+        .first()
+        .map(|source| source.path().to_owned());
     Err(PrepareError::Unusable {
         path: path.unwrap_or_default(),
         message: format!("its grid is not that of the model: {difference}"),
@@ -218,16 +240,25 @@ fn add_statistics(
 ) -> Result<(), PrepareError> {
     let (datastore, name) = (variable.datastore(), variable.name());
     let statistics = request.statistics.get(datastore).ok_or_else(|| {
-        PrepareError::Artifact(format!("there are no statistics of datastore `{datastore}`"))
+        PrepareError::Artifact(format!(
+            "there are no statistics of datastore `{datastore}`"
+        ))
     })?;
     let broken = |error: crate::Error| PrepareError::Artifact(error.to_string());
     let trained = statistics.features(name).map_err(broken)?;
     let names: Vec<&String> = variable.features().map(|feature| &feature.name).collect();
     let path = statistics.path().display();
-    check_names(&path.to_string(), &trained.iter().collect::<Vec<_>>(), &names)?;
+    check_names(
+        &path.to_string(),
+        &trained.iter().collect::<Vec<_>>(),
+        &names,
+    )?;
     for (statistic, values) in [("mean", &mut set.mean), ("std", &mut set.std)] {
         let split = &request.interface.statistics_split;
-        let stored = statistics.get(name, split, statistic).map_err(broken)?.values;
+        let stored = statistics
+            .get(name, split, statistic)
+            .map_err(broken)?
+            .values;
         if stored.len() != names.len() {
             return Err(PrepareError::Artifact(format!(
                 "{path} has {} values of `{name}__{split}__{statistic}` for {} features",

@@ -63,7 +63,12 @@ impl Schedule {
             TimeLayout::Time => analysis,
             TimeLayout::Forecast => analysis + (interface.init_steps() as i64 - 1) * step,
         };
-        Self { analysis, last_known, step, steps }
+        Self {
+            analysis,
+            last_known,
+            step,
+            steps,
+        }
     }
 
     /// The valid time so many steps after the last known state.
@@ -73,7 +78,9 @@ impl Schedule {
 
     /// The valid times of all predicted states.
     pub fn predicted(&self) -> Vec<i64> {
-        (1..=self.steps as i64).map(|step| self.valid_time(step)).collect()
+        (1..=self.steps as i64)
+            .map(|step| self.valid_time(step))
+            .collect()
     }
 }
 
@@ -128,7 +135,12 @@ impl ForecastInputs {
         for input in &interface.inputs {
             match &input.role {
                 InputRole::State { steps_back } => known_states = known_states.max(steps_back + 1),
-                InputRole::Forcing { features, past, future, grid } => forcings.push(Forcing {
+                InputRole::Forcing {
+                    features,
+                    past,
+                    future,
+                    grid,
+                } => forcings.push(Forcing {
                     name: input.name.clone(),
                     features: open(features, grid.as_ref().unwrap_or(&interface.grid))?,
                     past: *past,
@@ -141,7 +153,12 @@ impl ForecastInputs {
             }
         }
         let inputs = Self {
-            schedule: Schedule::new(interface, request.layout, request.analysis_time, request.steps),
+            schedule: Schedule::new(
+                interface,
+                request.layout,
+                request.analysis_time,
+                request.steps,
+            ),
             state,
             known_states,
             boundary: boundary_points(&interface.grid.shape, interface.boundary_width),
@@ -156,14 +173,18 @@ impl ForecastInputs {
     /// Valid times of the known states that the model looks at, oldest first.
     pub fn known_times(&self) -> Vec<i64> {
         let oldest = 1 - self.known_states as i64;
-        (oldest..=0).map(|step| self.schedule.valid_time(step)).collect()
+        (oldest..=0)
+            .map(|step| self.schedule.valid_time(step))
+            .collect()
     }
 
     /// Valid times at which a forcing is needed, in order.
     pub fn forcing_times(&self, forcing: &Forcing) -> Vec<i64> {
         let first = 1 - forcing.past as i64;
         let last = (self.schedule.steps + forcing.future) as i64;
-        (first..=last).map(|step| self.schedule.valid_time(step)).collect()
+        (first..=last)
+            .map(|step| self.schedule.valid_time(step))
+            .collect()
     }
 
     /// Valid times at which the state is read: known states, and every step if there is a
@@ -181,7 +202,11 @@ impl ForecastInputs {
         let state = Need {
             features: &self.state,
             first: 1 - self.known_states as i64,
-            after: if self.boundary.is_empty() { None } else { Some(0) },
+            after: if self.boundary.is_empty() {
+                None
+            } else {
+                Some(0)
+            },
         };
         let forcings = self.forcings.iter().map(|forcing| Need {
             features: &forcing.features,
@@ -201,7 +226,10 @@ impl ForecastInputs {
         let possible = missing.iter().map(|missing| missing.possible_steps).min();
         match (missing.into_iter().next(), possible) {
             (Some(first), Some(possible_steps)) => {
-                Err(PrepareError::MissingTimes(Box::new(MissingTimes { possible_steps, ..first })))
+                Err(PrepareError::MissingTimes(Box::new(MissingTimes {
+                    possible_steps,
+                    ..first
+                })))
             }
             _ => Ok(()),
         }
@@ -215,7 +243,9 @@ impl ForecastInputs {
         input: String,
     ) -> Result<Option<MissingTimes>, PrepareError> {
         let schedule = &self.schedule;
-        let last = need.after.map_or(0, |after| (schedule.steps + after) as i64);
+        let last = need
+            .after
+            .map_or(0, |after| (schedule.steps + after) as i64);
         let (first_time, last_time) = (schedule.valid_time(need.first), schedule.valid_time(last));
         let absent: Vec<i64> = (need.first..=last)
             .filter(|step| axis.position(schedule.valid_time(*step)).is_none())
@@ -224,13 +254,19 @@ impl ForecastInputs {
             axis.check_step(&path, first_time, last_time, schedule.step)?;
             return Ok(None);
         };
-        let possible = need.after.map_or(0, |after| first_absent - 1 - after as i64).max(0);
+        let possible = need
+            .after
+            .map_or(0, |after| first_absent - 1 - after as i64)
+            .max(0);
         Ok(Some(MissingTimes {
             path,
             input,
             needed: (first_time, last_time),
             step: schedule.step,
-            missing: absent.iter().map(|step| schedule.valid_time(*step)).collect(),
+            missing: absent
+                .iter()
+                .map(|step| schedule.valid_time(*step))
+                .collect(),
             present: axis.extent(),
             asked_steps: schedule.steps,
             possible_steps: possible as u64,
@@ -248,7 +284,9 @@ struct Need<'a> {
 
 fn check_request(request: &ForecastRequest<'_>) -> Result<(), PrepareError> {
     if request.steps == 0 {
-        return Err(PrepareError::Request("a forecast of no steps was asked for".to_owned()));
+        return Err(PrepareError::Request(
+            "a forecast of no steps was asked for".to_owned(),
+        ));
     }
     if request.interface.step_seconds <= 0 {
         return Err(PrepareError::Artifact(format!(
@@ -277,8 +315,15 @@ fn open_datastores<'a>(
     let mut datastores = BTreeMap::new();
     for (name, config) in request.configs {
         let mut paths = BTreeMap::new();
-        for given in request.inputs.iter().filter(|given| given.datastore == *name) {
-            if paths.insert(given.input.clone(), PathBuf::from(&given.path)).is_some() {
+        for given in request
+            .inputs
+            .iter()
+            .filter(|given| given.datastore == *name)
+        {
+            if paths
+                .insert(given.input.clone(), PathBuf::from(&given.path))
+                .is_some()
+            {
                 return Err(PrepareError::Request(format!(
                     "two datasets are given for input `{}.{}`",
                     name, given.input
@@ -286,7 +331,10 @@ fn open_datastores<'a>(
             }
         }
         let (layout, analysis) = (request.layout, request.analysis_time);
-        datastores.insert(name.as_str(), Datastore::new(name, config, paths, layout, analysis)?);
+        datastores.insert(
+            name.as_str(),
+            Datastore::new(name, config, paths, layout, analysis)?,
+        );
     }
     Ok(datastores)
 }
@@ -320,7 +368,10 @@ pub fn check(request: &ForecastRequest<'_>) -> Result<Report, PrepareError> {
         let state = reader.read(Some(*time))?;
         values += inputs.state.check_finite(&state, Some(*time), points)?;
     }
-    let mut read = (known[0], known[known.len() - 1].max(state_times[state_times.len() - 1]));
+    let mut read = (
+        known[0],
+        known[known.len() - 1].max(state_times[state_times.len() - 1]),
+    );
     for forcing in &inputs.forcings {
         let times = inputs.forcing_times(forcing);
         let mut reader = forcing.features.reader(&times);

@@ -18,7 +18,10 @@ pub(crate) fn same_coordinate(expected: &[f64], actual: &[f64]) -> bool {
         expected.first().map_or(0.0, |value| value.abs() * 1e-6)
     };
     expected.len() == actual.len()
-        && expected.iter().zip(actual).all(|(a, b)| (a - b).abs() <= allowed)
+        && expected
+            .iter()
+            .zip(actual)
+            .all(|(a, b)| (a - b).abs() <= allowed)
 }
 
 /// Says how `actual` is not the grid `expected`; `None` if it is. A dimension of `expected` without
@@ -80,7 +83,10 @@ pub fn boundary_points(shape: &[u64], width: u64) -> Vec<usize> {
             index < width || index + width >= length
         })
     };
-    (0..points).filter(|&point| is_boundary(point)).map(|point| point as usize).collect()
+    (0..points)
+        .filter(|&point| is_boundary(point))
+        .map(|point| point as usize)
+        .collect()
 }
 
 #[cfg(test)]
@@ -97,7 +103,10 @@ mod tests {
 
     #[test]
     fn boundary_is_the_outer_frame() {
-        assert_eq!(boundary_points(&[4, 3], 1), [0, 1, 2, 3, 5, 6, 8, 9, 10, 11]);
+        assert_eq!(
+            boundary_points(&[4, 3], 1),
+            [0, 1, 2, 3, 5, 6, 8, 9, 10, 11]
+        );
         assert_eq!(boundary_points(&[4, 4], 0), [] as [usize; 0]);
         assert_eq!(boundary_points(&[3, 3], 2).len(), 9);
         assert_eq!(boundary_points(&[30, 28], 4).len(), 30 * 28 - 22 * 20);
@@ -105,20 +114,38 @@ mod tests {
 
     #[test]
     fn grids_differ_by_dims_shape_and_coordinates() {
-        let expected = grid(&["x", "y"], vec![vec![0.0, 2500.0], vec![0.0, 2500.0, 5000.0]]);
+        let expected = grid(
+            &["x", "y"],
+            vec![vec![0.0, 2500.0], vec![0.0, 2500.0, 5000.0]],
+        );
         assert_eq!(grid_difference(&expected, &expected), None);
-        let close = grid(&["x", "y"], vec![vec![1.0, 2501.0], vec![0.0, 2500.0, 5000.0]]);
+        let close = grid(
+            &["x", "y"],
+            vec![vec![1.0, 2501.0], vec![0.0, 2500.0, 5000.0]],
+        );
         assert_eq!(grid_difference(&expected, &close), None);
         for other in [
             grid(&["y", "x"], expected.coordinates.clone()),
             grid(&["x", "y"], vec![vec![0.0, 2500.0], vec![0.0, 2500.0]]),
-            grid(&["x", "y"], vec![vec![0.0, 2500.0], vec![5000.0, 2500.0, 0.0]]),
-            grid(&["x", "y"], vec![vec![100.0, 2600.0], vec![0.0, 2500.0, 5000.0]]),
-            Grid { coordinates: vec![], ..expected.clone() },
+            grid(
+                &["x", "y"],
+                vec![vec![0.0, 2500.0], vec![5000.0, 2500.0, 0.0]],
+            ),
+            grid(
+                &["x", "y"],
+                vec![vec![100.0, 2600.0], vec![0.0, 2500.0, 5000.0]],
+            ),
+            Grid {
+                coordinates: vec![],
+                ..expected.clone()
+            },
         ] {
             assert!(grid_difference(&expected, &other).is_some(), "{other:?}");
         }
-        let lengths_only = Grid { coordinates: vec![], ..expected.clone() };
+        let lengths_only = Grid {
+            coordinates: vec![],
+            ..expected.clone()
+        };
         assert_eq!(grid_difference(&lengths_only, &expected), None);
     }
 }

@@ -45,7 +45,10 @@ pub(crate) struct Mapping {
 
 /// Checks what concerns the whole configuration.
 pub(crate) fn check_config(name: &str, config: &DatastoreConfig) -> Result<(), PrepareError> {
-    let wrong = |message: String| PrepareError::Configuration { datastore: name.to_owned(), message };
+    let wrong = |message: String| PrepareError::Configuration {
+        datastore: name.to_owned(),
+        message,
+    };
     if !SCHEMA_VERSIONS.contains(&config.schema_version.as_str()) {
         return Err(wrong(format!(
             "schema_version `{}` is not supported: only {} are",
@@ -54,15 +57,24 @@ pub(crate) fn check_config(name: &str, config: &DatastoreConfig) -> Result<(), P
         )));
     }
     if config.schema_version == "v0.2.0" && config.extra.is_some() {
-        return Err(wrong("schema_version `v0.2.0` has no `extra`: write v0.5.0".to_owned()));
+        return Err(wrong(
+            "schema_version `v0.2.0` has no `extra`: write v0.5.0".to_owned(),
+        ));
     }
     if config.output.domain_cropping.is_some() {
-        return Err(wrong("`domain_cropping` is not supported: crop the input dataset".to_owned()));
+        return Err(wrong(
+            "`domain_cropping` is not supported: crop the input dataset".to_owned(),
+        ));
     }
     for (coordinate, _) in config.output.coord_ranges.iter().flatten() {
         let is_time = [TIME_DIM, ANALYSIS_DIM, ELAPSED_DIM].contains(&coordinate.as_str());
         // mllam-data-prep applies the other ranges only to dimensions of the target.
-        let is_dim = config.output.variables.values().flatten().any(|dim| dim == coordinate);
+        let is_dim = config
+            .output
+            .variables
+            .values()
+            .flatten()
+            .any(|dim| dim == coordinate);
         if !is_time && is_dim {
             return Err(wrong(format!(
                 "output.coord_ranges of `{coordinate}` is not supported: \
@@ -93,7 +105,9 @@ impl Mapping {
         check_variables(input).map_err(wrong)?;
         let target = &input.target_output_variable;
         let output_dims = config.output.variables.get(target).ok_or_else(|| {
-            wrong(format!("its target `{target}` is not among output.variables"))
+            wrong(format!(
+                "its target `{target}` is not among output.variables"
+            ))
         })?;
 
         let mut mapping = Self {
@@ -105,8 +119,13 @@ impl Mapping {
             allowed: input.dims.clone(),
         };
         let (mut analysis, mut elapsed) = (None, None);
-        if let Some(dim) = output_dims.iter().find(|dim| !input.dim_mapping.contains_key(*dim)) {
-            return Err(wrong(format!("dim_mapping lacks the dimension `{dim}` of `{target}`")));
+        if let Some(dim) = output_dims
+            .iter()
+            .find(|dim| !input.dim_mapping.contains_key(*dim))
+        {
+            return Err(wrong(format!(
+                "dim_mapping lacks the dimension `{dim}` of `{target}`"
+            )));
         }
         for (dim, how) in &input.dim_mapping {
             if !output_dims.contains(dim) {
@@ -155,7 +174,9 @@ impl Mapping {
                     };
                 }
                 "stack_variables_by_var_name" => {
-                    return Err(wrong("two entries of dim_mapping stack the variables".to_owned()));
+                    return Err(wrong(
+                        "two entries of dim_mapping stack the variables".to_owned(),
+                    ));
                 }
                 other => {
                     return Err(wrong(format!(
@@ -166,10 +187,14 @@ impl Mapping {
             }
         }
         if mapping.name_format.is_empty() {
-            return Err(wrong("no entry of dim_mapping stacks the variables".to_owned()));
+            return Err(wrong(
+                "no entry of dim_mapping stacks the variables".to_owned(),
+            ));
         }
         if mapping.grid.is_empty() {
-            return Err(wrong("no entry of dim_mapping makes a spatial dimension".to_owned()));
+            return Err(wrong(
+                "no entry of dim_mapping makes a spatial dimension".to_owned(),
+            ));
         }
         mapping.time = match (mapping.time_name.clone(), analysis, elapsed, layout) {
             (None, None, None, _) => None,
@@ -177,7 +202,9 @@ impl Mapping {
             (Some(time), None, None, TimeLayout::Forecast) => {
                 // Trained on valid time, run on forecasts: time has two dimensions instead of one.
                 mapping.allowed.retain(|dim| *dim != time);
-                mapping.allowed.extend([ANALYSIS_DIM.to_owned(), ELAPSED_DIM.to_owned()]);
+                mapping
+                    .allowed
+                    .extend([ANALYSIS_DIM.to_owned(), ELAPSED_DIM.to_owned()]);
                 Some(TimeDims::Forecast {
                     analysis: ANALYSIS_DIM.to_owned(),
                     elapsed: ELAPSED_DIM.to_owned(),
@@ -210,7 +237,12 @@ fn check_variables(input: &InputDataset) -> Result<(), String> {
         Some(Variables::Selections(selections)) => selections.keys().collect(),
         None => Vec::new(),
     };
-    let derived: Vec<&String> = input.derived_variables.iter().flatten().map(|(name, _)| name).collect();
+    let derived: Vec<&String> = input
+        .derived_variables
+        .iter()
+        .flatten()
+        .map(|(name, _)| name)
+        .collect();
     if selected.is_empty() && derived.is_empty() {
         return Err("it has neither `variables` nor `derived_variables`".to_owned());
     }

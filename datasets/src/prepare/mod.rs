@@ -25,8 +25,11 @@ mod times;
 pub use datastore::{Datastore, PreparedVariable, Reader};
 pub use error::{MissingTimes, PrepareError};
 pub use features::{FeatureReader, FeatureSet};
-pub use forecast::{ForecastInputs, ForecastRequest, Forcing, Report, Schedule, check};
+pub use forecast::{Forcing, ForecastInputs, ForecastRequest, Report, Schedule, check};
 pub use grid::{COORDINATE_TOLERANCE, boundary_points, grid_difference};
 pub use mapping::{ANALYSIS_DIM, ELAPSED_DIM, TIME_DIM};
 pub use name_format::LevelValue;
 pub use source::{Feature, SourceInput};
+
+#[cfg(test)]
+mod tests;

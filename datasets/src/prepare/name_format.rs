@@ -52,7 +52,11 @@ impl LevelValue {
             Some((width, precision)) => (width, Some(precision.parse::<usize>().ok()?)),
             None => (spec, None),
         };
-        let width: usize = if width.is_empty() { 0 } else { width.parse().ok()? };
+        let width: usize = if width.is_empty() {
+            0
+        } else {
+            width.parse().ok()?
+        };
         match (kind, self) {
             ('d', Self::Integer(value)) if precision.is_none() => {
                 Some(pad(&value.to_string(), width, zero))
@@ -166,11 +170,13 @@ pub(crate) fn feature_name(
                 has_variable = true;
             }
             Some((dim, value)) if field == dim => {
-                let text = value.python_format(spec).ok_or_else(|| NameFormatError::Spec {
-                    format: format.to_owned(),
-                    spec: spec.to_owned(),
-                    value: value.python_str(),
-                })?;
+                let text = value
+                    .python_format(spec)
+                    .ok_or_else(|| NameFormatError::Spec {
+                        format: format.to_owned(),
+                        spec: spec.to_owned(),
+                        value: value.python_str(),
+                    })?;
                 name.push_str(&text);
                 has_level = true;
             }
@@ -218,7 +224,10 @@ mod tests {
             (LevelValue::Float(0.1), "t0.1m"),
             (LevelValue::Double(0.1 + 0.2), "t0.30000000000000004m"),
             (LevelValue::Double(1e16), "t1e+16m"),
-            (LevelValue::Double(123_456_789_012_345.0), "t123456789012345.0m"),
+            (
+                LevelValue::Double(123_456_789_012_345.0),
+                "t123456789012345.0m",
+            ),
             (LevelValue::Double(0.0001), "t0.0001m"),
             (LevelValue::Double(0.00001), "t1e-05m"),
             (LevelValue::Double(-2.5), "t-2.5m"),
@@ -227,11 +236,23 @@ mod tests {
             assert_eq!(level(value, plain).unwrap(), expected);
         }
         for (value, format, expected) in [
-            (LevelValue::Double(850.0), "{var_name}_{altitude:.0f}", "t_850"),
+            (
+                LevelValue::Double(850.0),
+                "{var_name}_{altitude:.0f}",
+                "t_850",
+            ),
             (LevelValue::Integer(7), "{var_name}_{altitude:03d}", "t_007"),
-            (LevelValue::Integer(-7), "{var_name}_{altitude:03d}", "t_-07"),
+            (
+                LevelValue::Integer(-7),
+                "{var_name}_{altitude:03d}",
+                "t_-07",
+            ),
             (LevelValue::Double(2.5), "{var_name}_{altitude:.0f}", "t_2"),
-            (LevelValue::Integer(7), "{var_name}{{}}{altitude:5.1f}", "t{}  7.0"),
+            (
+                LevelValue::Integer(7),
+                "{var_name}{{}}{altitude:5.1f}",
+                "t{}  7.0",
+            ),
         ] {
             assert_eq!(level(value, format).unwrap(), expected);
         }
@@ -242,13 +263,28 @@ mod tests {
     fn refuses_what_python_or_we_cannot_format() {
         use NameFormatError::{Brace, Lacks, Spec, Unknown};
         let value = LevelValue::Double(100.0);
-        assert!(matches!(level(value, "{var_name}{altitude:d}"), Err(Spec { .. })));
-        assert!(matches!(level(value, "{var_name}{altitude:g}"), Err(Spec { .. })));
-        assert!(matches!(level(value, "{var_name}{level}"), Err(Unknown { .. })));
+        assert!(matches!(
+            level(value, "{var_name}{altitude:d}"),
+            Err(Spec { .. })
+        ));
+        assert!(matches!(
+            level(value, "{var_name}{altitude:g}"),
+            Err(Spec { .. })
+        ));
+        assert!(matches!(
+            level(value, "{var_name}{level}"),
+            Err(Unknown { .. })
+        ));
         assert!(matches!(level(value, "{var_name}"), Err(Lacks { .. })));
         assert!(matches!(level(value, "{altitude}"), Err(Lacks { .. })));
-        assert!(matches!(feature_name("{var_name", "t", None), Err(Brace(_))));
-        assert!(matches!(feature_name("{var_name}}", "t", None), Err(Brace(_))));
+        assert!(matches!(
+            feature_name("{var_name", "t", None),
+            Err(Brace(_))
+        ));
+        assert!(matches!(
+            feature_name("{var_name}}", "t", None),
+            Err(Brace(_))
+        ));
         assert!(matches!(feature_name("x", "t", None), Err(Lacks { .. })));
     }
 }

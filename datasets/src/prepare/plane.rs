@@ -115,23 +115,46 @@ mod tests {
         let field = [0.0_f32, 1.0, 2.0, 10.0, 11.0, 12.0];
         let row = [5_i64, 6];
         let planes = [
-            Plane { data: Data::Single(&field), offset: 0, strides: vec![1, 3] },
-            Plane { data: Data::Integer(&row), offset: 0, strides: vec![0, 1] },
-            Plane { data: Data::Double(&[7.5]), offset: 0, strides: vec![0, 0] },
+            Plane {
+                data: Data::Single(&field),
+                offset: 0,
+                strides: vec![1, 3],
+            },
+            Plane {
+                data: Data::Integer(&row),
+                offset: 0,
+                strides: vec![0, 1],
+            },
+            Plane {
+                data: Data::Double(&[7.5]),
+                offset: 0,
+                strides: vec![0, 0],
+            },
         ];
         let mut out = vec![-1.0_f64; 6 * 4];
         copy_planes(&planes, &[3, 2], &mut out, 4, 1);
-        let expected: Vec<f64> = [(0.0, 5.0), (10.0, 6.0), (1.0, 5.0), (11.0, 6.0), (2.0, 5.0), (12.0, 6.0)]
-            .into_iter()
-            .flat_map(|(a, b)| [-1.0, a, b, 7.5])
-            .collect();
+        let expected: Vec<f64> = [
+            (0.0, 5.0),
+            (10.0, 6.0),
+            (1.0, 5.0),
+            (11.0, 6.0),
+            (2.0, 5.0),
+            (12.0, 6.0),
+        ]
+        .into_iter()
+        .flat_map(|(a, b)| [-1.0, a, b, 7.5])
+        .collect();
         assert_eq!(out, expected);
     }
 
     #[test]
     fn tiles_cover_long_rows() {
         let values: Vec<f64> = (0..1000).map(f64::from).collect();
-        let planes = [Plane { data: Data::Double(&values), offset: 0, strides: vec![1] }];
+        let planes = [Plane {
+            data: Data::Double(&values),
+            offset: 0,
+            strides: vec![1],
+        }];
         let mut out = vec![0.0_f32; 1000];
         copy_planes(&planes, &[1000], &mut out, 1, 0);
         assert!(out.iter().zip(&values).all(|(a, b)| f64::from(*a) == *b));

@@ -59,21 +59,25 @@ pub(crate) fn positions(
                 false => Ok(Positions::Many(taken)),
             }
         }
-        SelectedValues::Range(range) => {
-            Ok(Positions::Many(range_positions(coordinate, values, range)?.collect()))
-        }
+        SelectedValues::Range(range) => Ok(Positions::Many(
+            range_positions(coordinate, values, range)?.collect(),
+        )),
     }
 }
 
 fn position(coordinate: &str, values: &[f64], wanted: f64) -> Result<usize, SelectError> {
     // Float32 levels such as 0.1 are written as 0.1 in a configuration.
     let equals = |value: f64| value == wanted || value == f64::from(wanted as f32);
-    let mut found = values.iter().enumerate().filter(|(_, value)| equals(**value));
+    let mut found = values
+        .iter()
+        .enumerate()
+        .filter(|(_, value)| equals(**value));
     match (found.next(), found.next()) {
         (Some((at, _)), None) => Ok(at),
-        (Some(_), Some(_)) => {
-            Err(wrong(coordinate, format!("is ambiguous: the dataset has {wanted} more than once")))
-        }
+        (Some(_), Some(_)) => Err(wrong(
+            coordinate,
+            format!("is ambiguous: the dataset has {wanted} more than once"),
+        )),
         (None, _) => Err(SelectError::Missing {
             coordinate: coordinate.to_owned(),
             value: wanted,
@@ -90,7 +94,9 @@ pub(crate) fn range_positions(
     range: &ValueRange,
 ) -> Result<Range<usize>, SelectError> {
     let number = |value: &serde_json::Value| {
-        value.as_f64().ok_or_else(|| wrong(coordinate, format!("has the bound {value}: write a number")))
+        value
+            .as_f64()
+            .ok_or_else(|| wrong(coordinate, format!("has the bound {value}: write a number")))
     };
     let (start, end) = (number(&range.start)?, number(&range.end)?);
     if start == end {
@@ -99,8 +105,12 @@ pub(crate) fn range_positions(
     let rising = values.windows(2).all(|pair| pair[0] < pair[1]);
     let falling = values.windows(2).all(|pair| pair[0] > pair[1]);
     let inside: Vec<usize> = match (rising, falling) {
-        (true, _) => (0..values.len()).filter(|&i| start <= values[i] && values[i] <= end).collect(),
-        (_, true) => (0..values.len()).filter(|&i| end <= values[i] && values[i] <= start).collect(),
+        (true, _) => (0..values.len())
+            .filter(|&i| start <= values[i] && values[i] <= end)
+            .collect(),
+        (_, true) => (0..values.len())
+            .filter(|&i| end <= values[i] && values[i] <= start)
+            .collect(),
         _ => {
             let reason = "is a range, but its values neither only rise nor only fall";
             return Err(wrong(coordinate, reason.to_owned()));
@@ -110,13 +120,19 @@ pub(crate) fn range_positions(
         (Some(first), Some(last)) => Ok(*first..last + 1),
         _ => Err(wrong(
             coordinate,
-            format!("from {start} to {end} is empty; the dataset has {}", listed(values)),
+            format!(
+                "from {start} to {end} is empty; the dataset has {}",
+                listed(values)
+            ),
         )),
     }
 }
 
 fn wrong(coordinate: &str, reason: String) -> SelectError {
-    SelectError::Wrong { coordinate: coordinate.to_owned(), reason }
+    SelectError::Wrong {
+        coordinate: coordinate.to_owned(),
+        reason,
+    }
 }
 
 /// Values as a message lists them: all of a few, the ends of many.
@@ -138,15 +154,25 @@ mod tests {
     use super::*;
 
     fn range(start: f64, end: f64) -> ValueRange {
-        ValueRange { start: json!(start), end: json!(end), step: None }
+        ValueRange {
+            start: json!(start),
+            end: json!(end),
+            step: None,
+        }
     }
 
     #[test]
     fn lists_keep_their_order_and_single_values_drop_the_dimension() {
         let levels = [50.0, 75.0, 100.0, f64::from(0.1_f32)];
         let list = SelectedValues::List(vec![100.0, 50.0, 0.1]);
-        assert_eq!(positions("z", &levels, &list), Ok(Positions::Many(vec![2, 0, 3])));
-        assert_eq!(positions("z", &levels, &SelectedValues::One(75.0)), Ok(Positions::One(1)));
+        assert_eq!(
+            positions("z", &levels, &list),
+            Ok(Positions::Many(vec![2, 0, 3]))
+        );
+        assert_eq!(
+            positions("z", &levels, &SelectedValues::One(75.0)),
+            Ok(Positions::One(1))
+        );
         for bad in [vec![60.0], vec![50.0, 50.0], vec![]] {
             assert!(positions("z", &levels, &SelectedValues::List(bad)).is_err());
         }

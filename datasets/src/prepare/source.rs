@@ -65,7 +65,10 @@ pub(crate) struct SourceVariable {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
     /// Source variable and position along the level dimension.
-    Read { variable: usize, level: Option<usize> },
+    Read {
+        variable: usize,
+        level: Option<usize>,
+    },
     /// Derived field.
     Derived(usize),
 }
@@ -132,13 +135,22 @@ impl Opening<'_> {
     pub(crate) fn open(&self) -> Result<SourceInput, PrepareError> {
         let dataset = Dataset::open(self.path)?;
         self.check_attributes(&dataset)?;
-        for coordinate in self.input.coord_ranges.iter().flatten().map(|(name, _)| name) {
+        for coordinate in self
+            .input
+            .coord_ranges
+            .iter()
+            .flatten()
+            .map(|(name, _)| name)
+        {
             self.coordinate(&dataset, coordinate)?;
         }
         let times = match &self.mapping.time {
-            Some(dims) => {
-                Some(TimeAxis::read(&dataset, self.path, dims, self.analysis_time)?)
-            }
+            Some(dims) => Some(TimeAxis::read(
+                &dataset,
+                self.path,
+                dims,
+                self.analysis_time,
+            )?),
             None => None,
         };
         let (grid, grid_ranges) = self.grid(&dataset)?;
@@ -169,7 +181,10 @@ impl Opening<'_> {
     }
 
     pub(crate) fn unusable(&self, message: String) -> PrepareError {
-        PrepareError::Unusable { path: self.path.to_owned(), message }
+        PrepareError::Unusable {
+            path: self.path.to_owned(),
+            message,
+        }
     }
 
     fn check_attributes(&self, dataset: &Dataset) -> Result<(), PrepareError> {
@@ -189,7 +204,11 @@ impl Opening<'_> {
 
     /// Shape and coordinates of the stacked dimensions, and the part of each that is taken.
     fn grid(&self, dataset: &Dataset) -> Result<(Grid, Vec<Range<u64>>), PrepareError> {
-        let mut grid = Grid { dims: self.mapping.grid.clone(), shape: vec![], coordinates: vec![] };
+        let mut grid = Grid {
+            dims: self.mapping.grid.clone(),
+            shape: vec![],
+            coordinates: vec![],
+        };
         let mut ranges = Vec::new();
         for dim in &self.mapping.grid {
             let (values, range) = match dim_length(dataset, dim) {
@@ -226,7 +245,12 @@ impl Opening<'_> {
                 )));
             }
         };
-        let range = self.input.coord_ranges.iter().flatten().find(|(c, _)| *c == name);
+        let range = self
+            .input
+            .coord_ranges
+            .iter()
+            .flatten()
+            .find(|(c, _)| *c == name);
         let is_time = self.is_time_dim(name);
         let range = match range {
             Some((_, range)) if !is_time => {
@@ -246,7 +270,9 @@ impl Opening<'_> {
         self.mapping.time_name.as_deref() == Some(name)
             || match &self.mapping.time {
                 Some(TimeDims::Valid(dim)) => dim == name,
-                Some(TimeDims::Forecast { analysis, elapsed }) => analysis == name || elapsed == name,
+                Some(TimeDims::Forecast { analysis, elapsed }) => {
+                    analysis == name || elapsed == name
+                }
                 None => name == super::mapping::TIME_DIM,
             }
     }
@@ -258,7 +284,10 @@ impl Opening<'_> {
                 .iter()
                 .map(|(name, by_coordinate)| {
                     let by_coordinate = by_coordinate.iter().flatten();
-                    (name.as_str(), by_coordinate.map(|(c, s)| (c.as_str(), s)).collect())
+                    (
+                        name.as_str(),
+                        by_coordinate.map(|(c, s)| (c.as_str(), s)).collect(),
+                    )
                 })
                 .collect(),
             None => Vec::new(),
@@ -279,8 +308,9 @@ impl Opening<'_> {
         if variable.element() == Element::Text {
             return Err(self.unusable(format!("the variable `{name}` is text")));
         }
-        if let Some((coordinate, _)) =
-            selections.iter().find(|(coordinate, _)| !variable.dims().iter().any(|d| d == coordinate))
+        if let Some((coordinate, _)) = selections
+            .iter()
+            .find(|(coordinate, _)| !variable.dims().iter().any(|d| d == coordinate))
         {
             return Err(PrepareError::Missing {
                 path: self.path.to_owned(),
@@ -353,10 +383,17 @@ impl Opening<'_> {
                 dims: dims.clone(),
                 level: self.mapping.level.clone().zip(value),
             });
-            source.origins.push(Origin::Read { variable: at, level });
+            source.origins.push(Origin::Read {
+                variable: at,
+                level,
+            });
         }
         source.is_double |= is_double;
-        source.variables.push(SourceVariable { name: name.to_owned(), axes, levels });
+        source.variables.push(SourceVariable {
+            name: name.to_owned(),
+            axes,
+            levels,
+        });
         Ok(())
     }
 
@@ -400,7 +437,12 @@ impl Opening<'_> {
                 return Ok(Axis::Fixed(*at));
             }
         }
-        if let Some(number) = self.mapping.grid.iter().position(|grid_dim| grid_dim == dim) {
+        if let Some(number) = self
+            .mapping
+            .grid
+            .iter()
+            .position(|grid_dim| grid_dim == dim)
+        {
             return match selection {
                 None => Ok(Axis::Grid(number)),
                 Some(_) => Err(self.wrong(format!(
@@ -470,7 +512,9 @@ impl Opening<'_> {
         let values: Vec<f64> = coordinate.values.into_f64()?.into_iter().collect();
         let offset = coordinate.range.start as usize;
         let taken = positions(dim, &values, &selection.values).map_err(|error| match error {
-            super::select::SelectError::Missing { coordinate, value, .. } => PrepareError::Missing {
+            super::select::SelectError::Missing {
+                coordinate, value, ..
+            } => PrepareError::Missing {
                 path: self.path.to_owned(),
                 what: format!("`{coordinate}` = {value} of the variable `{variable}`"),
                 available: listed(&values),
@@ -500,13 +544,20 @@ impl Opening<'_> {
             .iter()
             .map(|&at| {
                 let value = match &values {
-                    Values::F32(values) => values.get([at].as_slice()).map(|v| LevelValue::Float(*v)),
-                    Values::F64(values) => values.get([at].as_slice()).map(|v| LevelValue::Double(*v)),
-                    Values::I64(values) => values.get([at].as_slice()).map(|v| LevelValue::Integer(*v)),
+                    Values::F32(values) => {
+                        values.get([at].as_slice()).map(|v| LevelValue::Float(*v))
+                    }
+                    Values::F64(values) => {
+                        values.get([at].as_slice()).map(|v| LevelValue::Double(*v))
+                    }
+                    Values::I64(values) => {
+                        values.get([at].as_slice()).map(|v| LevelValue::Integer(*v))
+                    }
                     Values::Text(_) => None,
                 };
-                let value = value
-                    .ok_or_else(|| self.unusable(format!("the coordinate `{dim}` is not of numbers")))?;
+                let value = value.ok_or_else(|| {
+                    self.unusable(format!("the coordinate `{dim}` is not of numbers"))
+                })?;
                 Ok((Some(at), Some(value)))
             })
             .collect()
@@ -565,7 +616,9 @@ impl Opening<'_> {
 
 /// Names of all dimensions of the variables of a dataset.
 fn dim_names(dataset: &Dataset) -> Vec<String> {
-    let variables = dataset.names().filter_map(|name| dataset.variable(name).ok());
+    let variables = dataset
+        .names()
+        .filter_map(|name| dataset.variable(name).ok());
     let names: BTreeSet<String> = variables.flat_map(Variable::dims).cloned().collect();
     names.into_iter().collect()
 }
@@ -577,11 +630,15 @@ pub(crate) fn dim_length(dataset: &Dataset, dim: &str) -> Option<u64> {
         let at = variable.dims().iter().position(|name| name == dim)?;
         variable.shape().get(at).copied()
     };
-    names.filter_map(|name| dataset.variable(name).ok()).find_map(length)
+    names
+        .filter_map(|name| dataset.variable(name).ok())
+        .find_map(length)
 }
 
 fn has_coordinate(dataset: &Dataset, dim: &str) -> bool {
-    dataset.variable(dim).is_ok_and(|variable: &Variable| variable.dims() == [dim])
+    dataset
+        .variable(dim)
+        .is_ok_and(|variable: &Variable| variable.dims() == [dim])
 }
 
 /// JSON values that Python finds equal: `1 == 1.0`.

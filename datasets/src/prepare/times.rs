@@ -34,24 +34,45 @@ impl TimeAxis {
     ) -> Result<Self, PrepareError> {
         let (dim, fixed, valid) = match dims {
             TimeDims::Valid(dim) => (dim.clone(), None, dataset.times(dim)?),
-            TimeDims::Forecast { analysis: analysis_dim, elapsed } => {
+            TimeDims::Forecast {
+                analysis: analysis_dim,
+                elapsed,
+            } => {
                 let start = analysis.unix_seconds();
                 let starts = dataset.times(analysis_dim)?;
                 check_unique(path, &starts)?;
-                let at = starts.iter().position(|time| *time == start).ok_or_else(|| {
-                    PrepareError::Missing {
+                let at = starts
+                    .iter()
+                    .position(|time| *time == start)
+                    .ok_or_else(|| PrepareError::Missing {
                         path: path.to_owned(),
                         what: format!("the forecast from {analysis}"),
                         available: format!("{}", StartsText(&starts)),
-                    }
-                })?;
-                let valid = dataset.durations(elapsed)?.iter().map(|d| start + d).collect();
-                (elapsed.clone(), Some((analysis_dim.clone(), at as u64)), valid)
+                    })?;
+                let valid = dataset
+                    .durations(elapsed)?
+                    .iter()
+                    .map(|d| start + d)
+                    .collect();
+                (
+                    elapsed.clone(),
+                    Some((analysis_dim.clone(), at as u64)),
+                    valid,
+                )
             }
         };
         check_unique(path, &valid)?;
-        let positions = valid.iter().enumerate().map(|(at, time)| (*time, at as u64)).collect();
-        Ok(Self { dim, fixed, valid, positions })
+        let positions = valid
+            .iter()
+            .enumerate()
+            .map(|(at, time)| (*time, at as u64))
+            .collect();
+        Ok(Self {
+            dim,
+            fixed,
+            valid,
+            positions,
+        })
     }
 
     /// Where a valid time is along the axis.
@@ -75,9 +96,8 @@ impl TimeAxis {
         last: i64,
         step: i64,
     ) -> Result<(), PrepareError> {
-        let between = |time: &&i64| {
-            (first..=last).contains(time) && (**time - first).rem_euclid(step) != 0
-        };
+        let between =
+            |time: &&i64| (first..=last).contains(time) && (**time - first).rem_euclid(step) != 0;
         match self.valid.iter().find(between) {
             None => Ok(()),
             Some(time) => Err(PrepareError::Unusable {

@@ -1,0 +1,82 @@
+//! The neural-lam case, and what every test does with it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use mlwm_artifacts::BuildRequest;
+
+/// The neural-lam case: in the repository once it has it, else beside it.
+pub(crate) fn case() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let candidates = [root.join("examples/neural-lam"), root.join("../shared/cases/neural-lam")];
+    candidates
+        .into_iter()
+        .find(|path| path.join("train/config.yaml").is_file())
+        .expect("the neural-lam case is neither in examples/ nor beside the repository")
+}
+
+/// A request to build from a training run laid out as the case.
+pub(crate) fn request(case: &Path, output: &Path) -> BuildRequest {
+    BuildRequest {
+        name: "tiny-graph-lam".into(),
+        nl_config: case.join("train/config.yaml"),
+        checkpoint: Some(case.join("train/runs/graph_lam/checkpoints/last.ckpt")),
+        training_args: case.join("train/training_cli_args.yaml"),
+        onnx: Some(case.join("onnx/graph_lam.onnx")),
+        interface: Some(case.join("onnx/graph_lam.json")),
+        output: output.to_owned(),
+        arguments: vec!["mlwm".into(), "artifact".into(), "build".into()],
+    }
+}
+
+/// A copy of the training run that a test may change.
+pub(crate) fn copy_of_case(folder: &Path) -> PathBuf {
+    let copy = folder.join("case");
+    for part in ["train", "onnx"] {
+        copy_folder(&case().join(part), &copy.join(part));
+    }
+    copy
+}
+
+pub(crate) fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            // Read and write rather than copy: a copy of a read-only file is read-only.
+            fs::write(target, fs::read(entry.path()).unwrap()).unwrap();
+        }
+    }
+}
+
+/// Replaces a text that must be there.
+pub(crate) fn replace(path: &Path, from: &str, to: &str) {
+    let text = fs::read_to_string(path).unwrap();
+    assert!(text.contains(from), "{} has no `{from}`", path.display());
+    fs::write(path, text.replace(from, to)).unwrap();
+}
+
+/// Runs a Python script with the packages that the project is tested against.
+pub(crate) fn python(script: &str, arguments: &[&Path]) -> Output {
+    let python = std::env::var("MLWM_TEST_PYTHON").unwrap_or_else(|_| {
+        let home = std::env::var("HOME").unwrap_or_default();
+        format!("{home}/.cache/mlwm/python/bin/python")
+    });
+    Command::new(python).arg("-c").arg(script).args(arguments).output().unwrap()
+}
+
+/// Fails the test with what the command said.
+pub(crate) fn succeeded(output: &Output) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(
+        output.status.success(),
+        "{}{}",
+        text(&output.stdout),
+        text(&output.stderr)
+    );
+    text(&output.stdout)
+}
