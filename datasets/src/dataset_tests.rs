@@ -41,38 +41,85 @@ fn float(value: f64) -> Value {
     json!(value)
 }
 
-/// Compares every variable of every store with what xarray reads.
-#[test]
-fn every_odd_store_reads_as_xarray_reads_it() {
-    let folder = tempfile::tempdir().unwrap();
-    python(include_str!("testing/odd_stores.py"), &[folder.path()]);
-    let mut differences = Vec::new();
-    let mut compared = 0;
-    for entry in std::fs::read_dir(folder.path()).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_none_or(|extension| extension != "json") {
-            continue;
-        }
-        let text = std::fs::read_to_string(&path).unwrap();
+/// How many variables were compared with what xarray reads, and where they differ.
+#[derive(Default)]
+struct Comparison {
+    compared: usize,
+    differences: Vec<String>,
+}
+
+impl Comparison {
+    /// Compares every variable of a store with a description by `odd_stores.py`.
+    fn add(&mut self, dataset: &Dataset, description: &Path) {
+        let text = std::fs::read_to_string(description).unwrap();
         let expected: Value = serde_json::from_str(&text).unwrap();
-        let dataset = Dataset::open(&path.with_extension("zarr")).unwrap();
-        let title = path.file_stem().unwrap().to_str().unwrap();
-        assert_eq!(dataset.attributes()["title"], json!(title));
         let names: Vec<&str> = dataset.names().collect();
         let mut expected_names: Vec<&String> = expected.as_object().unwrap().keys().collect();
         expected_names.sort();
         assert_eq!(names, expected_names);
         for (name, expected) in expected.as_object().unwrap() {
-            compared += 1;
-            match describe(&dataset, name, expected["kind"].as_str().unwrap()) {
+            self.compared += 1;
+            let place = format!("{}/{name}", dataset.path().display());
+            match describe(dataset, name, expected["kind"].as_str().unwrap()) {
                 Ok(found) if found == *expected => {}
-                Ok(found) => differences.push(format!("{title}/{name}:\n  {found}\n  {expected}")),
-                Err(error) => differences.push(format!("{title}/{name}: {error}")),
+                Ok(found) => self
+                    .differences
+                    .push(format!("{place}:\n  {found}\n  {expected}")),
+                Err(error) => self.differences.push(format!("{place}: {error}")),
             }
         }
     }
-    assert!(compared > 300, "{compared}");
-    assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+#[test]
+fn every_odd_store_reads_as_xarray_reads_it() {
+    let folder = tempfile::tempdir().unwrap();
+    python(include_str!("testing/odd_stores.py"), &[folder.path()]);
+    let mut comparison = Comparison::default();
+    for entry in std::fs::read_dir(folder.path()).unwrap() {
+        let path = entry.unwrap().path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "json")
+        {
+            let dataset = Dataset::open(&path.with_extension("zarr")).unwrap();
+            assert_eq!(
+                dataset.attributes()["title"],
+                json!(path.file_stem().unwrap().to_str())
+            );
+            comparison.add(&dataset, &path);
+        }
+    }
+    assert!(comparison.compared > 300, "{}", comparison.compared);
+    assert!(
+        comparison.differences.is_empty(),
+        "{}",
+        comparison.differences.join("\n")
+    );
+}
+
+#[test]
+fn the_example_reads_as_xarray_reads_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/neural-lam");
+    for store in ["source/single_levels.zarr", "train/danra.datastore.zarr"] {
+        let store = example.join(store);
+        python(
+            include_str!("testing/odd_stores.py"),
+            &[folder.path(), &store],
+        );
+        let mut comparison = Comparison::default();
+        comparison.add(
+            &Dataset::open(&store).unwrap(),
+            &folder.path().join("store.json"),
+        );
+        assert!(comparison.compared > 10, "{}", comparison.compared);
+        assert!(
+            comparison.differences.is_empty(),
+            "{}",
+            comparison.differences.join("\n")
+        );
+    }
 }
 
 /// A store with an array per codec, written by zarr-python.
@@ -165,4 +212,161 @@ fn a_damaged_chunk_never_panics() {
         }
     }
     assert!(failures > 500, "{failures}");
+}
+
+/// A group of version 2 with one array, written by hand.
+fn group_v2(folder: &Path, zarray: Value, zattrs: Value) -> Dataset {
+    std::fs::create_dir_all(folder.join("t2m")).unwrap();
+    std::fs::write(folder.join(".zgroup"), r#"{"zarr_format": 2}"#).unwrap();
+    std::fs::write(folder.join("t2m/.zarray"), zarray.to_string()).unwrap();
+    std::fs::write(folder.join("t2m/.zattrs"), zattrs.to_string()).unwrap();
+    Dataset::open(folder).unwrap()
+}
+
+fn zarray(shape: &[u64], chunks: &[u64]) -> Value {
+    json!({
+        "zarr_format": 2, "shape": shape, "chunks": chunks, "dtype": "<f4", "compressor": null,
+        "fill_value": "NaN", "order": "C", "filters": null,
+    })
+}
+
+#[test]
+fn corrupt_shapes_do_not_allocate() {
+    let folder = tempfile::tempdir().unwrap();
+    for (index, (shape, chunks)) in [
+        (vec![1 << 60], vec![10]),
+        (vec![1 << 40, 1 << 40], vec![10, 10]),
+        (vec![10], vec![1 << 60]),
+        (vec![10, 10], vec![1 << 40, 1 << 40]),
+        (vec![1 << 30], vec![1]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let dims: Vec<String> = (0..shape.len()).map(|dim| format!("dim{dim}")).collect();
+        let attributes = json!({"_ARRAY_DIMENSIONS": dims});
+        let path = folder.path().join(index.to_string());
+        let dataset = group_v2(&path, zarray(&shape, &chunks), attributes);
+        let error = dataset.variable("t2m").unwrap().read().unwrap_err();
+        assert!(
+            matches!(error, Error::TooLarge { .. }),
+            "{shape:?} {chunks:?}: {error}"
+        );
+    }
+    let dims = json!({"_ARRAY_DIMENSIONS": ["x"]});
+    let dataset = group_v2(
+        &folder.path().join("part"),
+        zarray(&[1 << 40], &[100]),
+        dims,
+    );
+    let part = dataset
+        .variable("t2m")
+        .unwrap()
+        .read_range(&[1 << 30..(1 << 30) + 5])
+        .unwrap();
+    assert!(part.into_f32().unwrap().iter().all(|value| value.is_nan()));
+}
+
+#[test]
+fn what_cannot_be_read_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let dims = json!({"_ARRAY_DIMENSIONS": ["x"]});
+    let with = |key: &str, value: Value| {
+        let mut document = zarray(&[4], &[4]);
+        document[key] = value;
+        document
+    };
+    for (index, (document, attributes, named)) in [
+        (
+            with("compressor", json!({"id": "zfpx", "level": 1})),
+            dims.clone(),
+            "zfpx",
+        ),
+        (
+            with("compressor", json!({"id": "lz4", "acceleration": 1})),
+            dims.clone(),
+            "lz4",
+        ),
+        (
+            with("filters", json!([{"id": "delta", "dtype": "<f4"}])),
+            dims.clone(),
+            "delta",
+        ),
+        (with("dtype", json!("<c8")), dims.clone(), "<c8"),
+        (with("chunks", json!([0])), dims.clone(), "zero"),
+        (
+            with("fill_value", json!("what")),
+            dims.clone(),
+            "fill value",
+        ),
+        (zarray(&[4], &[4]), json!({}), "dimension names"),
+        (
+            zarray(&[4], &[4]),
+            json!({"_ARRAY_DIMENSIONS": ["x", "y"]}),
+            "2 names",
+        ),
+        (
+            zarray(&[4], &[4]),
+            json!({"_ARRAY_DIMENSIONS": ["x"], "scale_factor": "a"}),
+            "scale_factor",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let dataset = group_v2(&folder.path().join(index.to_string()), document, attributes);
+        assert_eq!(dataset.names().collect::<Vec<_>>(), ["t2m"]);
+        let error = dataset.variable("t2m").unwrap_err();
+        assert!(matches!(error, Error::Unreadable { .. }), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("t2m") && text.contains(named), "{text}");
+    }
+    let dataset = group_v2(&folder.path().join("good"), zarray(&[4], &[4]), dims);
+    let error = dataset.variable("T2M").unwrap_err().to_string();
+    assert!(
+        error.ends_with("has no variable `T2M`; it has: t2m"),
+        "{error}"
+    );
+    let nothing = Dataset::open(&folder.path().join("nothing"));
+    assert!(matches!(nothing, Err(Error::NotZarr { .. })));
+}
+
+#[test]
+fn consolidated_names_cannot_leave_the_store() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["../secret", "/etc", "a/../../b"] {
+        let v2 = json!({"metadata": {".zgroup": {"zarr_format": 2}, format!("{name}/.zarray"): zarray(&[1], &[1])}});
+        std::fs::write(folder.path().join(".zmetadata"), v2.to_string()).unwrap();
+        assert!(matches!(
+            Dataset::open(folder.path()),
+            Err(Error::UnsafeName { .. })
+        ));
+    }
+    let v3 = json!({"zarr_format": 3, "node_type": "group", "consolidated_metadata": {"metadata": {"../a": {"node_type": "array"}}}});
+    std::fs::write(folder.path().join("zarr.json"), v3.to_string()).unwrap();
+    assert!(matches!(
+        Dataset::open(folder.path()),
+        Err(Error::UnsafeName { .. })
+    ));
+}
+
+#[test]
+fn a_zstd_header_that_claims_too_much_does_not_allocate() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut document = zarray(&[4], &[4]);
+    document["compressor"] = json!({"id": "zstd", "level": 1});
+    let dataset = group_v2(folder.path(), document, json!({"_ARRAY_DIMENSIONS": ["x"]}));
+    let frame = [
+        0x28, 0xb5, 0x2f, 0xfd, 0xe0, 0, 0, 0, 0, 0, 0, 0, 0x10, 1, 0, 0,
+    ];
+    std::fs::write(folder.path().join("t2m/0"), frame).unwrap();
+    match dataset.variable("t2m").unwrap().read() {
+        Err(Error::Chunk { path, reason, .. }) => {
+            assert!(
+                path.ends_with("t2m/0") && reason.contains("1152921504606846976"),
+                "{reason}"
+            );
+        }
+        other => panic!("{other:?}"),
+    }
 }

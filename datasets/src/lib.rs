@@ -16,6 +16,8 @@ mod error;
 mod group;
 pub mod prepare;
 mod statistics;
+#[cfg(test)]
+mod statistics_tests;
 mod stored;
 #[cfg(test)]
 mod testing;

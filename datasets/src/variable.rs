@@ -24,7 +24,7 @@ const MAX_READ_BYTES: u64 = 16 << 30;
 const MAX_CHUNK_BYTES: u64 = 4 << 30;
 
 /// A read may touch this many chunks.
-const MAX_CHUNKS: u64 = 10_000_000;
+const MAX_CHUNKS: u64 = 1_000_000;
 
 /// A labelled array in a Zarr group. Nothing is read until asked for.
 pub struct Variable {

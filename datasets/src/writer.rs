@@ -160,10 +160,11 @@ impl Writer {
     /// [`Error::Definition`] if the values do not have the defined type and shape.
     pub fn write(&self, name: &str, values: Values) -> Result<(), Error> {
         let target = self.target(name)?;
+        self.check_values(target, values.element(), values.shape(), None)?;
         let Values::Text(texts) = values else {
-            return self.write_block(name, &vec![0; target.definition.shape.len()], values);
+            let start = vec![0; target.definition.shape.len()];
+            return self.write_block(name, &start, values);
         };
-        self.check_values(target, Element::Text, texts.shape(), None)?;
         let length = texts
             .iter()
             .map(|text| text.chars().count())
@@ -302,11 +303,19 @@ impl Writer {
                 definition.element.name()
             ));
         }
-        let zero = vec![0; definition.shape.len()];
-        let start = start.unwrap_or(&zero);
+        let shape: Vec<u64> = shape.iter().map(|&length| length as u64).collect();
+        let Some(start) = start else {
+            if shape == definition.shape {
+                return Ok(());
+            }
+            return refuse(format!(
+                "the values have the shape {shape:?}, but it is defined with {:?}",
+                definition.shape
+            ));
+        };
         if shape.len() != definition.shape.len() || start.len() != definition.shape.len() {
             return refuse(format!(
-                "the values have {} dimensions, but it is defined with {}",
+                "the block has {} dimensions, but it is defined with {}",
                 shape.len(),
                 definition.shape.len()
             ));
@@ -314,7 +323,7 @@ impl Writer {
         for (index, (&length, &chunk)) in
             definition.shape.iter().zip(&definition.chunks).enumerate()
         {
-            let end = start[index].saturating_add(shape[index] as u64);
+            let end = start[index].saturating_add(shape[index]);
             let is_aligned = start[index].is_multiple_of(chunk)
                 && (end == length || (end < length && end.is_multiple_of(chunk)));
             if !is_aligned {

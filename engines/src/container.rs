@@ -33,10 +33,9 @@ const HOME: [(&str, &str); 8] = [
     ("XDG_STATE_HOME", "/tmp/.local/state"),
 ];
 
-/// The container for a request, from an image that the engine knows as `image`.
+/// The container for a request.
 pub(crate) fn body(
     request: &Request,
-    image: String,
     gpus: Option<DeviceRequest>,
     info: &Info,
 ) -> ContainerCreateBody {
@@ -45,7 +44,7 @@ pub(crate) fn body(
         labels.insert(owner::LABEL.to_owned(), owner);
     }
     ContainerCreateBody {
-        image: Some(image),
+        image: Some(request.image.clone()),
         cmd: request.command.clone(),
         env: Some(environment(request)),
         user: Some(user(request, info)),

@@ -6,16 +6,12 @@ use mlwm_spec::Digest;
 
 use crate::connect::Engine;
 use crate::error::{Error, status};
-use crate::info::Kind;
 
 /// An image that an engine has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
     /// Digest of its configuration, by which the engine knows it.
     pub id: Digest,
-    /// The reference under which the engine was found to have it: what was asked for, or that with
-    /// `localhost/` before it under Podman.
-    pub reference: String,
     /// Its digests in registries, `repository@sha256:…`; none if it was never pulled or pushed.
     pub repo_digests: Vec<String>,
     /// Its labels.
@@ -25,20 +21,8 @@ pub struct Image {
 }
 
 impl Engine {
-    /// The image with this reference, if the engine has it. Nothing is pulled.
+    /// The image with this reference or identifier, if the engine has it. Nothing is pulled.
     pub async fn image(&self, reference: &str) -> Result<Option<Image>, Error> {
-        if let Some(image) = self.inspect(reference).await? {
-            return Ok(Some(image));
-        }
-        // Podman's Docker API resolves a short name to Docker Hub alone, and so does not find an
-        // image that was built here.
-        if self.info.kind == Kind::Podman && !reference.starts_with("localhost/") {
-            return self.inspect(&format!("localhost/{reference}")).await;
-        }
-        Ok(None)
-    }
-
-    async fn inspect(&self, reference: &str) -> Result<Option<Image>, Error> {
         let action = || format!("inspect image `{reference}`");
         let found = match self.docker.inspect_image(reference).await {
             Ok(found) => found,
@@ -54,7 +38,6 @@ impl Engine {
         })?;
         Ok(Some(Image {
             id,
-            reference: reference.to_owned(),
             repo_digests: found.repo_digests.unwrap_or_default(),
             labels: found
                 .config

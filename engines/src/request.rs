@@ -65,7 +65,9 @@ pub struct Ended {
     /// Exit code of its first process; 128 + n if signal n ended it.
     pub exit_code: i64,
     /// Whether the kernel killed any of its processes for want of memory. A child may be killed
-    /// and the first process live on, so this can stand beside any exit code.
+    /// and the first process live on, so this can stand beside any exit code. Podman does not see
+    /// it on cgroups of version 1: exit code 137 of a container that nobody stopped is then all
+    /// there is.
     pub oom_killed: bool,
     /// Whether it was stopped at its time limit.
     pub timed_out: bool,

@@ -59,11 +59,11 @@ impl Engine {
         }
         let gpus = gpus::request(request.resources.gpus.as_ref(), &self.info)
             .map_err(|reason| gpu_error(request, reason))?;
-        let image = self.image(&request.image).await?.ok_or_else(|| missing(request))?;
+        self.image(&request.image).await?.ok_or_else(|| missing(request))?;
         if cancel.is_cancelled() {
             return Err(Error::Cancelled { name: request.name.clone() });
         }
-        let body = container::body(request, image.reference, gpus, &self.info);
+        let body = container::body(request, gpus, &self.info);
         let created = Created::create(self, request, body).await?;
         let result = Running { engine: self, id: created.id(), request }.run(output, cancel).await;
         let removed = created.remove().await;

@@ -33,7 +33,7 @@ pub fn parse<T: DeserializeOwned>(text: &str, source_name: &str) -> Result<T, Ya
         let error = error.without_snippet();
         YamlError {
             source_name: source_name.to_owned(),
-            line: line_of(error).or_else(|| Outline::of(text).line(&steps(refused_at.as_ref()?))),
+            line: line_of(error, text, refused_at.as_ref()),
             message: describe(error, refused_at.as_ref()),
         }
     })
@@ -47,11 +47,17 @@ fn steps(path: &Path) -> Vec<String> {
     path.iter().map(step).collect()
 }
 
-fn line_of(error: &serde_saphyr::Error) -> Option<u64> {
-    error
-        .location()
-        .map(|location| u64::from(location.line()))
-        .filter(|line| *line > 0)
+fn line_of(error: &serde_saphyr::Error, text: &str, refused_at: Option<&Path>) -> Option<u64> {
+    let outlined = || Outline::of(text).line(&steps(refused_at?));
+    match error {
+        // The parser notices a missing key where the keys end; people look where they begin.
+        serde_saphyr::Error::SerdeMissingField { .. } => outlined(),
+        _ => error
+            .location()
+            .map(|location| u64::from(location.line()))
+            .filter(|line| *line > 0)
+            .or_else(outlined),
+    }
 }
 
 fn describe(error: &serde_saphyr::Error, refused_at: Option<&Path>) -> String {

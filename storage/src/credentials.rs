@@ -122,10 +122,16 @@ impl fmt::Debug for S3Access {
 }
 
 fn is_true(variable: &'static str) -> Result<bool, Error> {
-    match std::env::var(variable).unwrap_or_default().to_ascii_lowercase().as_str() {
+    match std::env::var(variable)
+        .unwrap_or_default()
+        .to_ascii_lowercase()
+        .as_str()
+    {
         "" | "0" | "false" | "no" | "off" => Ok(false),
         "1" | "true" | "yes" | "on" => Ok(true),
-        _ => Err(Error::Settings { reason: format!("{variable} must be `true` or `false`") }),
+        _ => Err(Error::Settings {
+            reason: format!("{variable} must be `true` or `false`"),
+        }),
     }
 }
 
@@ -162,7 +168,10 @@ pub(crate) struct Chain {
 
 impl Chain {
     pub(crate) fn new(provider: SharedCredentialsProvider) -> Self {
-        Self { provider, held: Mutex::new(None) }
+        Self {
+            provider,
+            held: Mutex::new(None),
+        }
     }
 
     async fn current(&self) -> object_store::Result<Arc<AwsCredential>> {
@@ -175,7 +184,9 @@ impl Chain {
         let loaded = self.provider.provide_credentials().await.map_err(|error| {
             object_store::Error::Generic {
                 store: "S3",
-                source: Box::new(CredentialFailure { reason: reason(&error) }),
+                source: Box::new(CredentialFailure {
+                    reason: reason(&error),
+                }),
             }
         })?;
         let credential = Arc::new(AwsCredential {
@@ -209,8 +220,10 @@ impl CredentialProvider for Chain {
 
 /// The texts of the chain's own errors may quote a file or a program's output; the kind is enough.
 fn reason(error: &CredentialsError) -> String {
-    let profile = std::env::var("AWS_PROFILE")
-        .map_or_else(|_| String::new(), |name| format!(" (AWS_PROFILE is `{name}`)"));
+    let profile = std::env::var("AWS_PROFILE").map_or_else(
+        |_| String::new(),
+        |name| format!(" (AWS_PROFILE is `{name}`)"),
+    );
     let what = match error {
         CredentialsError::CredentialsNotLoaded(_) => {
             "none in the environment, the shared AWS files or the machine's metadata"

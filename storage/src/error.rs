@@ -225,7 +225,9 @@ pub enum Error {
         objects: u64,
     },
     /// Another publication to the same URI is going on.
-    #[error("another publication to {uri} (task {theirs}) took over while this one (task {ours}) was under way")]
+    #[error(
+        "another publication to {uri} (task {theirs}) took over while this one (task {ours}) was under way"
+    )]
     TakenOver {
         /// The URI of the output.
         uri: String,
@@ -306,7 +308,11 @@ impl Error {
                     code: source.kind().to_string(),
                 }
             }
-            _ => Self::Local { action, path, source },
+            _ => Self::Local {
+                action,
+                path,
+                source,
+            },
         }
     }
 }

@@ -44,7 +44,10 @@ pub(crate) fn classify(error: &object_store::Error, request: &Request<'_>) -> Er
     let uri = request.uri.clone();
     let endpoint = request.endpoint.to_owned();
     if let Some(failure) = in_chain::<CredentialFailure>(error) {
-        return Error::NoCredentials { uri, reason: failure.reason.clone() };
+        return Error::NoCredentials {
+            uri,
+            reason: failure.reason.clone(),
+        };
     }
     if let object_store::Error::InvalidPath { source } = error {
         return unsafe_name(uri, source);
@@ -59,13 +62,19 @@ pub(crate) fn classify(error: &object_store::Error, request: &Request<'_>) -> Er
     }
     if is_refusal(code.as_deref(), status) {
         let code = code.unwrap_or_else(|| format!("HTTP {}", status.unwrap_or(403)));
-        return Error::AccessDenied { uri, endpoint, code };
+        return Error::AccessDenied {
+            uri,
+            endpoint,
+            code,
+        };
     }
     if let Some(http) = in_chain::<HttpError>(error) {
         return match http.kind() {
-            HttpErrorKind::Connect => {
-                Error::Unreachable { uri, endpoint, reason: innermost(http) }
-            }
+            HttpErrorKind::Connect => Error::Unreachable {
+                uri,
+                endpoint,
+                reason: innermost(http),
+            },
             HttpErrorKind::Timeout => Error::TimedOut { uri, endpoint },
             _ => Error::Service {
                 uri,
@@ -83,7 +92,11 @@ pub(crate) fn classify(error: &object_store::Error, request: &Request<'_>) -> Er
         }
         (None, None) => "the answer was not one of the S3 protocol".to_owned(),
     };
-    Error::Service { uri, endpoint, reason }
+    Error::Service {
+        uri,
+        endpoint,
+        reason,
+    }
 }
 
 /// Whether the same request may succeed a little later.
@@ -112,9 +125,9 @@ fn is_refusal(code: Option<&str>, status: Option<u16>) -> bool {
 
 fn advice(code: &str) -> &'static str {
     match code {
-        "AuthorizationHeaderMalformed" | "PermanentRedirect" | "IllegalLocationConstraintException" => {
-            ": set AWS_REGION to the region of the bucket"
-        }
+        "AuthorizationHeaderMalformed"
+        | "PermanentRedirect"
+        | "IllegalLocationConstraintException" => ": set AWS_REGION to the region of the bucket",
         "InvalidRequest" | "NotImplemented" => ": the server does not do what mlwm asks of it",
         "SlowDown" | "ServiceUnavailable" | "InternalError" => ": run the same command again",
         _ => "",
@@ -134,11 +147,13 @@ fn unsafe_name(uri: String, error: &object_store::path::Error) -> Error {
     let (name, reason) = match error {
         PathError::EmptySegment { path } => (path, "it has an empty part between two `/`"),
         PathError::BadSegment { path, .. } => (path, "it has a `.`, `..` or control character"),
-        _ => return Error::Service {
-            uri,
-            endpoint: "the store".to_owned(),
-            reason: "it lists a name that is not a path".to_owned(),
-        },
+        _ => {
+            return Error::Service {
+                uri,
+                endpoint: "the store".to_owned(),
+                reason: "it lists a name that is not a path".to_owned(),
+            };
+        }
     };
     Error::UnsafeName {
         uri,
@@ -166,5 +181,9 @@ fn innermost(error: &(dyn StdError + 'static)) -> String {
     }
     let text = last.to_string();
     let harmless = !text.contains("://") && !text.contains('?') && !text.contains('@');
-    if harmless { text.chars().take(160).collect() } else { "network error".to_owned() }
+    if harmless {
+        text.chars().take(160).collect()
+    } else {
+        "network error".to_owned()
+    }
 }

@@ -30,14 +30,22 @@ const PIECE: u64 = 1 << 20;
 pub(crate) fn list(uri: &Uri, folder: &Path) -> Result<Vec<Listed>, Error> {
     match std::fs::metadata(folder) {
         Ok(metadata) if metadata.is_dir() => {}
-        Ok(_) => return Err(Error::local("list", folder)(ErrorKind::NotADirectory.into())),
+        Ok(_) => {
+            return Err(Error::local("list", folder)(
+                ErrorKind::NotADirectory.into(),
+            ));
+        }
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(Error::local("list", folder)(error)),
     }
     let files = tree::walk(folder).map_err(|error| match error {
         Error::NotAnObject { path, reason } => Error::UnsafeName {
             uri: uri.to_string(),
-            name: path.strip_prefix(folder).unwrap_or(&path).display().to_string(),
+            name: path
+                .strip_prefix(folder)
+                .unwrap_or(&path)
+                .display()
+                .to_string(),
             reason,
         },
         other => other,
@@ -67,7 +75,10 @@ pub(crate) fn read_small(uri: &Uri, path: &Path, limit: u64) -> Result<Option<Ve
         .read_to_end(&mut bytes)
         .map_err(Error::local("read", path))?;
     if bytes.len() as u64 > limit {
-        return Err(Error::TooLarge { uri: uri.to_string(), limit });
+        return Err(Error::TooLarge {
+            uri: uri.to_string(),
+            limit,
+        });
     }
     Ok(Some(bytes))
 }
@@ -86,7 +97,8 @@ pub(crate) fn read_part(
         modified: object.modified,
     };
     let mut file = listed.open()?;
-    file.seek(SeekFrom::Start(start)).map_err(Error::local("read", &listed.path))?;
+    file.seek(SeekFrom::Start(start))
+        .map_err(Error::local("read", &listed.path))?;
     let bytes = listed.read_next(&mut file, length)?;
     listed.check_unchanged(&file)?;
     Ok(vec![bytes.into()])
@@ -110,7 +122,8 @@ pub(crate) fn upload(
             }
             let piece = source.read_next(&mut from, PIECE.min(source.size - done))?;
             hasher.update(&piece);
-            to.write_all(&piece).map_err(Error::local("write", temporary))?;
+            to.write_all(&piece)
+                .map_err(Error::local("write", temporary))?;
             done += piece.len() as u64;
             counter.bytes(piece.len() as u64);
         }
@@ -124,7 +137,8 @@ pub(crate) fn upload(
 /// Writes a small file in place of whatever is there.
 pub(crate) fn put(target: &Path, bytes: &[u8]) -> Result<(), Error> {
     write_then(target, |mut to, temporary| {
-        to.write_all(bytes).map_err(Error::local("write", temporary))?;
+        to.write_all(bytes)
+            .map_err(Error::local("write", temporary))?;
         to.sync_all().map_err(Error::local("write", temporary))?;
         std::fs::rename(temporary, target).map_err(Error::local("rename to", target))
     })?;
@@ -134,7 +148,8 @@ pub(crate) fn put(target: &Path, bytes: &[u8]) -> Result<(), Error> {
 /// Writes a small file unless there is one of that name. Of two that try, one gets `true`.
 pub(crate) fn create(target: &Path, bytes: &[u8]) -> Result<bool, Error> {
     let created = write_then(target, |mut to, temporary| {
-        to.write_all(bytes).map_err(Error::local("write", temporary))?;
+        to.write_all(bytes)
+            .map_err(Error::local("write", temporary))?;
         to.sync_all().map_err(Error::local("write", temporary))?;
         let linked = std::fs::hard_link(temporary, target).or_else(|error| match error.kind() {
             ErrorKind::AlreadyExists => Err(error),
@@ -182,8 +197,13 @@ fn write_then<R>(
 /// A hidden name beside `target` that no other process or thread uses.
 fn temporary_name(target: &Path) -> PathBuf {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
-    let name = target.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let nanoseconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos());
+    let name = target
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default();
+    let nanoseconds = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| time.as_nanos());
     let unique = Digest::of(format!(
         "{name} {} {} {nanoseconds}",
         std::process::id(),
@@ -197,7 +217,10 @@ fn temporary_name(target: &Path) -> PathBuf {
 /// Removes what a killed publication left beside `target` while it wrote it.
 pub(crate) fn remove_temporaries(target: &Path) -> Result<(), Error> {
     let folder = target.parent().unwrap_or(Path::new("/"));
-    let name = target.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let name = target
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default();
     let name: String = name.chars().take(50).collect();
     let prefix = format!(".{name}.");
     let entries = match std::fs::read_dir(folder) {
@@ -237,7 +260,9 @@ pub(crate) fn delete(folder: &Path, names: &[String]) -> Result<(), Error> {
 /// Removes a file, if there is one.
 pub(crate) fn remove(path: &Path) -> Result<(), Error> {
     match std::fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::local("remove", path)(error)),
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(Error::local("remove", path)(error))
+        }
         _ => Ok(()),
     }
 }
@@ -245,8 +270,11 @@ pub(crate) fn remove(path: &Path) -> Result<(), Error> {
 /// Makes the names of the files below `folder` durable: every folder that holds one, and those
 /// above it up to the one that held `folder` before.
 pub(crate) fn sync_folders(folder: &Path, names: &[String]) -> Result<(), Error> {
-    let mut folders: BTreeSet<PathBuf> =
-        names.iter().flat_map(|name| names::folders(name)).map(|name| folder.join(name)).collect();
+    let mut folders: BTreeSet<PathBuf> = names
+        .iter()
+        .flat_map(|name| names::folders(name))
+        .map(|name| folder.join(name))
+        .collect();
     folders.extend(folder.ancestors().map(Path::to_owned));
     for folder in folders.iter().rev() {
         sync_folder(folder)?;
@@ -262,7 +290,10 @@ fn sync_folder(folder: &Path) -> Result<(), Error> {
     match File::open(folder).and_then(|open| open.sync_all()) {
         // Folders above may be closed to this user; then they are not ones that mlwm made.
         Err(error)
-            if !matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::InvalidInput) =>
+            if !matches!(
+                error.kind(),
+                ErrorKind::PermissionDenied | ErrorKind::InvalidInput
+            ) =>
         {
             Err(Error::local("synchronise the folder", folder)(error))
         }

@@ -84,10 +84,19 @@ pub(crate) async fn unless_cancelled<R>(
 }
 
 pub(crate) fn interrupted(uri: &Uri) -> Error {
-    Error::Interrupted { uri: uri.to_string() }
+    Error::Interrupted {
+        uri: uri.to_string(),
+    }
 }
 
 fn join_error(uri: &Uri, broken: &tokio::task::JoinError) -> Error {
-    let reason = if broken.is_panic() { "it panicked" } else { "the runtime was shut down" };
-    Error::Broken { uri: uri.to_string(), reason: reason.to_owned() }
+    let reason = if broken.is_panic() {
+        "it panicked"
+    } else {
+        "the runtime was shut down"
+    };
+    Error::Broken {
+        uri: uri.to_string(),
+        reason: reason.to_owned(),
+    }
 }

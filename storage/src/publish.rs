@@ -95,7 +95,9 @@ pub async fn publish(
     cancel: &CancellationToken,
 ) -> Result<Published, Error> {
     let store = Store::open(uri).await?;
-    store.publish(local, uri, task, make_manifest, progress, cancel).await
+    store
+        .publish(local, uri, task, make_manifest, progress, cancel)
+        .await
 }
 
 impl Store {
@@ -117,7 +119,13 @@ impl Store {
             });
         }
         let files = self.local_files(local, uri).await?;
-        let work = Publication { store: self, uri, task, progress, cancel };
+        let work = Publication {
+            store: self,
+            uri,
+            task,
+            progress,
+            cancel,
+        };
         if let Some(theirs) = self.manifest(uri).await? {
             return work.compare(files, theirs, None).await;
         }
@@ -136,7 +144,11 @@ impl Store {
         work.check_marker(&marker).await?;
         work.reveal(&manifest).await?;
         work.tidy().await?;
-        Ok(Published { outcome: Outcome::Published, manifest, bytes })
+        Ok(Published {
+            outcome: Outcome::Published,
+            manifest,
+            bytes,
+        })
     }
 
     async fn local_files(&self, local: &Path, uri: &Uri) -> Result<Vec<LocalFile>, Error> {
@@ -188,28 +200,49 @@ impl Publication<'_> {
                 our_objects,
             });
         }
-        if self.marker().await?.is_some_and(|marker| marker.task == self.task) {
+        if self
+            .marker()
+            .await?
+            .is_some_and(|marker| marker.task == self.task)
+        {
             self.tidy().await?;
         }
         let bytes = objects.iter().map(|object| object.size).sum();
-        Ok(Published { outcome: Outcome::AlreadyPublished, manifest: theirs, bytes })
+        Ok(Published {
+            outcome: Outcome::AlreadyPublished,
+            manifest: theirs,
+            bytes,
+        })
     }
 
     async fn hash(&self, files: Vec<LocalFile>) -> Result<Vec<ObjectRecord>, Error> {
-        let counter =
-            Counter::start(self.progress, Phase::Hashing, files.iter().map(|file| file.size));
+        let counter = Counter::start(
+            self.progress,
+            Phase::Hashing,
+            files.iter().map(|file| file.size),
+        );
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        pool::run_all(self.uri, files, cores, self.cancel, |file: LocalFile, cancel| {
-            let (uri, counter) = (self.uri.clone(), counter.clone());
-            async move {
-                pool::blocking(&uri.clone(), move || {
-                    let sha256 = hash_file(&uri, &file.path, &counter, &cancel)?;
-                    counter.object();
-                    Ok(ObjectRecord { path: file.name, size: file.size, sha256 })
-                })
-                .await
-            }
-        })
+        pool::run_all(
+            self.uri,
+            files,
+            cores,
+            self.cancel,
+            |file: LocalFile, cancel| {
+                let (uri, counter) = (self.uri.clone(), counter.clone());
+                async move {
+                    pool::blocking(&uri.clone(), move || {
+                        let sha256 = hash_file(&uri, &file.path, &counter, &cancel)?;
+                        counter.object();
+                        Ok(ObjectRecord {
+                            path: file.name,
+                            size: file.size,
+                            sha256,
+                        })
+                    })
+                    .await
+                }
+            },
+        )
         .await
     }
 
@@ -220,10 +253,17 @@ impl Publication<'_> {
         if old.is_none() {
             let existing = self.store.list(self.uri).await?.len() as u64;
             if existing > 0 {
-                return Err(Error::ForeignData { uri: self.uri.to_string(), objects: existing });
+                return Err(Error::ForeignData {
+                    uri: self.uri.to_string(),
+                    objects: existing,
+                });
             }
         }
-        let marker = Marker { version: 1, task: self.task, attempt: random_number() };
+        let marker = Marker {
+            version: 1,
+            task: self.task,
+            attempt: random_number(),
+        };
         let text = json(&place, &marker)?;
         if old.is_some() {
             self.store.put(&place, text).await?;
@@ -242,7 +282,9 @@ impl Publication<'_> {
             .into_iter()
             .map(|object| object.path)
             .filter(|path| {
-                let ours = files.binary_search_by(|file| file.name.as_str().cmp(path)).is_ok();
+                let ours = files
+                    .binary_search_by(|file| file.name.as_str().cmp(path))
+                    .is_ok();
                 !ours || ROOT_METADATA.contains(&path.as_str())
             })
             .collect();
@@ -257,8 +299,11 @@ impl Publication<'_> {
         &self,
         files: Vec<LocalFile>,
     ) -> Result<Vec<(ObjectRecord, Option<String>)>, Error> {
-        let counter =
-            Counter::start(self.progress, Phase::Uploading, files.iter().map(|file| file.size));
+        let counter = Counter::start(
+            self.progress,
+            Phase::Uploading,
+            files.iter().map(|file| file.size),
+        );
         let names: Vec<String> = files.iter().map(|file| file.name.clone()).collect();
         let last = |file: &LocalFile| ROOT_METADATA.iter().position(|name| *name == file.name);
         let (data, mut metadata): (Vec<_>, Vec<_>) =
@@ -272,7 +317,14 @@ impl Publication<'_> {
                     let (path, size) = (file.name.clone(), file.size);
                     let target = uri.join(&path)?;
                     let uploaded = store.upload(&target, file, &counter, &cancel).await?;
-                    Ok((ObjectRecord { path, size, sha256: uploaded.sha256 }, uploaded.etag))
+                    Ok((
+                        ObjectRecord {
+                            path,
+                            size,
+                            sha256: uploaded.sha256,
+                        },
+                        uploaded.etag,
+                    ))
                 }
             };
             sent.extend(pool::run_all(self.uri, files, at_once, self.cancel, send_one).await?);
@@ -293,7 +345,12 @@ impl Publication<'_> {
                 .binary_search_by(|listed| listed.path.cmp(&object.path))
                 .ok()
                 .and_then(|index| listed.get(index));
-            if let (Some(sent), Some(Listed { etag: Some(found), .. })) = (etag, found)
+            if let (
+                Some(sent),
+                Some(Listed {
+                    etag: Some(found), ..
+                }),
+            ) = (etag, found)
                 && sent != found
             {
                 differences.add(&object.path, "is not the object that was sent");
@@ -310,7 +367,10 @@ impl Publication<'_> {
         } else {
             return Ok(());
         };
-        Err(Error::WrongManifest { uri: self.uri.to_string(), reason })
+        Err(Error::WrongManifest {
+            uri: self.uri.to_string(),
+            reason,
+        })
     }
 
     /// Fails if another attempt has put its marker here.
@@ -359,7 +419,9 @@ impl Publication<'_> {
         let marker = self.marker_place();
         self.store.remove(&marker).await?;
         self.store.remove_temporaries(&marker).await?;
-        self.store.remove_temporaries(&self.uri.sibling_suffix(MANIFEST_SUFFIX)).await
+        self.store
+            .remove_temporaries(&self.uri.sibling_suffix(MANIFEST_SUFFIX))
+            .await
     }
 
     fn marker_place(&self) -> Uri {
@@ -371,10 +433,12 @@ impl Publication<'_> {
         let Some(bytes) = self.store.get(&place, MARKER_LIMIT).await? else {
             return Ok(None);
         };
-        serde_json::from_slice(&bytes).map(Some).map_err(|error| Error::BadManifest {
-            uri: place.to_string(),
-            reason: format!("{error}; remove it if no publication is under way"),
-        })
+        serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|error| Error::BadManifest {
+                uri: place.to_string(),
+                reason: format!("{error}; remove it if no publication is under way"),
+            })
     }
 }
 
@@ -391,5 +455,9 @@ fn json(place: &Uri, value: &impl Serialize) -> Result<Vec<u8>, Error> {
 fn random_number() -> String {
     use std::hash::{BuildHasher, RandomState};
     let random = RandomState::new();
-    format!("{:016x}{:016x}", random.hash_one(std::process::id()), RandomState::new().hash_one(0))
+    format!(
+        "{:016x}{:016x}",
+        random.hash_one(std::process::id()),
+        RandomState::new().hash_one(0)
+    )
 }

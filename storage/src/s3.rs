@@ -96,7 +96,11 @@ impl S3 {
         let mut empty = Vec::new();
         for object in found {
             let key: &str = object.location.as_ref();
-            let path = if uri.is_root() { Some(key) } else { key.strip_prefix(&below) };
+            let path = if uri.is_root() {
+                Some(key)
+            } else {
+                key.strip_prefix(&below)
+            };
             // The client cuts a trailing `/`: what has the name of the folder itself is the
             // empty object with which some tools stand in for a folder.
             let Some(path) = path else { continue };
@@ -104,9 +108,16 @@ impl S3 {
                 path: path.to_owned(),
                 size: object.size,
                 etag: object.e_tag.as_deref().map(plain_etag),
-                modified: object.last_modified.timestamp_nanos_opt().map_or(0, i128::from),
+                modified: object
+                    .last_modified
+                    .timestamp_nanos_opt()
+                    .map_or(0, i128::from),
             };
-            if object.size == 0 { empty.push(object) } else { listed.push(object) }
+            if object.size == 0 {
+                empty.push(object)
+            } else {
+                listed.push(object)
+            }
         }
         // An empty object `a` may be listed for `a/`; only the first can be read as `a`.
         let real: Vec<Option<Listed>> = stream::iter(empty)
@@ -133,14 +144,24 @@ impl S3 {
             Ok(found) => found,
             Err(error @ object_store::Error::NotFound { .. }) => {
                 let missing_bucket = fault::code(&error).as_deref() == Some("NoSuchBucket");
-                return if missing_bucket { Err(self.fault(uri, &error)) } else { Ok(None) };
+                return if missing_bucket {
+                    Err(self.fault(uri, &error))
+                } else {
+                    Ok(None)
+                };
             }
             Err(error) => return Err(self.fault(uri, &error)),
         };
         if found.meta.size > limit {
-            return Err(Error::TooLarge { uri: uri.to_string(), limit });
+            return Err(Error::TooLarge {
+                uri: uri.to_string(),
+                limit,
+            });
         }
-        let bytes = found.bytes().await.map_err(|error| self.fault(uri, &error))?;
+        let bytes = found
+            .bytes()
+            .await
+            .map_err(|error| self.fault(uri, &error))?;
         Ok(Some(bytes.into()))
     }
 
@@ -166,15 +187,21 @@ impl S3 {
             let answer = self.client.get_opts(&key, options).await;
             // The client has repeated the request itself as long as that made sense.
             let answer = answer.map_err(|error| match error {
-                object_store::Error::NotFound { .. } if fault::code(&error).as_deref() != Some("NoSuchBucket") => {
-                    Error::Changed { uri: uri.to_string() }
+                object_store::Error::NotFound { .. }
+                    if fault::code(&error).as_deref() != Some("NoSuchBucket") =>
+                {
+                    Error::Changed {
+                        uri: uri.to_string(),
+                    }
                 }
                 _ => self.fault(&uri, &error),
             })?;
             let etag = answer.meta.e_tag.as_deref().map(plain_etag);
             let other = etag.is_some() && object.etag.is_some() && etag != object.etag;
             if answer.meta.size != object.size || other {
-                return Err(Error::Changed { uri: uri.to_string() });
+                return Err(Error::Changed {
+                    uri: uri.to_string(),
+                });
             }
             let broken = match self.collect(answer.into_stream(), length).await {
                 Ok(pieces) => return Ok(pieces),
@@ -183,9 +210,10 @@ impl S3 {
             if restarts == RESTARTS || !broken.may_pass() {
                 return Err(match broken {
                     Broken::Client(error) => self.fault(&uri, &error),
-                    Broken::Silent => {
-                        Error::TimedOut { uri: uri.to_string(), endpoint: self.endpoint.clone() }
-                    }
+                    Broken::Silent => Error::TimedOut {
+                        uri: uri.to_string(),
+                        endpoint: self.endpoint.clone(),
+                    },
                     Broken::Length => Error::Service {
                         uri: uri.to_string(),
                         endpoint: self.endpoint.clone(),
@@ -232,7 +260,9 @@ impl S3 {
     ) -> Result<Uploaded, Error> {
         let key = self.key(target, "")?;
         if source.size > self.part_bytes {
-            return self.upload_parts(store, target, &key, source, counter, cancel).await;
+            return self
+                .upload_parts(store, target, &key, source, counter, cancel)
+                .await;
         }
         let memory = pool::unless_cancelled(target, cancel, async {
             Ok(store.memory(source.size).await)
@@ -254,7 +284,10 @@ impl S3 {
         let answer = pool::unless_cancelled(target, cancel, put).await?;
         drop(memory);
         counter.bytes(size);
-        Ok(Uploaded { sha256, etag: answer.e_tag.as_deref().map(plain_etag) })
+        Ok(Uploaded {
+            sha256,
+            etag: answer.e_tag.as_deref().map(plain_etag),
+        })
     }
 
     async fn upload_parts(
@@ -338,7 +371,10 @@ impl S3 {
         while on_the_way.try_next().await?.is_some() {}
         let (source, file, hasher) = reading;
         source.check_unchanged(&file)?;
-        let answer = upload.complete().await.map_err(|error| self.fault(target, &error))?;
+        let answer = upload
+            .complete()
+            .await
+            .map_err(|error| self.fault(target, &error))?;
         Ok(Uploaded {
             sha256: Digest::from_hasher(hasher),
             etag: answer.e_tag.as_deref().map(plain_etag),
@@ -355,7 +391,10 @@ impl S3 {
     /// Writes a small object unless there is one; whether it did.
     pub(crate) async fn create(&self, uri: &Uri, bytes: Vec<u8>) -> Result<bool, Error> {
         let key = self.key(uri, "")?;
-        let put = self.client.put_opts(&key, bytes.clone().into(), PutMode::Create.into()).await;
+        let put = self
+            .client
+            .put_opts(&key, bytes.clone().into(), PutMode::Create.into())
+            .await;
         match put {
             Ok(_) => Ok(true),
             Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
@@ -368,7 +407,10 @@ impl S3 {
 
     /// Removes objects below `uri`.
     pub(crate) async fn delete(&self, uri: &Uri, names: &[String]) -> Result<(), Error> {
-        let keys: Vec<_> = names.iter().map(|name| self.key(uri, name)).collect::<Result<_, _>>()?;
+        let keys: Vec<_> = names
+            .iter()
+            .map(|name| self.key(uri, name))
+            .collect::<Result<_, _>>()?;
         let keys = stream::iter(keys.into_iter().map(Ok)).boxed();
         let mut deleted = self.client.delete_stream(keys);
         loop {
@@ -402,7 +444,13 @@ impl S3 {
     }
 
     fn fault(&self, uri: &Uri, error: &object_store::Error) -> Error {
-        fault::classify(error, &Request { uri: uri.to_string(), endpoint: &self.endpoint })
+        fault::classify(
+            error,
+            &Request {
+                uri: uri.to_string(),
+                endpoint: &self.endpoint,
+            },
+        )
     }
 }
 
@@ -436,12 +484,16 @@ fn client_options(access: &S3Access, options: &Options) -> Result<ClientOptions,
         .with_timeout_disabled()
         .with_connect_timeout(Duration::from_secs(10))
         .with_read_timeout(options.stall * 4);
-    let encrypted = access.endpoint.as_ref().is_none_or(|url| url.starts_with("https://"));
+    let encrypted = access
+        .endpoint
+        .as_ref()
+        .is_none_or(|url| url.starts_with("https://"));
     if let Some(path) = access.ca_bundle.as_ref().filter(|_| encrypted) {
         let wrong = |why: &str| Error::Settings {
             reason: format!("AWS_CA_BUNDLE names {}, which {why}", path.display()),
         };
-        let pem = std::fs::read(path).map_err(|error| wrong(&format!("cannot be read ({error})")))?;
+        let pem =
+            std::fs::read(path).map_err(|error| wrong(&format!("cannot be read ({error})")))?;
         let certificates = Certificate::from_pem_bundle(&pem)
             .map_err(|_| wrong("holds no certificates in PEM form"))?;
         for certificate in certificates {

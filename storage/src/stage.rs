@@ -41,7 +41,10 @@ pub async fn stage(
     progress: &Progress,
     cancel: &CancellationToken,
 ) -> Result<Staged, Error> {
-    Store::open(uri).await?.stage(uri, dest, progress, cancel).await
+    Store::open(uri)
+        .await?
+        .stage(uri, dest, progress, cancel)
+        .await
 }
 
 impl Store {
@@ -56,7 +59,9 @@ impl Store {
     ) -> Result<Staged, Error> {
         let listed = pool::unless_cancelled(uri, cancel, self.list(uri)).await?;
         if listed.is_empty() {
-            return Err(Error::NothingAt { uri: uri.to_string() });
+            return Err(Error::NothingAt {
+                uri: uri.to_string(),
+            });
         }
         check_names(uri, &listed)?;
         let listing = Listing::of(&listed);
@@ -79,7 +84,11 @@ impl Store {
             |(index, object), cancel| {
                 let (store, uri) = (self.clone(), uri.clone());
                 let (area, counter) = (Arc::clone(&area), counter.clone());
-                async move { store.stage_object(&uri, index, object, &area, &counter, &cancel).await }
+                async move {
+                    store
+                        .stage_object(&uri, index, object, &area, &counter, &cancel)
+                        .await
+                }
             },
         )
         .await?;
@@ -119,10 +128,16 @@ impl Store {
                 hasher: Sha256::new(),
                 left: object.size,
             };
-            let sink = self.read(uri, &object, sink, Sink::take, counter, cancel).await?;
+            let sink = self
+                .read(uri, &object, sink, Sink::take, counter, cancel)
+                .await?;
             Digest::from_hasher(sink.hasher)
         };
-        Ok(ObjectRecord { path: object.path, size: object.size, sha256 })
+        Ok(ObjectRecord {
+            path: object.path,
+            size: object.size,
+            sha256,
+        })
     }
 }
 
@@ -136,7 +151,10 @@ fn check_names(uri: &Uri, listed: &[Listed]) -> Result<(), Error> {
         names::check(&object.path).map_err(|reason| refuse(&object.path, reason))?;
     }
     match names::collision(listed.iter().map(|object| object.path.as_str())) {
-        Some(name) => Err(refuse(name, "another object lies below it as if it were a folder")),
+        Some(name) => Err(refuse(
+            name,
+            "another object lies below it as if it were a folder",
+        )),
         None => Ok(()),
     }
 }
@@ -182,7 +200,8 @@ impl Sink {
         };
         for piece in part {
             self.hasher.update(piece);
-            file.write_all(piece).map_err(Error::local("write", &self.arriving))?;
+            file.write_all(piece)
+                .map_err(Error::local("write", &self.arriving))?;
             self.left = self.left.saturating_sub(piece.len() as u64);
         }
         if self.left > 0 {
@@ -216,7 +235,10 @@ impl Area {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(Error::local("list", dest)(error)),
         }
-        let name = dest.file_name().and_then(|name| name.to_str()).unwrap_or("root");
+        let name = dest
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or("root");
         let folder = dest.with_file_name(format!(".{name}.mlwm-staging"));
         let make = |folder: &Path| {
             std::fs::create_dir_all(folder).map_err(Error::local("create the folder", folder))
@@ -228,18 +250,31 @@ impl Area {
             TryLockError::WouldBlock => Error::Busy { path: dest.clone() },
             TryLockError::Error(error) => Error::local("lock", &lock_file)(error),
         })?;
-        let (data, tmp, origin) = (folder.join("data"), folder.join("tmp"), folder.join("origin"));
+        let (data, tmp, origin) = (
+            folder.join("data"),
+            folder.join("tmp"),
+            folder.join("origin"),
+        );
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let expected = format!("{uri}\n{listing}\n{}\n", boot.trim());
         let known = !boot.is_empty()
             && std::fs::read_to_string(&origin).is_ok_and(|origin| origin == expected);
-        for old in [(!known).then_some(&data), Some(&tmp)].into_iter().flatten() {
+        for old in [(!known).then_some(&data), Some(&tmp)]
+            .into_iter()
+            .flatten()
+        {
             remove_folder(old)?;
         }
         make(&data)?;
         make(&tmp)?;
         std::fs::write(&origin, expected).map_err(Error::local("write", &origin))?;
-        Ok(Self { dest, folder, data, tmp, _lock: lock })
+        Ok(Self {
+            dest,
+            folder,
+            data,
+            tmp,
+            _lock: lock,
+        })
     }
 
     fn file(&self, name: &str) -> PathBuf {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use mlwm_spec::manifest::{MANIFEST_SUFFIX, Manifest};
 use mlwm_spec::Digest;
+use mlwm_spec::manifest::{MANIFEST_SUFFIX, Manifest};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -81,7 +81,13 @@ impl Listing {
     /// What these objects, ordered by path, amount to.
     pub fn of(objects: &[Listed]) -> Self {
         let mut text = String::new();
-        for Listed { path, size, etag, modified } in objects {
+        for Listed {
+            path,
+            size,
+            etag,
+            modified,
+        } in objects
+        {
             let version = etag.clone().unwrap_or_else(|| modified.to_string());
             text.push_str(&format!("{path}\t{size}\t{version}\n"));
         }
@@ -132,7 +138,11 @@ impl Store {
             }
         };
         let memory = Arc::new(Semaphore::new(kibibytes(options.memory_bytes) as usize));
-        Ok(Self { backend, options: Arc::new(options), memory })
+        Ok(Self {
+            backend,
+            options: Arc::new(options),
+            memory,
+        })
     }
 
     /// Every object below `uri`, ordered by path; empty if there is none.
@@ -169,14 +179,19 @@ impl Store {
         let Some(bytes) = self.get(&place, MANIFEST_LIMIT).await? else {
             return Ok(None);
         };
-        let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|error| {
-            Error::BadManifest { uri: place.to_string(), reason: error.to_string() }
-        })?;
+        let manifest: Manifest =
+            serde_json::from_slice(&bytes).map_err(|error| Error::BadManifest {
+                uri: place.to_string(),
+                reason: error.to_string(),
+            })?;
         let known = mlwm_spec::manifest::MANIFEST_VERSION;
         if manifest.version != known {
             return Err(Error::BadManifest {
                 uri: place.to_string(),
-                reason: format!("its version is {}, but this mlwm knows {known}", manifest.version),
+                reason: format!(
+                    "its version is {}, but this mlwm knows {known}",
+                    manifest.version
+                ),
             });
         }
         Ok(Some(manifest))
@@ -232,7 +247,10 @@ impl Store {
     ) -> Result<Vec<Bytes>, Error> {
         match self.place(uri)? {
             Place::File(folder) => {
-                pool::blocking(uri, move || local::read_part(&folder, &object, start, length)).await
+                pool::blocking(uri, move || {
+                    local::read_part(&folder, &object, start, length)
+                })
+                .await
             }
             Place::S3(s3) => s3.read_part(uri, &object, start, length).await,
         }
@@ -299,7 +317,9 @@ impl Store {
     /// Removes the temporary files that killed writers of the object at `uri` left behind.
     pub(crate) async fn remove_temporaries(&self, uri: &Uri) -> Result<(), Error> {
         match self.place(uri)? {
-            Place::File(path) => pool::blocking(uri, move || local::remove_temporaries(&path)).await,
+            Place::File(path) => {
+                pool::blocking(uri, move || local::remove_temporaries(&path)).await
+            }
             Place::S3(_) => Ok(()),
         }
     }
@@ -319,7 +339,10 @@ impl Store {
         let most = kibibytes(self.options.memory_bytes);
         let wanted = kibibytes(length).min(most);
         // The semaphore is never closed; without a permit there is merely no limit.
-        Arc::clone(&self.memory).acquire_many_owned(wanted).await.ok()
+        Arc::clone(&self.memory)
+            .acquire_many_owned(wanted)
+            .await
+            .ok()
     }
 
     fn place(&self, uri: &Uri) -> Result<Place<'_>, Error> {
@@ -357,9 +380,13 @@ pub async fn listing_digest(uri: &Uri) -> Result<Listing, Error> {
 pub(crate) fn parts(size: u64, part: u64) -> Vec<(u64, u64)> {
     let part = part.max(1);
     let count = size.div_ceil(part).max(1);
-    (0..count).map(|index| (index * part, part.min(size - index * part))).collect()
+    (0..count)
+        .map(|index| (index * part, part.min(size - index * part)))
+        .collect()
 }
 
 fn kibibytes(bytes: u64) -> u32 {
-    u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).clamp(1, 1 << 28)
+    u32::try_from(bytes.div_ceil(1024))
+        .unwrap_or(u32::MAX)
+        .clamp(1, 1 << 28)
 }

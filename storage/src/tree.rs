@@ -35,7 +35,9 @@ pub(crate) fn walk(folder: &Path) -> Result<Vec<LocalFile>, Error> {
                 reason: reason.to_owned(),
             };
             let file_name = entry.file_name();
-            let file_name = file_name.to_str().ok_or_else(|| refuse("its name is not UTF-8"))?;
+            let file_name = file_name
+                .to_str()
+                .ok_or_else(|| refuse("its name is not UTF-8"))?;
             let name = format!("{prefix}{file_name}");
             names::check(&name).map_err(refuse)?;
             let kind = entry.file_type().map_err(Error::local("look at", &path))?;
@@ -79,11 +81,15 @@ impl LocalFile {
 
     /// Fails if size or modification time of the open file are no longer those listed.
     pub(crate) fn check_unchanged(&self, file: &File) -> Result<(), Error> {
-        let now = file.metadata().map_err(Error::local("look at", &self.path))?;
+        let now = file
+            .metadata()
+            .map_err(Error::local("look at", &self.path))?;
         if now.is_file() && now.len() == self.size && modified(&now) == self.modified {
             Ok(())
         } else {
-            Err(Error::LocalChanged { path: self.path.clone() })
+            Err(Error::LocalChanged {
+                path: self.path.clone(),
+            })
         }
     }
 
@@ -91,18 +97,28 @@ impl LocalFile {
     pub(crate) fn read_next(&self, file: &mut File, length: u64) -> Result<Vec<u8>, Error> {
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         let mut bytes = vec![0; length];
-        file.read_exact(&mut bytes).map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => Error::LocalChanged { path: self.path.clone() },
-            _ => Error::local("read", &self.path)(error),
-        })?;
+        file.read_exact(&mut bytes)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::UnexpectedEof => Error::LocalChanged {
+                    path: self.path.clone(),
+                },
+                _ => Error::local("read", &self.path)(error),
+            })?;
         Ok(bytes)
     }
 }
 
 /// Free bytes for this user on the disk that holds `path`, or will hold it.
 pub(crate) fn free_bytes(path: &Path) -> Result<u64, Error> {
-    let existing = path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("."));
-    let existing = if existing.as_os_str().is_empty() { Path::new(".") } else { existing };
+    let existing = path
+        .ancestors()
+        .find(|ancestor| ancestor.exists())
+        .unwrap_or(Path::new("."));
+    let existing = if existing.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        existing
+    };
     let disk = rustix::fs::statvfs(existing)
         .map_err(|error| Error::local("look at the disk of", existing)(error.into()))?;
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
@@ -114,7 +130,11 @@ pub(crate) fn check_space(path: &Path, sizes: impl Iterator<Item = u64>) -> Resu
     let needed = sizes.map(|size| size.next_multiple_of(BLOCK)).sum();
     let free = free_bytes(path)?;
     if needed > free {
-        return Err(Error::NotEnoughSpace { path: path.to_owned(), needed, free });
+        return Err(Error::NotEnoughSpace {
+            path: path.to_owned(),
+            needed,
+            free,
+        });
     }
     Ok(())
 }

@@ -107,8 +107,9 @@ impl Uri {
     }
 
     fn from_path(path: &Path, original: &str) -> Result<Self, Error> {
-        let absolute = std::path::absolute(path)
-            .map_err(|error| invalid(original, &format!("the path cannot be resolved ({error})")))?;
+        let absolute = std::path::absolute(path).map_err(|error| {
+            invalid(original, &format!("the path cannot be resolved ({error})"))
+        })?;
         let text = absolute
             .to_str()
             .ok_or_else(|| invalid(original, "the path is not UTF-8"))?
@@ -123,11 +124,17 @@ impl Uri {
 
     fn from_s3(rest: &str, original: &str) -> Result<Self, Error> {
         if rest.contains(['?', '#']) {
-            return Err(invalid(original, "`?` and `#` have no meaning in an s3 URI"));
+            return Err(invalid(
+                original,
+                "`?` and `#` have no meaning in an s3 URI",
+            ));
         }
         let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
         if bucket.is_empty() {
-            return Err(invalid(original, "the bucket is missing: write s3://bucket/prefix"));
+            return Err(invalid(
+                original,
+                "the bucket is missing: write s3://bucket/prefix",
+            ));
         }
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
         if !bucket.chars().all(allowed) || bucket.starts_with('.') {
@@ -138,7 +145,10 @@ impl Uri {
         if !key.is_empty() {
             names::check(key).map_err(|reason| invalid(original, reason))?;
         }
-        Ok(Self(Place::S3 { bucket: bucket.to_owned(), key: key.to_owned() }))
+        Ok(Self(Place::S3 {
+            bucket: bucket.to_owned(),
+            key: key.to_owned(),
+        }))
     }
 }
 
@@ -152,8 +162,13 @@ impl FromStr for Uri {
             }
             return Self::from_path(Path::new(text), text);
         };
-        if rest.split('/').next().is_some_and(|authority| authority.contains('@')) {
-            let reason = "credentials do not belong in a URI: use AWS_PROFILE or the AWS_ variables";
+        if rest
+            .split('/')
+            .next()
+            .is_some_and(|authority| authority.contains('@'))
+        {
+            let reason =
+                "credentials do not belong in a URI: use AWS_PROFILE or the AWS_ variables";
             return Err(invalid(text, reason));
         }
         match scheme {
@@ -173,7 +188,10 @@ impl FromStr for Uri {
                 })?;
                 Self::from_path(&path, text)
             }
-            _ => Err(invalid(text, &format!("{scheme}:// is not supported yet: use file:// or s3://"))),
+            _ => Err(invalid(
+                text,
+                &format!("{scheme}:// is not supported yet: use file:// or s3://"),
+            )),
         }
     }
 }

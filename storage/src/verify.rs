@@ -41,10 +41,13 @@ impl Store {
         progress: &Progress,
         cancel: &CancellationToken,
     ) -> Result<Verified, Error> {
-        let manifest = self.manifest(uri).await?.ok_or_else(|| Error::NotPublished {
-            uri: uri.to_string(),
-            manifest: uri.sibling_suffix(MANIFEST_SUFFIX).to_string(),
-        })?;
+        let manifest = self
+            .manifest(uri)
+            .await?
+            .ok_or_else(|| Error::NotPublished {
+                uri: uri.to_string(),
+                manifest: uri.sibling_suffix(MANIFEST_SUFFIX).to_string(),
+            })?;
         let listed = self.list(uri).await?;
         let mut differences = Differences::default();
         differences.of_listing(&listed, &manifest.objects);
@@ -78,7 +81,10 @@ impl Store {
     }
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "it has the type that `Store::read` wants")]
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "it has the type that `Store::read` wants"
+)]
 fn hash(hasher: &mut Sha256, part: &[bytes::Bytes]) -> Result<(), Error> {
     for piece in part {
         hasher.update(piece);
@@ -103,8 +109,10 @@ impl Differences {
 
     /// Compares names and sizes.
     pub(crate) fn of_listing(&mut self, listed: &[Listed], expected: &[ObjectRecord]) {
-        let mut sizes: BTreeMap<&str, u64> =
-            listed.iter().map(|object| (object.path.as_str(), object.size)).collect();
+        let mut sizes: BTreeMap<&str, u64> = listed
+            .iter()
+            .map(|object| (object.path.as_str(), object.size))
+            .collect();
         for object in expected {
             match sizes.remove(object.path.as_str()) {
                 None => self.add(&object.path, "is missing"),
@@ -129,6 +137,9 @@ impl Differences {
         if self.count > self.named.len() {
             reason.push_str(&format!(", and {} more", self.count - self.named.len()));
         }
-        Err(Error::Corrupt { uri: uri.to_string(), reason })
+        Err(Error::Corrupt {
+            uri: uri.to_string(),
+            reason,
+        })
     }
 }

@@ -44,6 +44,5 @@ def differences(a, b):
     for name in b.coords:
         if not np.array_equal(a[name].values, b[name].values):
             raise ValueError(f"the coordinate {name} differs: {a[name].values} and {b[name].values}")
-    return {
-        name: float(np.abs(a[name].values.astype("f8") - b[name].values.astype("f8")).max()) for name in sorted(b.data_vars)
-    }
+    pairs = {name: (a[name].values.astype("f8"), b[name].values.astype("f8")) for name in sorted(b.data_vars)}
+    return {name: float(np.abs(ours - theirs).max()) for name, (ours, theirs) in pairs.items()}

@@ -173,7 +173,7 @@ def outline(name, share, steps, analysis_times, layout, oracle_by, interface="mo
     )
 
 
-def trim_sources(lab, case, plan, model, until=None):
+def trim_sources(lab, case, plan, model, until_analysis=()):
     """Keeps of every source the times that the forecasts read, and a few more on both sides."""
     shutil.rmtree(case / "source", ignore_errors=True)
     step = np.timedelta64(model.interface["step_seconds"], "s")
@@ -183,7 +183,8 @@ def trim_sources(lab, case, plan, model, until=None):
         for entry in config.inputs.values():
             path = entry.path.removeprefix("../")
             if time_dim := time_dimension(entry):
-                trim_source(lab / path, case / path, time_dim, first, times[-1] if Path(path).name in (until or []) else last)
+                end = times[-1] if Path(path).name in until_analysis else last
+                trim_source(lab / path, case / path, time_dim, first, end)
             elif not (case / path).exists():
                 trim_source(lab / path, case / path, None, None, None)
 
@@ -245,7 +246,8 @@ def hand_made_case(work, name):
             config = mdp.Config.from_yaml_file(path)
             for entry in config.inputs.values():  # mllam-data-prep resolves against the working folder
                 entry.path = str(lab / "train" / entry.path)
-            mdp.create_dataset(config).assign_attrs(creation_config=mdp.Config.from_yaml_file(path).to_yaml()).to_zarr(zarr)
+            as_written = mdp.Config.from_yaml_file(path).to_yaml()
+            mdp.create_dataset(config).assign_attrs(creation_config=as_written).to_zarr(zarr)
         trim_training(zarr, case / "train" / zarr.name)
     hand_made.make(name, case, {n: case / p for n, p in plan["training_zarrs"].items()})
     model = load_case(case, plan)

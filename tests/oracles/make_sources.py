@@ -164,7 +164,8 @@ def packed(out):
     h = np.asarray(time.hour, "f8")[:, None, None]
     t = np.arange(nt)[:, None, None]
     shape = (nt, ny, nx)
-    t2m = 288 + 6 * np.sin(k * X - 0.3 * k * Y - 0.19 * t) + 4 * np.sin(2 * np.pi * (h - 9) / 24) + noise(rng, shape, 0.5)
+    t2m = (288 + 6 * np.sin(k * X - 0.3 * k * Y - 0.19 * t)
+           + 4 * np.sin(2 * np.pi * (h - 9) / 24) + noise(rng, shape, 0.5))
     r2m = np.clip(0.6 + 0.35 * np.sin(k * X + 0.8 * k * Y - 0.23 * t) + noise(rng, shape, 0.1), 0.02, 0.995)
     wind = np.maximum(0.3, 6 + 4 * np.cos(k * Y - 0.21 * t) + 2 * np.sin(k * X) + noise(rng, shape, 0.6))
     level = np.array([1000.0, 850.0, 500.0])

@@ -85,7 +85,8 @@ def split_without_sequences(graph):
                 sizes = np.full(shapes[source].dim[axis].dim_value // int(sizes), int(sizes))
             parts[name] = [f"{name}_part{i}" for i in range(len(sizes))]
             graph.initializer.append(onnx.numpy_helper.from_array(sizes.astype("i8"), f"{name}_sizes"))
-            nodes.append(onnx.helper.make_node("Split", [source, f"{name}_sizes"], parts[name], name=node.name, axis=axis))
+            inputs = [source, f"{name}_sizes"]
+            nodes.append(onnx.helper.make_node("Split", inputs, parts[name], name=node.name, axis=axis))
         elif node.op_type == "SequenceAt":
             part = parts[node.input[0]][int(known[node.input[1]])]
             nodes.append(onnx.helper.make_node("Identity", [part], node.output, name=node.name))

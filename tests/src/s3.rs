@@ -77,7 +77,10 @@ api_bind_addr = "127.0.0.1:{api}"
             secret = "5a".repeat(32),
         );
         std::fs::write(folder.path().join("garage.toml"), config).unwrap();
-        let key = Key { id: format!("GK{}", "0123456789ab".repeat(2)), secret: "c3".repeat(32) };
+        let key = Key {
+            id: format!("GK{}", "0123456789ab".repeat(2)),
+            secret: "c3".repeat(32),
+        };
         let mut command = supervised(&program);
         command
             .arg("-c")
@@ -96,7 +99,10 @@ api_bind_addr = "127.0.0.1:{api}"
         let port = free_port();
         let mut command = supervised(&program);
         command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
-        let key = Key { id: "AKIAMOTOEXAMPLE".to_owned(), secret: "moto-secret".to_owned() };
+        let key = Key {
+            id: "AKIAMOTOEXAMPLE".to_owned(),
+            secret: "moto-secret".to_owned(),
+        };
         Self::start(Kind::Moto, command, folder, port, "us-east-1", key)
     }
 
@@ -116,7 +122,14 @@ api_bind_addr = "127.0.0.1:{api}"
             .spawn()
             .expect("`sh` must be there");
         let endpoint = format!("http://127.0.0.1:{port}");
-        let server = Self { endpoint, region, key, kind, supervisor, folder };
+        let server = Self {
+            endpoint,
+            region,
+            key,
+            kind,
+            supervisor,
+            folder,
+        };
         server.wait_until_ready(port);
         server
     }
@@ -125,7 +138,8 @@ api_bind_addr = "127.0.0.1:{api}"
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             let ready = TcpStream::connect(("127.0.0.1", port)).is_ok()
-                && (self.kind == Kind::Moto || self.garage_cli(&["bucket", "list"]).status.success());
+                && (self.kind == Kind::Moto
+                    || self.garage_cli(&["bucket", "list"]).status.success());
             if ready {
                 return;
             }
@@ -164,16 +178,29 @@ api_bind_addr = "127.0.0.1:{api}"
     pub fn key_without_rights(&self, name: &str) -> Key {
         let text = self.garage_ok(&["key", "create", name]);
         let field = |label: &str| {
-            let line = text.lines().find(|line| line.starts_with(label)).expect("a key");
+            let line = text
+                .lines()
+                .find(|line| line.starts_with(label))
+                .expect("a key");
             line[label.len()..].trim().to_owned()
         };
-        Key { id: field("Key ID:"), secret: field("Secret key:") }
+        Key {
+            id: field("Key ID:"),
+            secret: field("Secret key:"),
+        }
     }
 
     /// Gives a key every right to a bucket (Garage).
     pub fn allow(&self, bucket: &str, key_id: &str) {
         let rights = ["--read", "--write", "--owner"];
-        self.garage_ok(&[&["bucket", "allow"], &rights[..], &[bucket, "--key", key_id]].concat());
+        self.garage_ok(
+            &[
+                &["bucket", "allow"],
+                &rights[..],
+                &[bucket, "--key", key_id],
+            ]
+            .concat(),
+        );
     }
 
     /// Gives a key the right to read a bucket, and no other (Garage).
@@ -209,7 +236,10 @@ api_bind_addr = "127.0.0.1:{api}"
         let output = self.garage_cli(arguments);
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "garage {arguments:?}: {text}{errors}");
+        assert!(
+            output.status.success(),
+            "garage {arguments:?}: {text}{errors}"
+        );
         text
     }
 }
@@ -244,7 +274,9 @@ fn garage_program() -> PathBuf {
 }
 
 fn moto_program() -> PathBuf {
-    program("MLWM_TEST_PYTHON", "python/bin/python", |path| path.with_file_name("moto_server"))
+    program("MLWM_TEST_PYTHON", "python/bin/python", |path| {
+        path.with_file_name("moto_server")
+    })
 }
 
 fn program(variable: &str, default: &str, find: fn(PathBuf) -> PathBuf) -> PathBuf {
@@ -256,13 +288,21 @@ fn program(variable: &str, default: &str, find: fn(PathBuf) -> PathBuf) -> PathB
         }
     };
     let path = find(path);
-    assert!(path.exists(), "{} is missing: run ci/setup, or set {variable}", path.display());
+    assert!(
+        path.exists(),
+        "{} is missing: run ci/setup, or set {variable}",
+        path.display()
+    );
     path
 }
 
 /// A port of the loopback interface that nothing listens to.
 pub fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+    TcpListener::bind(("127.0.0.1", 0))
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
 /// A proxy in front of a server that can break what passes through it.
@@ -294,14 +334,19 @@ impl Proxy {
         let shared = Arc::clone(&faults);
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                let Ok(server) = TcpStream::connect(&upstream) else { continue };
+                let Ok(server) = TcpStream::connect(&upstream) else {
+                    continue;
+                };
                 let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
                 let (up, down) = (Arc::clone(&shared), Arc::clone(&shared));
                 std::thread::spawn(move || forward(from, to, &up, false));
                 std::thread::spawn(move || forward(server, client, &down, true));
             }
         });
-        Self { endpoint: format!("http://127.0.0.1:{port}"), faults }
+        Self {
+            endpoint: format!("http://127.0.0.1:{port}"),
+            faults,
+        }
     }
 
     /// Cuts the next `connections` that have carried `bytes` of answers.

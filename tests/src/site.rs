@@ -23,9 +23,16 @@ pub fn example(relative: &str) -> PathBuf {
 /// A program that `cargo build` makes, beside the test that asks for it.
 pub fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a running program has a path");
-    let folder = test.ancestors().nth(2).expect("tests lie in target/<profile>/deps");
+    let folder = test
+        .ancestors()
+        .nth(2)
+        .expect("tests lie in target/<profile>/deps");
     let path = folder.join(name);
-    assert!(path.is_file(), "{} is missing: run `cargo build --workspace` with the same profile", path.display());
+    assert!(
+        path.is_file(),
+        "{} is missing: run `cargo build --workspace` with the same profile",
+        path.display()
+    );
     path
 }
 
@@ -35,7 +42,11 @@ pub fn python() -> PathBuf {
         || home().join(".cache/mlwm/python/bin/python"),
         PathBuf::from,
     );
-    assert!(path.is_file(), "{} is missing: run `ci/setup --tests`", path.display());
+    assert!(
+        path.is_file(),
+        "{} is missing: run `ci/setup --tests`",
+        path.display()
+    );
     path
 }
 
@@ -108,7 +119,10 @@ impl Site {
     pub fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         fs::create_dir(folder.path().join("configurations")).expect("a folder can be made");
-        Self { folder, environment: Vec::new() }
+        Self {
+            folder,
+            environment: Vec::new(),
+        }
     }
 
     /// A working folder with the example's artifact, its source data in a `file://` store, and the
@@ -116,7 +130,10 @@ impl Site {
     pub fn with_example() -> Self {
         let site = Self::new();
         fs::copy(example_artifact(), site.path("danra.zip")).expect("the artifact can be copied");
-        copy(&example("source/single_levels.zarr"), &site.path("store/single_levels.zarr"));
+        copy(
+            &example("source/single_levels.zarr"),
+            &site.path("store/single_levels.zarr"),
+        );
         site.configure("danra", &example_configuration());
         site
     }
@@ -142,7 +159,13 @@ impl Site {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(program("mlwm"));
         command.current_dir(self.folder.path()).args(arguments);
-        for name in ["AWS_CA_BUNDLE", "AWS_PROFILE", "AWS_ENDPOINT_URL", "MLWM_WORKDIR", "MLWM_CONFIGURATIONS"] {
+        for name in [
+            "AWS_CA_BUNDLE",
+            "AWS_PROFILE",
+            "AWS_ENDPOINT_URL",
+            "MLWM_WORKDIR",
+            "MLWM_CONFIGURATIONS",
+        ] {
             command.env_remove(name);
         }
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
@@ -156,7 +179,13 @@ impl Site {
 
     /// `mlwm run` of one configuration for the example's analysis time.
     pub fn run(&self, model: &str, more: &[&str]) -> Ran {
-        let mut arguments = vec!["run", "--analysis-time", "2022-04-07T03:00Z", "--model", model];
+        let mut arguments = vec![
+            "run",
+            "--analysis-time",
+            "2022-04-07T03:00Z",
+            "--model",
+            model,
+        ];
         arguments.extend(more);
         self.mlwm(&arguments)
     }
@@ -168,7 +197,12 @@ impl Site {
                 let path = entry.path();
                 match path.is_dir() {
                     true => walk(&path, root, found),
-                    false => found.push(path.strip_prefix(root).expect("below").display().to_string()),
+                    false => found.push(
+                        path.strip_prefix(root)
+                            .expect("below")
+                            .display()
+                            .to_string(),
+                    ),
                 }
             }
         }
@@ -182,7 +216,11 @@ impl Site {
     #[track_caller]
     pub fn expect_nothing_left(&self) {
         for folder in ["published", "mlwm-work/input", "mlwm-work/output"] {
-            assert_eq!(self.files(folder), Vec::<String>::new(), "{folder} should be empty");
+            assert_eq!(
+                self.files(folder),
+                Vec::<String>::new(),
+                "{folder} should be empty"
+            );
         }
     }
 }

@@ -10,7 +10,11 @@ use mlwm_tests::site::{Site, example_configuration, oracle};
 fn refused(site: &Site, code: i32, texts: &[&str]) {
     site.run("danra", &[]).expect(code, texts);
     site.expect_nothing_left();
-    assert_eq!(site.files("mlwm-work/log"), Vec::<String>::new(), "a container was started");
+    assert_eq!(
+        site.files("mlwm-work/log"),
+        Vec::<String>::new(),
+        "a container was started"
+    );
 }
 
 /// The example's configuration with one text replaced by another.
@@ -35,7 +39,11 @@ fn spoiled(how: &[&str]) -> Site {
 #[test]
 fn unknown_key_names_the_nearest_key_and_the_line() {
     let site = changed("forecast_duration: PT18H", "forecast_durration: PT18H");
-    refused(&site, 10, &["forecast_durration", "forecast_duration`", "line 3"]);
+    refused(
+        &site,
+        10,
+        &["forecast_durration", "forecast_duration`", "line 3"],
+    );
 }
 
 #[test]
@@ -46,8 +54,15 @@ fn missing_field() {
 
 #[test]
 fn ill_typed_field() {
-    let site = changed("forecast_duration: PT18H", "forecast_duration: eighteen hours");
-    refused(&site, 10, &["config.yaml", "line 3", "eighteen hours", "ISO 8601"]);
+    let site = changed(
+        "forecast_duration: PT18H",
+        "forecast_duration: eighteen hours",
+    );
+    refused(
+        &site,
+        10,
+        &["config.yaml", "line 3", "eighteen hours", "ISO 8601"],
+    );
 }
 
 #[test]
@@ -63,21 +78,32 @@ fn duration_that_is_no_whole_number_of_steps() {
 
 #[test]
 fn datastore_input_that_nothing_feeds() {
-    refused(&changed(", danra.danra_static", ""), 10, &["danra.danra_static", "datastore_inputs"]);
+    refused(
+        &changed(", danra.danra_static", ""),
+        10,
+        &["danra.danra_static", "datastore_inputs"],
+    );
 }
 
 #[test]
 fn analysis_time_absent_from_the_data() {
     let site = Site::with_example();
-    site.mlwm(&["run", "--analysis-time", "2031-01-01T00:00Z", "--model", "danra"])
-        .expect(11, &["2031-01-01T00:00Z", "single_levels"]);
+    site.mlwm(&[
+        "run",
+        "--analysis-time",
+        "2031-01-01T00:00Z",
+        "--model",
+        "danra",
+    ])
+    .expect(11, &["2031-01-01T00:00Z", "single_levels"]);
     site.expect_nothing_left();
 }
 
 #[test]
 fn too_few_steps_says_how_many_are_possible() {
     let site = Site::with_example();
-    site.run("danra", &["--forecast-duration", "P5D"]).expect(11, &["2022-04-08T09:00Z"]);
+    site.run("danra", &["--forecast-duration", "P5D"])
+        .expect(11, &["2022-04-08T09:00Z"]);
     site.expect_nothing_left();
 }
 
@@ -116,7 +142,8 @@ fn truncated_artifact() {
     let bytes = fs::read(site.path("danra.zip")).unwrap();
     fs::write(site.path("danra.zip"), &bytes[..bytes.len() - 1000]).unwrap();
     refused(&site, 13, &["danra.zip"]);
-    site.mlwm(&["artifact", "verify", "danra.zip"]).expect(13, &["danra.zip"]);
+    site.mlwm(&["artifact", "verify", "danra.zip"])
+        .expect(13, &["danra.zip"]);
 }
 
 #[test]
@@ -127,7 +154,8 @@ fn tampered_artifact() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     fs::write(site.path("danra.zip"), bytes).unwrap();
-    site.mlwm(&["artifact", "verify", "danra.zip"]).expect(13, &["checkpoint"]);
+    site.mlwm(&["artifact", "verify", "danra.zip"])
+        .expect(13, &["checkpoint"]);
     // It is not what the image was made from.
     refused(&site, 13, &["mlwm image build danra"]);
 }
@@ -135,13 +163,21 @@ fn tampered_artifact() {
 #[test]
 fn artifact_that_is_not_the_pinned_one() {
     let pin = format!("artifact: danra.zip@sha256:{}", "0".repeat(64));
-    refused(&changed("artifact: danra.zip", &pin), 13, &["pins", "danra.zip"]);
+    refused(
+        &changed("artifact: danra.zip", &pin),
+        13,
+        &["pins", "danra.zip"],
+    );
 }
 
 #[test]
 fn image_missing() {
     let site = changed("mlwm-test/danra:latest", "mlwm-test/no-such-image:latest");
-    refused(&site, 14, &["mlwm-test/no-such-image:latest", "mlwm image build danra"]);
+    refused(
+        &site,
+        14,
+        &["mlwm-test/no-such-image:latest", "mlwm image build danra"],
+    );
 }
 
 #[test]
@@ -153,19 +189,28 @@ fn engine_not_reachable_says_how_to_start_it() {
 
 #[test]
 fn gpu_where_the_engine_has_none() {
-    let site = changed("forecast_duration: PT18H", "forecast_duration: PT18H\nresources: {gpus: 1}");
+    let site = changed(
+        "forecast_duration: PT18H",
+        "forecast_duration: PT18H\nresources: {gpus: 1}",
+    );
     refused(&site, 15, &["GPU"]);
 }
 
 #[test]
 fn input_that_is_not_there() {
-    let site = changed("uri: ./store/single_levels.zarr", "uri: ./store/pressure_levels.zarr");
+    let site = changed(
+        "uri: ./store/single_levels.zarr",
+        "uri: ./store/pressure_levels.zarr",
+    );
     refused(&site, 11, &["store/pressure_levels.zarr"]);
 }
 
 #[test]
 fn store_that_is_not_reachable() {
-    let mut site = changed("uri: ./store/single_levels.zarr", "uri: s3://forecasts/single_levels.zarr");
+    let mut site = changed(
+        "uri: ./store/single_levels.zarr",
+        "uri: s3://forecasts/single_levels.zarr",
+    );
     site.env("AWS_ACCESS_KEY_ID", "key");
     site.env("AWS_SECRET_ACCESS_KEY", "secret");
     site.env("AWS_ENDPOINT_URL", "http://127.0.0.1:9");
@@ -175,7 +220,8 @@ fn store_that_is_not_reachable() {
 #[test]
 fn two_outputs_at_one_place() {
     let site = changed("member{member}/", "");
-    site.run("danra", &["--members", "0-1"]).expect(10, &["member 0", "member 1", "surface.zarr"]);
+    site.run("danra", &["--members", "0-1"])
+        .expect(10, &["member 0", "member 1", "surface.zarr"]);
     site.expect_nothing_left();
 }
 
@@ -186,8 +232,14 @@ fn disk_full() {
     let small = site.path("small");
     fs::create_dir(&small).unwrap();
     let mount = |arguments: &[&str]| {
-        let done = std::process::Command::new(arguments[0]).args(&arguments[1..]).status().unwrap();
-        assert!(done.success(), "{arguments:?}: this test mounts a file system and needs root");
+        let done = std::process::Command::new(arguments[0])
+            .args(&arguments[1..])
+            .status()
+            .unwrap();
+        assert!(
+            done.success(),
+            "{arguments:?}: this test mounts a file system and needs root"
+        );
     };
     let folder = small.to_str().unwrap();
     mount(&["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", folder]);

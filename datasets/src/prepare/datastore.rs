@@ -173,7 +173,7 @@ impl PreparedVariable {
         &self.sources[0].grid
     }
 
-    /// Whether NumPy would hold it in float64, because a feature is.
+    /// Whether a feature is not float32: NumPy would standardize all of them in float64.
     pub fn is_double(&self) -> bool {
         self.sources.iter().any(|source| source.is_double)
     }

@@ -1,7 +1,8 @@
 """Writes Zarr stores of every kind that mlwm must read, and what xarray reads from each.
 
-usage: odd_stores.py <folder>
+usage: odd_stores.py <folder> [<store>]
 
+With a store, only what xarray reads from it is written, to `<folder>/store.json`.
 For each `<name>.zarr` there is a `<name>.json`: the variables with their type after decoding, dims,
 shape and values (NaN as null, times as seconds since 1970, durations as seconds).
 """
@@ -59,9 +60,12 @@ class Store:
     def finish(self):
         if self.consolidated:
             zarr.consolidate_metadata(self.path, zarr_format=self.format)
-        ds = xr.open_zarr(self.path, consolidated=self.consolidated, chunks=None)
-        expected = {name: describe(ds[name].variable) for name in ds.variables}
-        self.path.with_suffix(".json").write_text(json.dumps(expected))
+        describe_store(self.path, self.path.with_suffix(".json"), self.consolidated)
+
+
+def describe_store(path, out, consolidated):
+    ds = xr.open_zarr(path, consolidated=consolidated, chunks=None)
+    out.write_text(json.dumps({name: describe(ds[name].variable) for name in ds.variables}))
 
 
 def describe(variable):
@@ -238,6 +242,10 @@ def times(store):
     store.add("timedelta64", (base * 3600).astype("m8[s]"), **none)
     store.add("datetime64_ns", (base * 3600).astype("M8[s]").astype("M8[ns]"), **none)
 
+
+if len(sys.argv) > 2:
+    describe_store(sys.argv[2], folder / "store.json", True)
+    sys.exit()
 
 for cases in [numbers, masks, chunks, codecs, texts, times]:
     for zarr_format in [2, 3]:

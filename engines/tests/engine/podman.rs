@@ -102,7 +102,6 @@ async fn podman_runs_and_builds() {
     let local = podman(&service.folder).args(["tag", BASE, "localhost/mlwm-test/local"]).status();
     assert!(local.unwrap().success());
     let image = engine.image("mlwm-test/local").await.unwrap().unwrap();
-    assert_eq!(image.reference, "localhost/mlwm-test/local");
     assert_eq!(image.id, engine.image(BASE).await.unwrap().unwrap().id);
     assert_eq!(engine.image("mlwm-test-absent:none").await.unwrap(), None);
 
@@ -152,7 +151,9 @@ async fn limits(engine: &Engine) {
     request.resources.memory = Some(ByteSize(64 << 20));
     let run_greedy = run(engine, &request).await;
     assert_eq!(run_greedy.ended().exit_code, 137);
-    assert!(run_greedy.ended().oom_killed, "{:?}", run_greedy.ended());
+    // On cgroups of version 1, Podman does not see the kill (measured with 4.3).
+    let version_2 = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    assert_eq!(run_greedy.ended().oom_killed, version_2, "{:?}", run_greedy.ended());
 
     let mut request = script("trap 'echo bye; exit 5' TERM; while :; do sleep 0.1; done");
     request.timeout = Some(Duration::from_secs(1));
@@ -185,7 +186,7 @@ async fn builds(engine: &Engine) {
         tag: "mlwm-test/built:podman".into(),
         dockerfile: "Containerfile".into(),
         labels: [("io.mlwm.test".into(), "built".into())].into(),
-        build_args: [("BASE".into(), engine.image(BASE).await.unwrap().unwrap().reference)].into(),
+        build_args: [("BASE".into(), BASE.into())].into(),
     };
     let mut lines = Vec::new();
     let context = |containerfile: &str| {

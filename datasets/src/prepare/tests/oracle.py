@@ -79,7 +79,7 @@ def scenario(name, inputs, output=None, edit=None):
         expected[target] = {
             "dims": dims,
             "shape": da.shape,
-            "double": bool(da.dtype == np.float64),
+            "double": bool(da.dtype != np.float32),
             "features": [str(v) for v in ds[feature].values],
             "units": [str(v) for v in ds[f"{feature}_units"].values],
             "long_names": [str(v) for v in ds[f"{feature}_long_name"].values],

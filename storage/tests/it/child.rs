@@ -1,0 +1,112 @@
+//! The test program itself as a child process: with an environment of its own, and to be killed.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use mlwm_storage::{Progress, Store, Uri, publish, stage, verify};
+use mlwm_tests::s3::S3Server;
+use tokio_util::sync::CancellationToken;
+
+use crate::common::{manifest, task};
+
+/// A command that runs [`run`] with one job: `publish`, `stage`, `verify` or `list`.
+pub fn command(job: &str, uri: &Uri, folder: &Path, environment: &[(&str, String)]) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args([
+            "--exact",
+            "child::run",
+            "--ignored",
+            "--nocapture",
+            "--test-threads=1",
+        ])
+        .env("MLWM_JOB", job)
+        .env("MLWM_JOB_URI", uri.to_string())
+        .env("MLWM_JOB_FOLDER", folder)
+        .stdin(Stdio::null());
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("AWS_")) {
+        command.env_remove(name);
+    }
+    for (name, value) in environment {
+        if value.is_empty() {
+            command.env_remove(name);
+        } else {
+            command.env(name, value);
+        }
+    }
+    command
+}
+
+/// The text that a child printed after `label`.
+pub fn printed(output: &Output, label: &str) -> String {
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    text.lines()
+        .find_map(|line| {
+            line.split_once(label)
+                .map(|(_, rest)| rest.trim().to_owned())
+        })
+        .unwrap_or_else(|| panic!("no `{label}` in: {text}\n{errors}"))
+}
+
+/// Runs one job in a child process that uses `server`.
+pub fn run_job(job: &str, uri: &Uri, folder: &Path, server: Option<&S3Server>) -> Output {
+    let environment = server.map_or_else(mlwm_tests::s3::bare_environment, S3Server::environment);
+    command(job, uri, folder, &environment).output().unwrap()
+}
+
+#[test]
+#[ignore = "the child process of other tests"]
+#[expect(clippy::print_stdout, reason = "it answers its parent")]
+fn run() {
+    let Ok(job) = std::env::var("MLWM_JOB") else {
+        return;
+    };
+    let uri: Uri = std::env::var("MLWM_JOB_URI").unwrap().parse().unwrap();
+    let folder = std::path::PathBuf::from(std::env::var_os("MLWM_JOB_FOLDER").unwrap());
+    let (progress, cancel) = (Progress::none(), CancellationToken::new());
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let before = peak_kibibytes();
+    let result = runtime.block_on(async {
+        match job.as_str() {
+            "publish" => {
+                let make = |objects| manifest(task("child"), &uri, objects);
+                publish(&folder, &uri, task("child"), make, &progress, &cancel)
+                    .await
+                    .map(|_| 0)
+            }
+            "stage" => stage(&uri, &folder, &progress, &cancel)
+                .await
+                .map(|s| s.objects.len()),
+            "verify" => verify(&uri, &progress, &cancel)
+                .await
+                .map(|v| v.manifest.objects.len()),
+            _ => match Store::open(&uri).await {
+                Ok(store) => store.list(&uri).await.map(|listed| listed.len()),
+                Err(error) => Err(error),
+            },
+        }
+    });
+    println!();
+    match result {
+        Ok(count) => println!("JOB ok {count}"),
+        Err(error) => println!(
+            "JOB failed {}: {error} | {error:?}",
+            error.exit_code().number()
+        ),
+    }
+    println!("PEAK {}", peak_kibibytes() - before);
+}
+
+/// The largest resident memory this process has had.
+fn peak_kibibytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmHWM:"))
+        .unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}

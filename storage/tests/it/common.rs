@@ -1,0 +1,245 @@
+//! Stores, data and manifests to test with.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use mlwm_spec::manifest::{MANIFEST_VERSION, Manifest, NamedDigest, ObjectRecord, RunRecord};
+use mlwm_spec::{AnalysisTime, Digest};
+use mlwm_storage::{Error, Options, Progress, Published, S3Access, Staged, Store, Uri};
+use mlwm_tests::s3::{Key, S3Server};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+pub static GARAGE: LazyLock<S3Server> = LazyLock::new(S3Server::garage);
+pub static MOTO: LazyLock<S3Server> = LazyLock::new(S3Server::moto);
+
+/// A place to publish to and stage from.
+pub struct Place {
+    pub store: Store,
+    pub uri: Uri,
+    /// The folder of a `file://` place.
+    pub folder: Option<TempDir>,
+}
+
+impl Place {
+    pub async fn file() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let uri: Uri = folder
+            .path()
+            .join("forecasts/out.zarr")
+            .to_str()
+            .unwrap()
+            .parse()
+            .unwrap();
+        Self {
+            store: Store::open(&uri).await.unwrap(),
+            uri,
+            folder: Some(folder),
+        }
+    }
+
+    pub async fn s3(server: &S3Server, bucket: &str) -> Self {
+        server.bucket(bucket);
+        Self::at(&server.endpoint, server.region, &server.key, bucket).await
+    }
+
+    pub async fn at(endpoint: &str, region: &str, key: &Key, bucket: &str) -> Self {
+        let uri: Uri = format!("s3://{bucket}/forecasts/out.zarr").parse().unwrap();
+        let access = S3Access::with_key(endpoint, region, &key.id, &key.secret).unwrap();
+        let options = Options {
+            s3: Some(access),
+            stall: Duration::from_secs(2),
+            retry_for: Duration::from_secs(4),
+            ..Options::default()
+        };
+        let store = Store::open_with(&uri, options).await.unwrap();
+        Self {
+            store,
+            uri,
+            folder: None,
+        }
+    }
+
+    /// One of each kind; `name` is part of the bucket's.
+    pub async fn all(name: &str) -> Vec<Self> {
+        vec![
+            Self::file().await,
+            Self::s3(&GARAGE, &format!("garage-{name}")).await,
+            Self::s3(&MOTO, &format!("moto-{name}")).await,
+        ]
+    }
+
+    pub async fn publish(&self, local: &Path, task: Digest) -> Result<Published, Error> {
+        self.publish_until(local, task, &CancellationToken::new())
+            .await
+    }
+
+    pub async fn publish_until(
+        &self,
+        local: &Path,
+        task: Digest,
+        cancel: &CancellationToken,
+    ) -> Result<Published, Error> {
+        let make = |objects| manifest(task, &self.uri, objects);
+        self.store
+            .publish(local, &self.uri, task, make, &Progress::none(), cancel)
+            .await
+    }
+
+    pub async fn stage(&self, dest: &Path) -> Result<Staged, Error> {
+        let cancel = CancellationToken::new();
+        self.store
+            .stage(&self.uri, dest, &Progress::none(), &cancel)
+            .await
+    }
+
+    pub async fn verify(&self) -> Result<mlwm_storage::Verified, Error> {
+        self.store
+            .verify(&self.uri, &Progress::none(), &CancellationToken::new())
+            .await
+    }
+
+    /// Puts one object at `name` below the URI, by publishing a folder elsewhere and nothing else:
+    /// with the tools of the store itself.
+    pub async fn plant(&self, name: &str, content: &[u8]) {
+        use object_store::ObjectStoreExt;
+        match &self.folder {
+            Some(_) => {
+                let path = self.uri.local_path().unwrap().join(name);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, content).unwrap();
+            }
+            None => {
+                let server = if self.bucket().starts_with("moto") {
+                    &*MOTO
+                } else {
+                    &*GARAGE
+                };
+                let key = format!("forecasts/out.zarr/{name}");
+                let key = object_store::path::Path::parse(key).unwrap();
+                let client = client(server, self.bucket());
+                client.put(&key, content.to_vec().into()).await.unwrap();
+            }
+        }
+    }
+
+    pub fn bucket(&self) -> &str {
+        self.uri.bucket().unwrap()
+    }
+
+    /// Whether there is an object named by the URI and this suffix.
+    pub async fn has_sibling(&self, suffix: &str) -> bool {
+        self.store
+            .get(&self.uri.sibling_suffix(suffix), 1 << 20)
+            .await
+            .unwrap()
+            .is_some()
+    }
+}
+
+/// A client that is not mlwm's.
+pub fn client(server: &S3Server, bucket: &str) -> object_store::aws::AmazonS3 {
+    object_store::aws::AmazonS3Builder::new()
+        .with_endpoint(&server.endpoint)
+        .with_allow_http(true)
+        .with_region(server.region)
+        .with_bucket_name(bucket)
+        .with_access_key_id(&server.key.id)
+        .with_secret_access_key(&server.key.secret)
+        .build()
+        .unwrap()
+}
+
+pub fn task(name: &str) -> Digest {
+    Digest::of(name)
+}
+
+pub fn manifest(task: Digest, uri: &Uri, objects: Vec<ObjectRecord>) -> Manifest {
+    let named = |name: &str| NamedDigest {
+        name: name.to_owned(),
+        digest: Digest::of(name),
+    };
+    Manifest {
+        version: MANIFEST_VERSION,
+        task,
+        output: "prediction".to_owned(),
+        uri: uri.to_string(),
+        analysis_time: AnalysisTime::from_unix_seconds(1_649_300_400).unwrap(),
+        member: 0,
+        seed: 7,
+        configuration: named("configuration"),
+        image: named("image"),
+        artifact: None,
+        inputs: Vec::new(),
+        run: RunRecord {
+            mlwm: "test".to_owned(),
+            engine: "none".to_owned(),
+            started: "2026-01-01T00:00:00Z".to_owned(),
+            finished: "2026-01-01T00:01:00Z".to_owned(),
+        },
+        objects,
+    }
+}
+
+/// A small Zarr-like output: empty and odd names too, and one object of more than one part.
+pub fn output(salt: u8) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let mut write = |name: &str, content: Vec<u8>| {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    };
+    write("zarr.json", vec![b'{', salt, b'}']);
+    write(".zattrs", b"{}".to_vec());
+    write("temperature/zarr.json", b"{\"shape\": []}".to_vec());
+    write("temperature/c/0/0", noise(u64::from(salt), 20_000_003));
+    write("temperature/c/0/1", Vec::new());
+    write("temperature/c/1 ø%20+&=~#1/0", vec![salt; 17]);
+    for index in 0..20 {
+        write(
+            &format!("wind/c/{index}"),
+            noise(index * 3 + u64::from(salt), 5_000),
+        );
+    }
+    folder
+}
+
+/// Bytes that look random.
+pub fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+/// Every file below a folder with its content.
+pub fn tree(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let name = path
+                    .strip_prefix(folder)
+                    .unwrap()
+                    .to_str()
+                    .unwrap()
+                    .to_owned();
+                files.insert(name, fs::read(&path).unwrap());
+            }
+        }
+    }
+    files
+}

@@ -1,0 +1,14 @@
+//! Tests of the storage library against a file system, Garage and moto.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod child;
+mod common;
+mod environment;
+mod faults;
+mod interruption;
+mod limits;
+mod measure;
+mod names;
+mod publication;
+mod staging;

@@ -1,0 +1,37 @@
+//! Measurements, run by hand with `--ignored --nocapture`.
+
+use std::fs;
+use std::time::Instant;
+
+use crate::common::{GARAGE, Place, noise, task};
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement of a minute"]
+#[expect(clippy::print_stdout, reason = "it is run to print")]
+async fn ten_thousand_objects_of_50_kb() {
+    let local = tempfile::tempdir().unwrap();
+    for index in 0..10_000_u64 {
+        let folder = local.path().join(format!("v{}/c", index % 10));
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join(index.to_string()), noise(index, 50_000)).unwrap();
+    }
+    for place in [
+        Place::s3(&GARAGE, "garage-measure").await,
+        Place::file().await,
+    ] {
+        let started = Instant::now();
+        place.publish(local.path(), task("a")).await.unwrap();
+        let up = started.elapsed();
+        let dest = tempfile::tempdir().unwrap();
+        let started = Instant::now();
+        place.stage(dest.path()).await.unwrap();
+        let down = started.elapsed();
+        let started = Instant::now();
+        place.verify().await.unwrap();
+        let verify = started.elapsed();
+        println!(
+            "{:?}: up {up:.1?}, down {down:.1?}, verify {verify:.1?}",
+            place.store
+        );
+    }
+}

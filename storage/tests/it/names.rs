@@ -1,0 +1,135 @@
+//! Names that would leave the destination, or cannot exist together there.
+
+use std::fs;
+
+use mlwm_spec::ExitCode;
+use mlwm_storage::{Error, Uri};
+
+use crate::common::{GARAGE, Place};
+
+/// Writes an object under a name that `object_store` cannot even express, with curl's own signing.
+fn put_raw(bucket: &str, key: &str) {
+    let output = std::process::Command::new("curl")
+        .args([
+            "--silent",
+            "--show-error",
+            "--fail",
+            "--path-as-is",
+            "--request",
+            "PUT",
+        ])
+        .args(["--aws-sigv4", &format!("aws:amz:{}:s3", GARAGE.region)])
+        .args([
+            "--user",
+            &format!("{}:{}", GARAGE.key.id, GARAGE.key.secret),
+        ])
+        .args([
+            "--header",
+            "x-amz-content-sha256: UNSIGNED-PAYLOAD",
+            "--data-binary",
+            "x",
+        ])
+        .arg(format!("{}/{bucket}/{key}", GARAGE.endpoint))
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[tokio::test]
+async fn names_that_would_escape_are_refused() {
+    for (index, key) in ["%2E%2E/evil", "a/%2E%2E/%2E%2E/evil", "a//b", "a%0Ab"]
+        .iter()
+        .enumerate()
+    {
+        let place = Place::s3(&GARAGE, &format!("garage-evil-{index}")).await;
+        place.plant("good", b"1").await;
+        put_raw(place.bucket(), &format!("forecasts/out.zarr/{key}"));
+        let parent = tempfile::tempdir().unwrap();
+        let error = place.stage(&parent.path().join("in")).await.unwrap_err();
+        assert!(matches!(error, Error::UnsafeName { .. }), "{key}: {error}");
+        assert_eq!(error.exit_code(), ExitCode::InputCorrupt);
+        assert_eq!(
+            fs::read_dir(parent.path()).unwrap().count(),
+            0,
+            "nothing was written"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_object_and_a_folder_of_one_name_are_refused() {
+    for name in ["a", "x/y"] {
+        let place = Place::s3(&GARAGE, &format!("garage-collide-{}", name.len())).await;
+        place.plant(name, b"1").await;
+        place.plant(&format!("{name}-between"), b"1").await;
+        place.plant(&format!("{name}/b"), b"2").await;
+        let parent = tempfile::tempdir().unwrap();
+        let error = place.stage(&parent.path().join("in")).await.unwrap_err();
+        assert!(
+            matches!(&error, Error::UnsafeName { name: n, .. } if n == name),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn empty_objects_that_stand_for_folders_are_left_out() {
+    let place = Place::s3(&GARAGE, "garage-placeholders").await;
+    place.plant("a/b", b"1").await;
+    place.plant("empty", b"").await;
+    for key in [
+        "forecasts/out.zarr/",
+        "forecasts/out.zarr/a/",
+        "forecasts/out.zarr/c/",
+    ] {
+        let output = std::process::Command::new("curl")
+            .args(["--silent", "--show-error", "--fail", "--request", "PUT"])
+            .args(["--aws-sigv4", &format!("aws:amz:{}:s3", GARAGE.region)])
+            .args([
+                "--user",
+                &format!("{}:{}", GARAGE.key.id, GARAGE.key.secret),
+            ])
+            .args(["--header", "x-amz-content-sha256: UNSIGNED-PAYLOAD"])
+            .args(["--header", "content-length: 0"])
+            .arg(format!("{}/{}/{key}", GARAGE.endpoint, place.bucket()))
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    let listed = place.store.list(&place.uri).await.unwrap();
+    let names: Vec<_> = listed.iter().map(|object| object.path.as_str()).collect();
+    assert_eq!(names, ["a/b", "empty"]);
+    let dest = tempfile::tempdir().unwrap();
+    place.stage(dest.path()).await.unwrap();
+    assert_eq!(crate::common::tree(dest.path()).len(), 2);
+}
+
+#[tokio::test]
+async fn links_in_a_local_store_are_refused() {
+    let place = Place::file().await;
+    place.plant("a", b"1").await;
+    let link = place.uri.local_path().unwrap().join("link");
+    std::os::unix::fs::symlink("/etc/passwd", link).unwrap();
+    let dest = tempfile::tempdir().unwrap();
+    let error = place.stage(dest.path()).await.unwrap_err();
+    assert!(
+        matches!(&error, Error::UnsafeName { name, .. } if name == "link"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_store_refuses_the_uris_of_another() {
+    let place = Place::file().await;
+    let other: Uri = "s3://bucket/x".parse().unwrap();
+    let error = place.store.list(&other).await.unwrap_err();
+    assert!(matches!(error, Error::InvalidUri { .. }), "{error}");
+}

@@ -1,0 +1,225 @@
+//! A container fails, or says it succeeded and did not: nothing is published, and the user sees
+//! why. One that obeys the contract is published, whatever runs inside.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use mlwm_tests::site::{Site, oracle, ran};
+
+/// An image whose container runs this shell script.
+fn image(name: &str, script: &str) -> String {
+    let reference = format!("mlwm-test/{name}:latest");
+    let base = std::env::var("MLWM_TEST_BASE_IMAGE").unwrap_or("mlwm-base:bookworm".into());
+    let mut build = Command::new("docker")
+        .args(["build", "--quiet", "--tag", &reference, "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("docker runs");
+    let command = serde_json::to_string(&["/bin/bash", "-c", script]).unwrap();
+    let text = format!("FROM {base}\nENTRYPOINT {command}\n");
+    build
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(text.as_bytes())
+        .unwrap();
+    assert!(build.wait().unwrap().success(), "docker build of {name}");
+    reference
+}
+
+/// A site whose configuration `danra` runs `script` on the example's data.
+fn scripted(name: &str, script: &str, more: &str) -> Site {
+    let site = Site::with_example();
+    let yaml = format!(
+        "docker_image: {}
+inputs:
+  surface:
+    uri: ./store/single_levels.zarr
+    internal_path: /in/surface.zarr
+outputs:
+  surface:
+    uri: ./published/surface.zarr
+    internal_path: /out/surface.zarr
+    variables: [t2m]
+{more}",
+        image(name, script)
+    );
+    site.configure("danra", &yaml);
+    site
+}
+
+/// Runs and expects a failure that publishes nothing, but keeps the log.
+#[track_caller]
+fn fails(site: &Site, code: i32, texts: &[&str]) {
+    site.run("danra", &[]).expect(code, texts);
+    site.expect_nothing_left();
+    assert_eq!(site.files("mlwm-work/log").len(), 1, "the log is kept");
+    no_container_left();
+}
+
+fn no_container_left() {
+    let listed = Command::new("docker")
+        .args([
+            "ps",
+            "--all",
+            "--quiet",
+            "--filter",
+            "label=io.mlwm.contract=1",
+            "--filter",
+            "status=exited",
+        ])
+        .output()
+        .unwrap();
+    assert_eq!(ran(&listed).stdout, "");
+}
+
+#[test]
+fn an_image_that_obeys_the_contract_is_published() {
+    let site = scripted("copies", "cp -r /in/surface.zarr/. /out/surface.zarr/", "");
+    let done = site.run("danra", &["--json"]).expect(0, &["published"]);
+    let last = done.stdout.lines().last().unwrap();
+    let event: serde_json::Value = serde_json::from_str(last).unwrap();
+    assert_eq!(event["outcome"], "published");
+    assert_eq!(event["event"], "task-finished");
+    oracle(
+        "manifest.py",
+        &[
+            site.path("published/surface.zarr").to_str().unwrap(),
+            site.path("published/surface.zarr.manifest.json")
+                .to_str()
+                .unwrap(),
+        ],
+    );
+    site.run("danra", &[]).expect(0, &["already published"]);
+}
+
+#[test]
+fn non_zero_exit_shows_code_and_last_lines_and_keeps_the_log() {
+    let script = "for i in $(seq 30); do echo line $i; done; echo the end >&2; exit 7";
+    let site = scripted("exits-7", script, "");
+    fails(&site, 20, &["exit code 7", "line 30", "the end"]);
+    let log = std::fs::read_to_string(
+        site.path("mlwm-work/log")
+            .join(&site.files("mlwm-work/log")[0]),
+    );
+    let log = log.unwrap();
+    assert!(log.contains("line 1\n") && log.contains("the end"), "{log}");
+}
+
+#[test]
+fn out_of_memory() {
+    let script = "cp -r /in/surface.zarr/. /out/surface.zarr/; x=$(head -c 300m /dev/zero | tr '\\0' x); echo ${#x}";
+    let site = scripted("eats-memory", script, "resources: {memory: 64MiB}");
+    fails(&site, 21, &["64MiB", "resources.memory"]);
+}
+
+#[test]
+fn timeout() {
+    let script = "cp -r /in/surface.zarr/. /out/surface.zarr/; exec sleep 600";
+    let site = scripted("sleeps", script, "timeout: PT2S");
+    fails(&site, 22, &["timeout", "PT2S"]);
+}
+
+#[test]
+fn no_output() {
+    fails(
+        &scripted("writes-nothing", "true", ""),
+        23,
+        &["surface", "not written"],
+    );
+}
+
+#[test]
+fn output_that_is_no_dataset() {
+    let site = scripted("writes-text", "echo hello > /out/surface.zarr/hello", "");
+    fails(&site, 23, &["surface", "cannot be read"]);
+}
+
+#[test]
+fn output_without_a_variable_that_was_asked_for() {
+    let script =
+        "cp -r /in/surface.zarr/. /out/surface.zarr/; cd /out/surface.zarr; rm -r t2m .zmetadata";
+    fails(
+        &scripted("drops-variable", script, ""),
+        23,
+        &["no variable `t2m`"],
+    );
+}
+
+#[test]
+fn output_with_a_chunk_that_was_never_written() {
+    let script = "cp -r /in/surface.zarr/. /out/surface.zarr/; rm /out/surface.zarr/t2m/3.0.0";
+    fails(
+        &scripted("drops-chunk", script, ""),
+        23,
+        &["`t2m`", "never written"],
+    );
+}
+
+#[test]
+fn output_with_a_truncated_chunk() {
+    let script =
+        "cp -r /in/surface.zarr/. /out/surface.zarr/; truncate -s 99 /out/surface.zarr/u10m/3.0.0";
+    fails(&scripted("truncates-chunk", script, ""), 23, &["u10m"]);
+}
+
+#[test]
+fn isolation_is_what_the_contract_says() {
+    let script = r#"
+fail() { echo "NOT ISOLATED: $*"; exit 9; }
+touch /here 2>/dev/null && fail root is writable
+touch /in/surface.zarr/here 2>/dev/null && fail input is writable
+[ "$(ls /sys/class/net)" = lo ] || fail network
+grep -q '^CapEff:.*0000000000000000$' /proc/self/status || fail capabilities
+grep -q '^NoNewPrivs:.*1$' /proc/self/status || fail new privileges
+touch /tmp/here || fail no tmp
+env | cut -d= -f1 | sort | tr '\n' ' '
+cp -r /in/surface.zarr/. /out/surface.zarr/
+"#;
+    let mut site = scripted("looks-around", script, "environment: {COLOUR: blue}");
+    site.env("AWS_SECRET_ACCESS_KEY", "planted");
+    let done = site
+        .run("danra", &[])
+        .expect(0, &["COLOUR", "MLWM_CONTRACT", "ANALYSIS_TIME"]);
+    assert!(!done.stderr.contains("AWS_"), "{}", done.stderr);
+}
+
+#[test]
+fn interrupted_publishes_nothing_and_the_same_command_starts_again() {
+    let script = "echo started; if [ -e /in/surface.zarr/slow ]; then sleep 600; fi; cp -r /in/surface.zarr/. /out/surface.zarr/";
+    let site = scripted("waits", script, "");
+    std::fs::write(site.path("store/single_levels.zarr/slow"), "").unwrap();
+    let mut child = site
+        .command(&["run", "--analysis-time", "2022-04-07T03:00Z"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let log = site.path("mlwm-work/log");
+    wait_for(&log);
+    std::thread::sleep(Duration::from_secs(1));
+    let kill = Command::new("kill")
+        .args(["-TERM", &child.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(kill.success());
+    let code = child.wait().unwrap().code();
+    assert_eq!(code, Some(130));
+    site.expect_nothing_left();
+    no_container_left();
+    std::fs::remove_file(site.path("store/single_levels.zarr/slow")).unwrap();
+    site.run("danra", &[]).expect(0, &["published"]);
+}
+
+fn wait_for(path: &Path) {
+    for _ in 0..300 {
+        if path.exists() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    panic!("{} does not come", path.display());
+}
