@@ -6,7 +6,6 @@ use mlwm_spec::datastore::{InputDataset, SelectedValues, ValueSelection, Variabl
 use mlwm_spec::interface::{Features, Grid, InputRole};
 use mlwm_spec::{DatastoreConfig, Interface, Period};
 
-
 use crate::datastores::Datastore;
 use crate::error::Error;
 use crate::facts::TRAIN;
@@ -30,7 +29,10 @@ pub(crate) fn check_datastores(datastores: &[Datastore]) -> Result<(), Error> {
                 continue;
             };
             let fits = expected.len() == stored.len()
-                && stored.iter().zip(&expected).all(|(name, names)| names.contains(name));
+                && stored
+                    .iter()
+                    .zip(&expected)
+                    .all(|(name, names)| names.contains(name));
             if !fits {
                 let expected: Vec<&str> = expected
                     .iter()
@@ -81,7 +83,11 @@ fn features_of_input(input: &InputDataset) -> Option<Vec<Vec<String>>> {
             }
         }
     }
-    for name in input.derived_variables.iter().flat_map(|derived| derived.keys()) {
+    for name in input
+        .derived_variables
+        .iter()
+        .flat_map(|derived| derived.keys())
+    {
         features.push(plain(name)?);
     }
     Some(features)
@@ -123,7 +129,10 @@ fn feature_name(format: &str, variable: &str, level: Option<(&str, &str)>) -> Op
 /// deviation of every state, and of its differences.
 pub(crate) fn check_state_statistics(datastores: &[Datastore]) -> Result<(), Error> {
     let mut predicted = 0;
-    for datastore in datastores.iter().filter(|datastore| datastore.has_variable("state")) {
+    for datastore in datastores
+        .iter()
+        .filter(|datastore| datastore.has_variable("state"))
+    {
         for operation in ["mean", "std", "diff_mean", "diff_std"] {
             datastore.statistics.get("state", TRAIN, operation)?;
         }
@@ -149,13 +158,22 @@ pub(crate) fn check_interface(
             interface.step_seconds
         ));
     }
-    check_features("state", &interface.state, &interface.statistics_split, datastores)?;
+    check_features(
+        "state",
+        &interface.state,
+        &interface.statistics_split,
+        datastores,
+    )?;
     check_grid(&interface.grid, &interface.state, datastores)?;
     check_boundary(interface)?;
     check_step(interface, datastores)?;
     let points = interface.grid.points();
     let states = interface.state.names.len() as u64;
-    if !interface.inputs.iter().any(|i| matches!(i.role, InputRole::State { .. })) {
+    if !interface
+        .inputs
+        .iter()
+        .any(|i| matches!(i.role, InputRole::State { .. }))
+    {
         return disagreement("the interface has no input with the role `state`".to_owned());
     }
     for input in &interface.inputs {
@@ -167,11 +185,24 @@ pub(crate) fn check_interface(
                 future,
                 grid,
             } => {
-                check_features(&input.name, features, &interface.statistics_split, datastores)?;
-                (features.names.len() as u64 * (past + future + 1), grid.as_ref())
+                check_features(
+                    &input.name,
+                    features,
+                    &interface.statistics_split,
+                    datastores,
+                )?;
+                (
+                    features.names.len() as u64 * (past + future + 1),
+                    grid.as_ref(),
+                )
             }
             InputRole::Static { features, grid } => {
-                check_features(&input.name, features, &interface.statistics_split, datastores)?;
+                check_features(
+                    &input.name,
+                    features,
+                    &interface.statistics_split,
+                    datastores,
+                )?;
                 (features.names.len() as u64, grid.as_ref())
             }
         };
@@ -185,7 +216,13 @@ pub(crate) fn check_interface(
             unfed.name
         ));
     }
-    check_tensor("output", &interface.output, &signature.outputs, points, states)
+    check_tensor(
+        "output",
+        &interface.output,
+        &signature.outputs,
+        points,
+        states,
+    )
 }
 
 /// Every source is there, its features are those named, and it can be standardized.
@@ -207,9 +244,16 @@ fn check_features(
                 ))
             })?;
         for operation in ["mean", "std"] {
-            datastore.statistics.get(&source.variable, split, operation)?;
+            datastore
+                .statistics
+                .get(&source.variable, split, operation)?;
         }
-        names.extend(datastore.statistics.features(&source.variable)?.unwrap_or_default());
+        names.extend(
+            datastore
+                .statistics
+                .features(&source.variable)?
+                .unwrap_or_default(),
+        );
     }
     if names != features.names || names.is_empty() {
         return disagreement(format!(
@@ -225,7 +269,11 @@ fn check_features(
 fn check_grid(grid: &Grid, state: &Features, datastores: &[Datastore]) -> Result<(), Error> {
     let whole = !grid.dims.is_empty() && grid.dims.len() == grid.shape.len();
     let known = grid.coordinates.is_empty()
-        || grid.coordinates.iter().map(|c| c.len() as u64).eq(grid.shape.iter().copied());
+        || grid
+            .coordinates
+            .iter()
+            .map(|c| c.len() as u64)
+            .eq(grid.shape.iter().copied());
     if !whole || !known {
         return disagreement(format!(
             "the grid of the interface has dimensions {:?}, shape {:?} and {} coordinates: each dimension needs one length, and as many coordinate values",
@@ -254,8 +302,12 @@ fn check_grid(grid: &Grid, state: &Features, datastores: &[Datastore]) -> Result
                 ));
             }
         }
-        let stored =
-            grid_coordinates(&datastore.name, &datastore.training, &grid.dims, &grid.shape)?;
+        let stored = grid_coordinates(
+            &datastore.name,
+            &datastore.training,
+            &grid.dims,
+            &grid.shape,
+        )?;
         if !stored.is_empty() && !grid.coordinates.is_empty() && stored != grid.coordinates {
             return disagreement(format!(
                 "the grid coordinates of the interface are not those of the training dataset of datastore `{}`",
@@ -352,7 +404,13 @@ pub(crate) fn check_training_arguments(
         };
         for input in &interface.inputs {
             // A forcing on a grid of its own has a window of its own.
-            let InputRole::Forcing { past, future, grid: None, .. } = &input.role else {
+            let InputRole::Forcing {
+                past,
+                future,
+                grid: None,
+                ..
+            } = &input.role
+            else {
                 continue;
             };
             let window = [*past, *future][of_interface];

@@ -114,10 +114,12 @@ impl Artifact {
                 continue;
             }
             let (expected, sha256) =
-                *listed.get(entry.path.as_str()).ok_or_else(|| Error::ExtraMember {
-                    path: self.path.clone(),
-                    member: entry.path.clone(),
-                })?;
+                *listed
+                    .get(entry.path.as_str())
+                    .ok_or_else(|| Error::ExtraMember {
+                        path: self.path.clone(),
+                        member: entry.path.clone(),
+                    })?;
             if expected != entry.size {
                 return Err(Error::Size {
                     path: self.path.clone(),
@@ -288,7 +290,9 @@ impl Span {
 
 impl Read for Span {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let wanted = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let wanted = buffer
+            .len()
+            .min(usize::try_from(self.left).unwrap_or(usize::MAX));
         if wanted == 0 {
             return Ok(0);
         }

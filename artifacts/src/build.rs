@@ -76,9 +76,12 @@ pub fn build(request: &BuildRequest) -> Result<Built, Error> {
     let neural_lam = NeuralLam::read(&request.nl_config, scratch.path())?;
     agreement::check_datastores(&neural_lam.datastores)?;
     let model = match (&request.onnx, &request.interface) {
-        (Some(onnx), Some(interface)) => {
-            Some(read_model(onnx, interface, &neural_lam.datastores, &arguments)?)
-        }
+        (Some(onnx), Some(interface)) => Some(read_model(
+            onnx,
+            interface,
+            &neural_lam.datastores,
+            &arguments,
+        )?),
         _ => {
             agreement::check_state_statistics(&neural_lam.datastores)?;
             None
@@ -182,8 +185,14 @@ fn members(
 ) -> Result<BTreeMap<String, Content>, Error> {
     let mut members = BTreeMap::new();
     let mut add = |name: &str, content| members.insert(name.to_owned(), content);
-    add(NEURAL_LAM_CONFIG, Content::Bytes(neural_lam.text.clone().into_bytes()));
-    add(TRAINING_ARGUMENTS, Content::File(request.training_args.clone()));
+    add(
+        NEURAL_LAM_CONFIG,
+        Content::Bytes(neural_lam.text.clone().into_bytes()),
+    );
+    add(
+        TRAINING_ARGUMENTS,
+        Content::File(request.training_args.clone()),
+    );
     if let Some(checkpoint) = &request.checkpoint {
         add(CHECKPOINT_PICKLE, Content::File(checkpoint.clone()));
     }
@@ -199,7 +208,10 @@ fn members(
         let folder = statistics_member(&datastore.name);
         pack::add_folder(&mut members, &datastore.extracted, &folder)?;
     }
-    match members.keys().find_map(|name| Some((name, name_fault(name)?))) {
+    match members
+        .keys()
+        .find_map(|name| Some((name, name_fault(name)?)))
+    {
         None => Ok(members),
         Some((name, fault)) => Err(Error::Disagreement(format!(
             "the training dataset has a variable that cannot be packed: the name `{name}` {fault}"

@@ -37,10 +37,12 @@ impl NeuralLam {
         let mut config: NeuralLamConfig = yaml::parse(&text, &source_name)?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let mut datastores = Vec::new();
-        let named = config.named_datastores().map_err(|source| Error::Datastores {
-            path: source_name.clone(),
-            source,
-        })?;
+        let named = config
+            .named_datastores()
+            .map_err(|source| Error::Datastores {
+                path: source_name.clone(),
+                source,
+            })?;
         for (name, reference) in named {
             let config_path = folder.join(&reference.config_path);
             datastores.push(Datastore::read(name, config_path, scratch)?);
@@ -159,15 +161,23 @@ mod tests {
     fn only_paths_that_lead_elsewhere_are_changed() {
         let mut beside = config("datastore: {kind: mdp, config_path: danra.datastore.yaml}\n");
         assert!(!relative(&mut beside));
-        for path in ["/data/danra.datastore.yaml", "../danra.datastore.yaml", "danra.yaml"] {
-            let text = format!("datastore:\n  kind: mdp\n  config_path: {path}\ntraining:\n  weights: {{t2m: 1.0, m: 1}}\n");
+        for path in [
+            "/data/danra.datastore.yaml",
+            "../danra.datastore.yaml",
+            "danra.yaml",
+        ] {
+            let text = format!(
+                "datastore:\n  kind: mdp\n  config_path: {path}\ntraining:\n  weights: {{t2m: 1.0, m: 1}}\n"
+            );
             let mut elsewhere = config(&text);
             assert!(relative(&mut elsewhere), "{path}");
             let text = to_yaml(&elsewhere, "config.yaml").unwrap();
             assert!(!text.contains("/data"), "{text}");
             assert_eq!(
                 config(&text),
-                config("datastore:\n  kind: mdp\n  config_path: danra.datastore.yaml\ntraining:\n  weights: {t2m: 1.0, m: 1}\n")
+                config(
+                    "datastore:\n  kind: mdp\n  config_path: danra.datastore.yaml\ntraining:\n  weights: {t2m: 1.0, m: 1}\n"
+                )
             );
         }
     }

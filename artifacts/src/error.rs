@@ -14,16 +14,22 @@ use crate::onnx::OnnxError;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A name that cannot be the name of an artifact.
-    #[error("`{0}` cannot be the name of an artifact: use letters, digits, `.`, `_` and `-`, and no leading dot")]
+    #[error(
+        "`{0}` cannot be the name of an artifact: use letters, digits, `.`, `_` and `-`, and no leading dot"
+    )]
     Name(String),
     /// Neither checkpoint nor ONNX.
     #[error("there is no model to pack: give a checkpoint, an ONNX file, or both")]
     NoModel,
     /// ONNX without interface.
-    #[error("an ONNX file needs an interface that says what its inputs are: give the JSON file written at export")]
+    #[error(
+        "an ONNX file needs an interface that says what its inputs are: give the JSON file written at export"
+    )]
     NoInterface,
     /// Interface without ONNX.
-    #[error("an interface describes an ONNX file, and none is given: give the ONNX file or leave the interface out")]
+    #[error(
+        "an interface describes an ONNX file, and none is given: give the ONNX file or leave the interface out"
+    )]
     NoOnnx,
     /// A file given to build from is not there.
     #[error("the {what} {path} is not a file: check the path")]
@@ -34,7 +40,9 @@ pub enum Error {
         path: PathBuf,
     },
     /// The training dataset is not where neural-lam keeps it.
-    #[error("the training dataset {path} of datastore `{datastore}` is not there: it must lie beside the datastore's configuration, under the same name with `.zarr` for `.yaml`")]
+    #[error(
+        "the training dataset {path} of datastore `{datastore}` is not there: it must lie beside the datastore's configuration, under the same name with `.zarr` for `.yaml`"
+    )]
     MissingTraining {
         /// Name of the datastore.
         datastore: String,
@@ -80,7 +88,9 @@ pub enum Error {
         why: String,
     },
     /// An interface file that is neither of the two kinds.
-    #[error("the interface {path} cannot be read: {why}; expected is an mlwm interface (JSON with `version: 1`) or the export facts written beside an ONNX model (JSON with `num_grid_nodes` and `state_features`)")]
+    #[error(
+        "the interface {path} cannot be read: {why}; expected is an mlwm interface (JSON with `version: 1`) or the export facts written beside an ONNX model (JSON with `num_grid_nodes` and `state_features`)"
+    )]
     InterfaceFile {
         /// The file.
         path: String,
@@ -113,7 +123,9 @@ pub enum Error {
         why: String,
     },
     /// Another artifact is already there.
-    #[error("{path} already holds another artifact ({existing}, this one is {built}): remove it or choose another name")]
+    #[error(
+        "{path} already holds another artifact ({existing}, this one is {built}): remove it or choose another name"
+    )]
     Exists {
         /// The destination.
         path: PathBuf,
@@ -149,7 +161,9 @@ pub enum Error {
         source: FramingError,
     },
     /// An artifact of another version of the format.
-    #[error("{path} has format version {found}, this mlwm reads version 1: use the mlwm that wrote it, or build it again")]
+    #[error(
+        "{path} has format version {found}, this mlwm reads version 1: use the mlwm that wrote it, or build it again"
+    )]
     FormatVersion {
         /// The artifact.
         path: String,
@@ -157,13 +171,17 @@ pub enum Error {
         found: u32,
     },
     /// An artifact without hashes.
-    #[error("{path} cannot be verified, since it was made by a tool that recorded no hashes: build it again with `mlwm artifact build` from its training run")]
+    #[error(
+        "{path} cannot be verified, since it was made by a tool that recorded no hashes: build it again with `mlwm artifact build` from its training run"
+    )]
     NoHashes {
         /// The artifact.
         path: PathBuf,
     },
     /// A zip with the right contents and other headers.
-    #[error("{path} is not the zip that mlwm wrote, although its files are right: {why}; fetch or build it again instead of packing it by other means")]
+    #[error(
+        "{path} is not the zip that mlwm wrote, although its files are right: {why}; fetch or build it again instead of packing it by other means"
+    )]
     Repacked {
         /// The artifact.
         path: PathBuf,
@@ -181,7 +199,9 @@ pub enum Error {
         hint: &'static str,
     },
     /// A member that `artifact.yaml` does not list.
-    #[error("{path} has the member {member}, which its artifact.yaml does not list: build it again")]
+    #[error(
+        "{path} has the member {member}, which its artifact.yaml does not list: build it again"
+    )]
     ExtraMember {
         /// The artifact.
         path: PathBuf,
@@ -189,7 +209,9 @@ pub enum Error {
         member: String,
     },
     /// A member of another size.
-    #[error("member {member} of {path} has {found} bytes, artifact.yaml says {expected}: fetch or build it again")]
+    #[error(
+        "member {member} of {path} has {found} bytes, artifact.yaml says {expected}: fetch or build it again"
+    )]
     Size {
         /// The artifact.
         path: PathBuf,
@@ -201,7 +223,9 @@ pub enum Error {
         found: u64,
     },
     /// A member with other bytes.
-    #[error("member {member} of {path} has {found}, expected is {expected}: fetch or build it again")]
+    #[error(
+        "member {member} of {path} has {found}, expected is {expected}: fetch or build it again"
+    )]
     Hash {
         /// The artifact.
         path: PathBuf,

@@ -169,7 +169,11 @@ fn grid(facts: &ExportFacts, state: &Features, datastores: &[Datastore]) -> Resu
             ))
         })
     };
-    let shape: Vec<u64> = facts.stack_dims.iter().map(length).collect::<Result<_, _>>()?;
+    let shape: Vec<u64> = facts
+        .stack_dims
+        .iter()
+        .map(length)
+        .collect::<Result<_, _>>()?;
     let mut grid = Grid {
         dims: facts.stack_dims.clone(),
         shape,
@@ -186,8 +190,12 @@ fn grid(facts: &ExportFacts, state: &Features, datastores: &[Datastore]) -> Resu
     let of_state = state.sources.first();
     let datastore = of_state.and_then(|s| datastores.iter().find(|d| d.name == s.datastore));
     if let Some(datastore) = datastore {
-        grid.coordinates =
-            grid_coordinates(&datastore.name, &datastore.training, &grid.dims, &grid.shape)?;
+        grid.coordinates = grid_coordinates(
+            &datastore.name,
+            &datastore.training,
+            &grid.dims,
+            &grid.shape,
+        )?;
     }
     Ok(grid)
 }

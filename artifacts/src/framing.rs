@@ -133,11 +133,16 @@ pub(crate) fn read(file: &File, length: u64) -> Result<Directory, FramingError> 
 }
 
 /// Finds the bytes of every member; together they must fill the file up to the directory.
-fn place(file: &File, mut headers: Vec<CentralHeader>, end: &End) -> Result<Directory, FramingError> {
+fn place(
+    file: &File,
+    mut headers: Vec<CentralHeader>,
+    end: &End,
+) -> Result<Directory, FramingError> {
     let in_order = headers.is_sorted_by_key(|header| header.local_offset);
     headers.sort_by_key(|header| header.local_offset);
     let mut members = Vec::with_capacity(headers.len());
-    let mut deviation = (!in_order).then(|| "its directory is not in the order of the members".to_owned());
+    let mut deviation =
+        (!in_order).then(|| "its directory is not in the order of the members".to_owned());
     let mut next = 0;
     for header in &headers {
         if header.local_offset != next {
@@ -192,7 +197,10 @@ fn read_end(file: &File, length: u64) -> Result<End, FramingError> {
     if !record.starts_with(b"PK\x05\x06") || u16_at(&record, 20) != 0 {
         return Err(FramingError::NoEnd);
     }
-    let damaged = FramingError::Record { record: "end record", at };
+    let damaged = FramingError::Record {
+        record: "end record",
+        at,
+    };
     let members = u16_at(&record, 10);
     if u32_at(&record, 4) != 0 || u16_at(&record, 8) != members {
         return Err(damaged);
@@ -225,7 +233,10 @@ fn read_end(file: &File, length: u64) -> Result<End, FramingError> {
         }
     };
     if end.offset.checked_add(end.size) != Some(up_to) {
-        return Err(FramingError::Record { record: "end record", at });
+        return Err(FramingError::Record {
+            record: "end record",
+            at,
+        });
     }
     Ok(end)
 }
@@ -237,9 +248,15 @@ fn read_end64(file: &File, locator: u64) -> Result<Option<(End, u64)>, FramingEr
     if !record.starts_with(b"PK\x06\x07") {
         return Ok(None);
     }
-    let damaged = || FramingError::Record { record: "64-bit end record", at: locator };
+    let damaged = || FramingError::Record {
+        record: "64-bit end record",
+        at: locator,
+    };
     let start = u64_at(&record, 8);
-    if start.checked_add(END64) != Some(locator) || u32_at(&record, 4) != 0 || u32_at(&record, 16) != 1 {
+    if start.checked_add(END64) != Some(locator)
+        || u32_at(&record, 4) != 0
+        || u32_at(&record, 16) != 1
+    {
         return Err(damaged());
     }
     let record = read_array::<{ END64 as usize }>(file, start)?;
@@ -280,9 +297,15 @@ struct CentralHeader {
 impl CentralHeader {
     /// The record that `bytes` starts with, and its length.
     fn read(bytes: &[u8], at: u64) -> Result<(Self, usize), FramingError> {
-        let damaged = || FramingError::Record { record: "directory entry", at };
+        let damaged = || FramingError::Record {
+            record: "directory entry",
+            at,
+        };
         let fixed = bytes.get(..CENTRAL_HEADER).ok_or_else(damaged)?;
-        let (name, extra) = (usize::from(u16_at(fixed, 28)), usize::from(u16_at(fixed, 30)));
+        let (name, extra) = (
+            usize::from(u16_at(fixed, 28)),
+            usize::from(u16_at(fixed, 30)),
+        );
         let no_comment_one_disk = u32_at(fixed, 32) == 0;
         if !fixed.starts_with(b"PK\x01\x02") || !no_comment_one_disk {
             return Err(damaged());
@@ -339,7 +362,10 @@ impl CentralHeader {
     /// Compares with the local header (APPNOTE 4.3.7) and gives its length.
     fn check_local(&self, file: &File) -> Result<u64, FramingError> {
         let at = self.local_offset;
-        let damaged = || FramingError::Record { record: "local header", at };
+        let damaged = || FramingError::Record {
+            record: "local header",
+            at,
+        };
         let fixed = read_array::<{ LOCAL_HEADER as usize }>(file, at)?;
         if !fixed.starts_with(b"PK\x03\x04") {
             return Err(damaged());
@@ -384,7 +410,12 @@ impl CentralHeader {
             && local_extra == expected_local_extra
             && (self.extra > 0) == self.has_zip64
             && self.has_zip64 == (large || far);
-        (!faithful).then(|| format!("the header of member `{}` is not as mlwm writes it", self.name))
+        (!faithful).then(|| {
+            format!(
+                "the header of member `{}` is not as mlwm writes it",
+                self.name
+            )
+        })
     }
 }
 

@@ -64,7 +64,19 @@ mod tests {
         }
         let long = "x".repeat(513);
         for bad in [
-            "", "/etc/passwd", "../x", "a/../x", "a//b", "a/", "./a", "a\\b", "C:x", "a\0b", "ä", "a\nb", &long,
+            "",
+            "/etc/passwd",
+            "../x",
+            "a/../x",
+            "a//b",
+            "a/",
+            "./a",
+            "a\\b",
+            "C:x",
+            "a\0b",
+            "ä",
+            "a\nb",
+            &long,
         ] {
             assert!(name_fault(bad).is_some(), "{bad}");
         }

@@ -3,10 +3,7 @@
 //! An artifact is one zip that holds everything needed from training to run a model. Its format
 //! is specified in `docs/artifact-format.md`; the numbers of sections in comments refer to it.
 
-#![cfg_attr(
-    test,
-    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod agreement;
 mod artifact;

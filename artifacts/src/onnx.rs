@@ -66,7 +66,9 @@ pub enum OnnxError {
         at: u64,
     },
     /// Weights in another file.
-    #[error("its tensor `{0}` is stored in another file: export it again with all weights inside (`external_data=False`)")]
+    #[error(
+        "its tensor `{0}` is stored in another file: export it again with all weights inside (`external_data=False`)"
+    )]
     ExternalData(String),
     /// Graphs in graphs in graphs.
     #[error("its graphs are nested more than {MAX_DEPTH} deep")]
@@ -466,7 +468,10 @@ mod tests {
         for place in hidden {
             let graph = [graph_with_weights(), place].concat();
             let error = read(&model(&graph)).unwrap_err();
-            assert!(matches!(&error, OnnxError::ExternalData(name) if name == "far"), "{error}");
+            assert!(
+                matches!(&error, OnnxError::ExternalData(name) if name == "far"),
+                "{error}"
+            );
         }
     }
 

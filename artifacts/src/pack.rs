@@ -54,7 +54,10 @@ pub(crate) fn pack(
         .and_then(|()| file.sync_all())
         .and_then(|()| file.seek(SeekFrom::Start(0)))
         .map_err(io_error("write", destination))?;
-    let bytes = file.metadata().map_err(io_error("write", destination))?.len();
+    let bytes = file
+        .metadata()
+        .map_err(io_error("write", destination))?
+        .len();
     let digest = digest_of(&mut *file).map_err(io_error("read back", destination))?;
     let unchanged = !put_in_place(temporary, destination, digest)?;
     Ok(Packed {
@@ -66,7 +69,11 @@ pub(crate) fn pack(
 }
 
 /// Renames the finished zip to its name; false if the same one is already there.
-fn put_in_place(temporary: NamedTempFile, destination: &Path, built: Digest) -> Result<bool, Error> {
+fn put_in_place(
+    temporary: NamedTempFile,
+    destination: &Path,
+    built: Digest,
+) -> Result<bool, Error> {
     match temporary.persist_noclobber(destination) {
         Ok(_) => {
             let folder = parent(destination);

@@ -102,7 +102,13 @@ fn git_commit(file: &Path) -> Option<String> {
     let output = Command::new("git")
         .arg("-C")
         .arg(folder)
-        .args(["describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"])
+        .args([
+            "describe",
+            "--always",
+            "--abbrev=40",
+            "--dirty",
+            "--exclude=*",
+        ])
         .output()
         .ok()?;
     let commit = String::from_utf8(output.stdout).ok()?;

@@ -114,9 +114,18 @@ mod tests {
 
     #[test]
     fn other_versions_and_other_files_are_refused() {
-        let newer = record().to_yaml().unwrap().replace("format_version: 1", "format_version: 2");
-        assert!(matches!(parse(&newer, "a"), Err(Error::FormatVersion { found: 2, .. })));
-        assert!(matches!(parse("x: 1\n", "a"), Err(Error::NotAnArtifact { .. })));
+        let newer = record()
+            .to_yaml()
+            .unwrap()
+            .replace("format_version: 1", "format_version: 2");
+        assert!(matches!(
+            parse(&newer, "a"),
+            Err(Error::FormatVersion { found: 2, .. })
+        ));
+        assert!(matches!(
+            parse("x: 1\n", "a"),
+            Err(Error::NotAnArtifact { .. })
+        ));
         let extra = format!("{}surprise: 1\n", record().to_yaml().unwrap());
         assert!(matches!(parse(&extra, "a"), Err(Error::Yaml(_))));
     }

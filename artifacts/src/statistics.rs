@@ -27,7 +27,12 @@ impl TrainingStatistics {
 
     /// Names of the features of a variable, or none if there are no statistics of it.
     pub(crate) fn features(&self, variable: &str) -> Result<Option<Vec<String>>, Error> {
-        if !self.stored.variables().iter().any(|known| known == variable) {
+        if !self
+            .stored
+            .variables()
+            .iter()
+            .any(|known| known == variable)
+        {
             return Ok(None);
         }
         self.stored
@@ -37,8 +42,16 @@ impl TrainingStatistics {
     }
 
     /// One statistic of a variable, one finite value per feature, in the unit of the feature.
-    pub(crate) fn get(&self, variable: &str, split: &str, operation: &str) -> Result<Vec<f64>, Error> {
-        let why = match (self.features(variable)?, self.stored.get(variable, split, operation)) {
+    pub(crate) fn get(
+        &self,
+        variable: &str,
+        split: &str,
+        operation: &str,
+    ) -> Result<Vec<f64>, Error> {
+        let why = match (
+            self.features(variable)?,
+            self.stored.get(variable, split, operation),
+        ) {
             (Some(features), Ok(found)) if features.len() == found.values.len() => {
                 return Ok(found.values);
             }
@@ -86,7 +99,10 @@ pub(crate) fn grid_coordinates(
         let read = || {
             let variable = dataset.variable(dim)?;
             let values = variable.read()?.into_f64()?;
-            Ok((variable.dims().to_vec(), values.into_iter().collect::<Vec<f64>>()))
+            Ok((
+                variable.dims().to_vec(),
+                values.into_iter().collect::<Vec<f64>>(),
+            ))
         };
         let (own_dims, values) =
             read().map_err(|error: mlwm_datasets::Error| fault(error.to_string()))?;
@@ -130,7 +146,9 @@ fn unstack(values: &[f64], axis: usize, shape: &[u64]) -> Option<Vec<f64>> {
         .iter()
         .map(|length| usize::try_from(*length).ok())
         .collect::<Option<_>>()?;
-    let points = lengths.iter().try_fold(1usize, |all, length| all.checked_mul(*length))?;
+    let points = lengths
+        .iter()
+        .try_fold(1usize, |all, length| all.checked_mul(*length))?;
     if values.len() != points || points == 0 {
         return None;
     }
@@ -145,6 +163,10 @@ fn unstack(values: &[f64], axis: usize, shape: &[u64]) -> Option<Vec<f64>> {
 
 #[cfg(test)]
 mod tests {
+    use mlwm_datasets::{Definition, Values, Writer, ZarrFormat};
+    use ndarray::Array1;
+    use serde_json::{Map, Value};
+
     use super::*;
 
     #[test]
@@ -159,5 +181,59 @@ mod tests {
         assert_eq!(unstack(&x, 0, &[3, 2]), None);
         assert_eq!(unstack(&x[..5], 0, &[2, 3]), None);
         assert_eq!(unstack(&[], 0, &[0, 3]), None);
+    }
+
+    /// A training dataset with these coordinates, each with the name of its only dimension.
+    fn training(folder: &Path, coordinates: &[(&str, &str, &[f64])], order: Option<&str>) {
+        let mut writer = Writer::create(folder, ZarrFormat::V3, Map::new()).unwrap();
+        let mut write = |name: &str, dim: &str, values: Values, attributes: Map<String, Value>| {
+            let dims = [(dim, values.shape()[0] as u64)];
+            let definition = Definition::new(name, &dims, values.element()).attributes(attributes);
+            writer.define(&definition).unwrap();
+            writer.write(name, values).unwrap();
+        };
+        for (name, dim, values) in coordinates {
+            let values = Values::F64(Array1::from(values.to_vec()).into_dyn());
+            write(name, dim, values, Map::new());
+        }
+        if let Some(order) = order {
+            let attributes = Map::from_iter([("compress".to_owned(), Value::from(order))]);
+            let points = Values::I64(Array1::from((0..6).collect::<Vec<i64>>()).into_dyn());
+            write("grid_index", "grid_index", points, attributes);
+        }
+        writer.finish().unwrap();
+    }
+
+    /// The layouts that mllam-data-prep writes (0.7.0, and its CF gathering).
+    #[test]
+    fn coordinates_are_found_in_every_layout() {
+        let folder = tempfile::tempdir().unwrap();
+        let dims = ["x".to_owned(), "y".to_owned()];
+        let read = |name: &str| grid_coordinates("d", &folder.path().join(name), &dims, &[2, 3]);
+        let expected = vec![vec![10.0, 20.0], vec![1.0, 2.0, 3.0]];
+
+        let (x, y) = (
+            [10.0, 10.0, 10.0, 20.0, 20.0, 20.0],
+            [1.0, 2.0, 3.0, 1.0, 2.0, 3.0],
+        );
+        let stacked: [(&str, &str, &[f64]); 2] = [("x", "grid_index", &x), ("y", "grid_index", &y)];
+        training(&folder.path().join("stacked"), &stacked, None);
+        assert_eq!(read("stacked").unwrap(), expected);
+        let swapped: [(&str, &str, &[f64]); 2] = [("x", "grid_index", &y), ("y", "grid_index", &x)];
+        training(&folder.path().join("swapped"), &swapped, None);
+        assert!(matches!(read("swapped"), Err(Error::Disagreement(_))));
+
+        let gathered: [(&str, &str, &[f64]); 2] =
+            [("x", "x", &expected[0]), ("y", "y", &expected[1])];
+        training(&folder.path().join("gathered"), &gathered, Some("x y"));
+        assert_eq!(read("gathered").unwrap(), expected);
+        training(&folder.path().join("other order"), &gathered, Some("y x"));
+        assert!(matches!(read("other order"), Err(Error::Disagreement(_))));
+        let short: [(&str, &str, &[f64]); 2] = [("x", "x", &[10.0]), ("y", "y", &expected[1])];
+        training(&folder.path().join("short"), &short, Some("x y"));
+        assert!(matches!(read("short"), Err(Error::Disagreement(_))));
+
+        training(&folder.path().join("without"), &stacked[..1], None);
+        assert_eq!(read("without").unwrap(), Vec::<Vec<f64>>::new());
     }
 }

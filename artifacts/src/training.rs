@@ -46,10 +46,13 @@ impl TrainingArguments {
         let Some(value) = self.values.get(name) else {
             return Ok(None);
         };
-        value.as_u64().map(Some).ok_or_else(|| Error::Configuration {
-            path: self.source_name.clone(),
-            why: format!("`{name}` is {value}: it must be a whole number"),
-        })
+        value
+            .as_u64()
+            .map(Some)
+            .ok_or_else(|| Error::Configuration {
+                path: self.source_name.clone(),
+                why: format!("`{name}` is {value}: it must be a whole number"),
+            })
     }
 }
 

@@ -28,7 +28,10 @@ fn the_case_builds_verifies_and_unpacks() {
     assert_eq!(artifact.files(), built.files);
     let verified = artifact.verify().unwrap();
     assert_eq!(verified.files, built.files.len());
-    assert_eq!(verified.bytes, built.files.iter().map(|file| file.size).sum::<u64>());
+    assert_eq!(
+        verified.bytes,
+        built.files.iter().map(|file| file.size).sum::<u64>()
+    );
 
     let unpacked = folder.path().join("unpacked");
     artifact.extract_to(&unpacked).unwrap();
@@ -36,7 +39,10 @@ fn the_case_builds_verifies_and_unpacks() {
         let source = fs::read(case().join(source)).unwrap();
         assert_eq!(fs::read(unpacked.join(member)).unwrap(), source, "{member}");
     };
-    same("checkpoint.pkl", "train/runs/graph_lam/checkpoints/last.ckpt");
+    same(
+        "checkpoint.pkl",
+        "train/runs/graph_lam/checkpoints/last.ckpt",
+    );
     same("checkpoint.onnx", "onnx/graph_lam.onnx");
     same("configs/config.yaml", "train/config.yaml");
     same("configs/danra.datastore.yaml", "train/danra.datastore.yaml");
@@ -46,7 +52,10 @@ fn the_case_builds_verifies_and_unpacks() {
 
     let part = folder.path().join("part");
     artifact.extract_prefix("stats", &part).unwrap();
-    assert!(part.join("stats/danra.datastore.stats.zarr/zarr.json").is_file());
+    assert!(
+        part.join("stats/danra.datastore.stats.zarr/zarr.json")
+            .is_file()
+    );
     assert_eq!(fs::read_dir(&part).unwrap().count(), 1);
     assert!(artifact.extract_prefix("stat", &part).is_err());
 }
@@ -55,14 +64,24 @@ fn the_case_builds_verifies_and_unpacks() {
 fn other_programs_read_the_same_files() {
     let folder = tempfile::tempdir().unwrap();
     let built = build(&request(&case(), folder.path())).unwrap();
-    let tested = Command::new("unzip").arg("-t").arg(&built.path).output().unwrap();
+    let tested = Command::new("unzip")
+        .arg("-t")
+        .arg(&built.path)
+        .output()
+        .unwrap();
     assert!(succeeded(&tested).contains("No errors detected"));
 
     let unpacked = folder.path().join("unpacked");
-    let unzip = Command::new("unzip").arg("-q").arg(&built.path).arg("-d").arg(&unpacked).output();
+    let unzip = Command::new("unzip")
+        .arg("-q")
+        .arg(&built.path)
+        .arg("-d")
+        .arg(&unpacked)
+        .output();
     succeeded(&unzip.unwrap());
     let mut sums = Command::new("sha256sum");
-    sums.current_dir(&unpacked).args(built.files.iter().map(|file| &file.path));
+    sums.current_dir(&unpacked)
+        .args(built.files.iter().map(|file| &file.path));
     let expected: String = built
         .files
         .iter()
@@ -117,7 +136,10 @@ fn export_facts_become_an_interface() {
     assert_eq!(interface.state.sources[0].datastore, "danra");
     assert_eq!(interface.grid.dims, ["x", "y"]);
     assert_eq!(interface.grid.shape, [30, 28]);
-    let (x, y) = (&interface.grid.coordinates[0], &interface.grid.coordinates[1]);
+    let (x, y) = (
+        &interface.grid.coordinates[0],
+        &interface.grid.coordinates[1],
+    );
     assert_eq!((x.len(), y.len()), (30, 28));
     // The coordinates of the source dataset, read by xarray.
     let printed = python(
@@ -126,10 +148,22 @@ fn export_facts_become_an_interface() {
         &[&case().join("source/single_levels.zarr")],
     );
     assert_eq!(succeeded(&printed).trim(), format!("{x:?} {y:?}"));
-    let names: Vec<&str> = interface.inputs.iter().map(|input| input.name.as_str()).collect();
+    let names: Vec<&str> = interface
+        .inputs
+        .iter()
+        .map(|input| input.name.as_str())
+        .collect();
     assert_eq!(names, ["prev_state", "prev_prev_state", "forcing"]);
-    assert!(matches!(interface.inputs[1].role, InputRole::State { steps_back: 1 }));
-    let InputRole::Forcing { features, past: 1, future: 1, grid: None } = &interface.inputs[2].role
+    assert!(matches!(
+        interface.inputs[1].role,
+        InputRole::State { steps_back: 1 }
+    ));
+    let InputRole::Forcing {
+        features,
+        past: 1,
+        future: 1,
+        grid: None,
+    } = &interface.inputs[2].role
     else {
         panic!("{:?}", interface.inputs[2]);
     };
@@ -153,19 +187,32 @@ fn the_same_inputs_give_the_same_bytes_anywhere() {
     let copy = copy_of_case(second.path());
     // Copies have other modification times, and here other modes.
     use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(copy.join("train/config.yaml"), fs::Permissions::from_mode(0o600)).unwrap();
+    fs::set_permissions(
+        copy.join("train/config.yaml"),
+        fs::Permissions::from_mode(0o600),
+    )
+    .unwrap();
     let mut other = request(&copy, &second.path().join("deep/er/b.zip"));
     other.arguments = vec!["something else".into()];
     let there = build(&other).unwrap();
     assert_eq!(here.digest, there.digest);
-    assert_eq!(fs::read(&here.path).unwrap(), fs::read(&there.path).unwrap());
+    assert_eq!(
+        fs::read(&here.path).unwrap(),
+        fs::read(&there.path).unwrap()
+    );
 
     let provenance = fs::read_to_string(&there.provenance).unwrap();
     assert!(there.provenance.ends_with("b.provenance.yaml"));
     assert!(provenance.contains("something else"), "{provenance}");
-    assert!(provenance.contains(&there.digest.to_string()), "{provenance}");
+    assert!(
+        provenance.contains(&there.digest.to_string()),
+        "{provenance}"
+    );
     let zip = fs::read(&there.path).unwrap();
-    let holds = |text: &str| zip.windows(text.len()).any(|window| window == text.as_bytes());
+    let holds = |text: &str| {
+        zip.windows(text.len())
+            .any(|window| window == text.as_bytes())
+    };
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
     assert!(holds("tiny-graph-lam") && !holds(second.path().to_str().unwrap()));
     assert!(!holds(host.trim()) || host.trim().len() < 4);
@@ -180,7 +227,10 @@ fn what_is_already_there_stays() {
     let modified = fs::metadata(&built.path).unwrap().modified().unwrap();
     let again = build(&request).unwrap();
     assert!(again.unchanged && again.digest == built.digest);
-    assert_eq!(fs::metadata(&built.path).unwrap().modified().unwrap(), modified);
+    assert_eq!(
+        fs::metadata(&built.path).unwrap().modified().unwrap(),
+        modified
+    );
     assert_eq!(fs::read(&built.provenance).unwrap(), provenance);
 
     request.checkpoint = None;
@@ -188,7 +238,11 @@ fn what_is_already_there_stays() {
     assert!(matches!(error, Error::Exists { .. }), "{error}");
     assert_eq!(error.exit_code(), ExitCode::Conflict);
     assert_eq!(Digest::of(fs::read(&built.path).unwrap()), built.digest);
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "a temporary file was left");
+    assert_eq!(
+        fs::read_dir(folder.path()).unwrap().count(),
+        2,
+        "a temporary file was left"
+    );
 }
 
 #[test]
@@ -224,7 +278,10 @@ fn paths_of_the_training_machine_do_not_remain() {
     let artifact = Artifact::open(&built.path).unwrap();
     let text = String::from_utf8(artifact.read("configs/config.yaml", 1 << 20).unwrap()).unwrap();
     assert!(text.contains("config_path: danra.datastore.yaml"), "{text}");
-    assert!(text.contains("__config_class__: ManualStateFeatureWeighting"), "{text}");
+    assert!(
+        text.contains("__config_class__: ManualStateFeatureWeighting"),
+        "{text}"
+    );
     assert!(!text.contains("elsewhere"), "{text}");
 }
 
@@ -233,8 +290,15 @@ fn two_datastores_are_both_packed() {
     let folder = tempfile::tempdir().unwrap();
     let copy = copy_of_case(folder.path());
     let train = copy.join("train");
-    fs::copy(train.join("danra.datastore.yaml"), train.join("era5.datastore.yaml")).unwrap();
-    copy_folder(&train.join("danra.datastore.zarr"), &train.join("era5.datastore.zarr"));
+    fs::copy(
+        train.join("danra.datastore.yaml"),
+        train.join("era5.datastore.yaml"),
+    )
+    .unwrap();
+    copy_folder(
+        &train.join("danra.datastore.zarr"),
+        &train.join("era5.datastore.zarr"),
+    );
     fs::write(
         train.join("config.yaml"),
         "datastores:\n  danra: {kind: mdp, config_path: danra.datastore.yaml}\n  outer: {kind: mdp, config_path: era5.datastore.yaml}\n",
@@ -244,16 +308,26 @@ fn two_datastores_are_both_packed() {
     (pickle.onnx, pickle.interface) = (None, None);
     let artifact = Artifact::open(&build(&pickle).unwrap().path).unwrap();
     artifact.verify().unwrap();
-    let names: Vec<String> =
-        artifact.datastores().unwrap().into_iter().map(|(name, _)| name).collect();
+    let names: Vec<String> = artifact
+        .datastores()
+        .unwrap()
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
     assert_eq!(names, ["danra", "outer"]);
     assert!(artifact.contains("stats/outer.datastore.stats.zarr/zarr.json"));
     let text = String::from_utf8(artifact.read("configs/config.yaml", 1 << 20).unwrap()).unwrap();
-    assert!(text.contains("outer.datastore.yaml") && !text.contains("era5"), "{text}");
+    assert!(
+        text.contains("outer.datastore.yaml") && !text.contains("era5"),
+        "{text}"
+    );
 
     // The facts name each feature once: two datastores with a state contradict them.
     let error = build(&request(&copy, &folder.path().join("x.zip"))).unwrap_err();
-    assert!(error.to_string().contains("t2m, u10m, v10m, t2m"), "{error}");
+    assert!(
+        error.to_string().contains("t2m, u10m, v10m, t2m"),
+        "{error}"
+    );
 }
 
 /// The zip of the Python tool has folders, times, and no hashes.
@@ -277,7 +351,12 @@ fn the_python_tools_artifact_is_read_but_not_verified() {
     assert_eq!(artifact.name(), "tiny");
     assert_eq!(artifact.datastores().unwrap()[0].0, "danra");
     assert!(artifact.interface().unwrap().is_none());
-    assert!(artifact.files().iter().all(|file| !file.path.ends_with('/')));
+    assert!(
+        artifact
+            .files()
+            .iter()
+            .all(|file| !file.path.ends_with('/'))
+    );
     let error = artifact.verify().unwrap_err();
     assert!(matches!(error, Error::NoHashes { .. }), "{error}");
     assert!(error.to_string().contains("mlwm artifact build"), "{error}");
@@ -296,4 +375,45 @@ fn a_folder_of_a_zips_name_is_a_folder() {
     let built = build(&request(&case(), &named)).unwrap();
     assert_eq!(built.path, named.join("tiny-graph-lam.zip"));
     assert!(Path::new(&built.path).is_file());
+}
+
+/// A member beyond 4 GiB, and members after it.
+#[test]
+#[ignore = "writes 4 GiB"]
+fn large_files_are_packed_in_zip64() {
+    let folder = tempfile::tempdir().unwrap();
+    let copy = copy_of_case(folder.path());
+    let request = request(&copy, &folder.path().join("large.zip"));
+    let checkpoint = request.checkpoint.clone().unwrap();
+    let size = (4 << 30) + (20 << 20);
+    fs::File::options()
+        .write(true)
+        .open(&checkpoint)
+        .unwrap()
+        .set_len(size)
+        .unwrap();
+    let built = build(&request).unwrap();
+    let artifact = Artifact::open(&built.path).unwrap();
+    assert_eq!(artifact.digest().unwrap(), built.digest);
+    artifact.verify().unwrap();
+    let listed = python(
+        "import sys, zipfile\n\
+         z = zipfile.ZipFile(sys.argv[1])\n\
+         assert z.getinfo('checkpoint.pkl').file_size == int(sys.argv[2])\n\
+         assert z.read('configs/config.yaml') == open(sys.argv[3], 'rb').read()\n",
+        &[
+            &built.path,
+            Path::new(&size.to_string()),
+            &copy.join("train/config.yaml"),
+        ],
+    );
+    succeeded(&listed);
+    let tested = Command::new("unzip")
+        .arg("-tq")
+        .arg(&built.path)
+        .output()
+        .unwrap();
+    assert!(succeeded(&tested).contains("No errors detected"));
+    let config = artifact.read("configs/config.yaml", 1 << 20).unwrap();
+    assert_eq!(config, fs::read(copy.join("train/config.yaml")).unwrap());
 }

@@ -234,7 +234,7 @@ fn zarray(shape: &[u64], chunks: &[u64]) -> Value {
 fn corrupt_shapes_do_not_allocate() {
     let folder = tempfile::tempdir().unwrap();
     for (index, (shape, chunks)) in [
-        (vec![1 << 60], vec![10]),
+        (vec![1u64 << 60], vec![10u64]),
         (vec![1 << 40, 1 << 40], vec![10, 10]),
         (vec![10], vec![1 << 60]),
         (vec![10, 10], vec![1 << 40, 1 << 40]),
@@ -262,7 +262,7 @@ fn corrupt_shapes_do_not_allocate() {
     let part = dataset
         .variable("t2m")
         .unwrap()
-        .read_range(&[1 << 30..(1 << 30) + 5])
+        .read_range(std::slice::from_ref(&(1 << 30..(1 << 30) + 5)))
         .unwrap();
     assert!(part.into_f32().unwrap().iter().all(|value| value.is_nan()));
 }
@@ -369,4 +369,40 @@ fn a_zstd_header_that_claims_too_much_does_not_allocate() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn only_the_chunks_asked_for_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let dims = json!({"_ARRAY_DIMENSIONS": ["x"]});
+    let dataset = group_v2(folder.path(), zarray(&[6], &[2]), dims);
+    let bytes = [1f32, 2.0].map(f32::to_le_bytes).concat();
+    std::fs::write(folder.path().join("t2m/1"), bytes).unwrap();
+    std::fs::write(folder.path().join("t2m/2"), "damaged").unwrap();
+    let t2m = dataset.variable("t2m").unwrap();
+    let part = t2m
+        .read_range(std::slice::from_ref(&(1..4)))
+        .unwrap()
+        .into_f32()
+        .unwrap();
+    assert!(part[[0]].is_nan());
+    assert_eq!((part[[1]], part[[2]]), (1.0, 2.0));
+    assert!(t2m.read_range(std::slice::from_ref(&(3..5))).is_err());
+}
+
+#[test]
+fn a_missing_value_is_masked_although_rounded() {
+    let folder = tempfile::tempdir().unwrap();
+    let attributes = json!({"_ARRAY_DIMENSIONS": ["x"], "missing_value": 1e20});
+    let dataset = group_v2(folder.path(), zarray(&[2], &[2]), attributes);
+    let bytes = [1e20f32, 2.0].map(f32::to_le_bytes).concat();
+    std::fs::write(folder.path().join("t2m/0"), bytes).unwrap();
+    let values = dataset
+        .variable("t2m")
+        .unwrap()
+        .read()
+        .unwrap()
+        .into_f32()
+        .unwrap();
+    assert!(values[[0]].is_nan() && values[[1]] == 2.0, "{values}");
 }

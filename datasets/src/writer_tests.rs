@@ -273,16 +273,3 @@ fn values_that_do_not_fit_are_refused() {
     }
     assert_eq!(files(&path).len(), 1, "only the one good block is written");
 }
-#[test]
-fn zz_keep() {
-    for format in FORMATS {
-        let p = std::path::PathBuf::from(format!("/tmp/written/{format:?}.zarr"));
-        let _ = std::fs::remove_dir_all(&p);
-        let t = std::time::Instant::now();
-        write_forecast(&p, format).unwrap();
-        eprintln!("{:?}", t.elapsed());
-    }
-    let out = Path::new("/tmp/written/stats.zarr");
-    let _ = std::fs::remove_dir_all(out);
-    crate::extract_statistics(Path::new("/work/shared/cases/neural-lam/train/danra.datastore.zarr"), out).unwrap();
-}

@@ -107,6 +107,12 @@ pub(crate) fn is_transient(error: &object_store::Error) -> bool {
     in_chain::<HttpError>(error).is_some()
 }
 
+/// Whether a connection broke that had been made.
+pub(crate) fn is_broken_connection(error: &object_store::Error) -> bool {
+    in_chain::<HttpError>(error)
+        .is_some_and(|http| !matches!(http.kind(), HttpErrorKind::Connect | HttpErrorKind::Timeout))
+}
+
 fn is_refusal(code: Option<&str>, status: Option<u16>) -> bool {
     const CODES: [&str; 10] = [
         "AccessDenied",
@@ -185,5 +191,104 @@ fn innermost(error: &(dyn StdError + 'static)) -> String {
         text.chars().take(160).collect()
     } else {
         "network error".to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct Text(String);
+
+    fn generic(text: &str) -> object_store::Error {
+        object_store::Error::Generic {
+            store: "S3",
+            source: Box::new(Text(text.to_owned())),
+        }
+    }
+
+    /// An answer as servers really give it, with all that must not be repeated.
+    const ANSWER: &str = "Error performing GET http://host/b?X-Amz-Signature=PLANTED in 3ms - \
+        Server returned non-2xx status code: 403 Forbidden: <Error>\
+        <Code>SignatureDoesNotMatch</Code><AWSAccessKeyId>PLANTED</AWSAccessKeyId>\
+        <StringToSign>AWS4-HMAC-SHA256 PLANTED</StringToSign>\
+        <SignatureProvided>PLANTED</SignatureProvided></Error>";
+
+    #[test]
+    fn nothing_of_an_answer_is_repeated_but_status_and_code() {
+        let http = |kind| object_store::Error::Generic {
+            store: "S3",
+            source: Box::new(HttpError::new(
+                kind,
+                Text("http://host/?sig=PLANTED failed".to_owned()),
+            )),
+        };
+        let path = || "b/PLANTED?sig=PLANTED".to_owned();
+        let source = || Box::new(Text(ANSWER.to_owned())).into();
+        let errors = [
+            (generic(ANSWER), "AccessDenied"),
+            (
+                generic("status code: 503 <Code>SlowDown</Code> PLANTED"),
+                "Service",
+            ),
+            (
+                generic("status code: 404 <Code>NoSuchBucket</Code> PLANTED"),
+                "BucketMissing",
+            ),
+            (generic("<Code>has spaces PLANTED</Code>"), "Service"),
+            (generic("PLANTED"), "Service"),
+            (http(HttpErrorKind::Connect), "Unreachable"),
+            (http(HttpErrorKind::Timeout), "TimedOut"),
+            (http(HttpErrorKind::Decode), "Service"),
+            (
+                object_store::Error::NotFound {
+                    path: path(),
+                    source: source(),
+                },
+                "AccessDenied",
+            ),
+            (
+                object_store::Error::Precondition {
+                    path: path(),
+                    source: source(),
+                },
+                "Changed",
+            ),
+            (
+                object_store::Error::Unauthenticated {
+                    path: path(),
+                    source: source(),
+                },
+                "AccessDenied",
+            ),
+        ];
+        for (error, kind) in errors {
+            let request = Request {
+                uri: "s3://bucket/key".to_owned(),
+                endpoint: "http://host",
+            };
+            let found = classify(&error, &request);
+            let text = format!("{found} {found:?}");
+            assert!(format!("{found:?}").starts_with(kind), "{kind}: {text}");
+            assert!(
+                !text.contains("PLANTED") && !text.contains("X-Amz"),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_may_pass_is_told_from_what_will_not() {
+        for (text, expected) in [
+            ("status code: 503 x", true),
+            ("status code: 429 x", true),
+            ("status code: 403 x", false),
+            ("status code: 404 x", false),
+            ("something else", false),
+        ] {
+            assert_eq!(is_transient(&generic(text)), expected, "{text}");
+        }
     }
 }

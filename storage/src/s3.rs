@@ -85,10 +85,8 @@ impl S3 {
     /// Every object below `uri`, ordered by path.
     pub(crate) async fn list(&self, uri: &Uri, at_once: usize) -> Result<Vec<Listed>, Error> {
         let prefix = self.key(uri, "")?;
-        let found: Vec<_> = self
-            .client
-            .list((!uri.is_root()).then_some(&prefix))
-            .try_collect()
+        let prefix = (!uri.is_root()).then_some(&prefix);
+        let found: Vec<_> = again(|| self.client.list(prefix).try_collect())
             .await
             .map_err(|error| self.fault(uri, &error))?;
         let below = format!("{}/", uri.key());
@@ -123,7 +121,7 @@ impl S3 {
         let real: Vec<Option<Listed>> = stream::iter(empty)
             .map(|object| async move {
                 let key = self.key(uri, &object.path)?;
-                match self.client.head(&key).await {
+                match again(|| self.client.head(&key)).await {
                     Ok(_) => Ok(Some(object)),
                     Err(object_store::Error::NotFound { .. }) => Ok(None),
                     Err(error) => Err(self.fault(uri, &error)),
@@ -186,15 +184,14 @@ impl S3 {
             };
             let answer = self.client.get_opts(&key, options).await;
             // The client has repeated the request itself as long as that made sense.
-            let answer = answer.map_err(|error| match error {
-                object_store::Error::NotFound { .. }
-                    if fault::code(&error).as_deref() != Some("NoSuchBucket") =>
-                {
+            let answer = answer.map_err(|error| {
+                if is_missing(&error) {
                     Error::Changed {
                         uri: uri.to_string(),
                     }
+                } else {
+                    self.fault(&uri, &error)
                 }
-                _ => self.fault(&uri, &error),
             })?;
             let etag = answer.meta.e_tag.as_deref().map(plain_etag);
             let other = etag.is_some() && object.etag.is_some() && etag != object.etag;
@@ -411,21 +408,24 @@ impl S3 {
             .iter()
             .map(|name| self.key(uri, name))
             .collect::<Result<_, _>>()?;
-        let keys = stream::iter(keys.into_iter().map(Ok)).boxed();
-        let mut deleted = self.client.delete_stream(keys);
-        loop {
-            match deleted.try_next().await {
-                Ok(Some(_)) | Err(object_store::Error::NotFound { .. }) => {}
-                Ok(None) => return Ok(()),
-                Err(error) => return Err(self.fault(uri, &error)),
+        let deleted = again(|| async {
+            let keys = stream::iter(keys.clone().into_iter().map(Ok)).boxed();
+            let mut deleted = self.client.delete_stream(keys);
+            loop {
+                match deleted.try_next().await {
+                    Ok(Some(_)) | Err(object_store::Error::NotFound { .. }) => {}
+                    Ok(None) => return Ok(()),
+                    Err(error) => return Err(error),
+                }
             }
-        }
+        });
+        deleted.await.map_err(|error| self.fault(uri, &error))
     }
 
     /// Removes the object at `uri`, if there is one.
     pub(crate) async fn remove(&self, uri: &Uri) -> Result<(), Error> {
         let key = self.key(uri, "")?;
-        match self.client.delete(&key).await {
+        match again(|| self.client.delete(&key)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(self.fault(uri, &error)),
         }
@@ -458,6 +458,30 @@ impl fmt::Debug for S3 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "s3://{} at {}", self.bucket, self.endpoint)
     }
+}
+
+/// Repeats a request whose answer broke off. The client itself repeats only what fails before the
+/// answer has begun; and that not for requests which might then be carried out twice.
+async fn again<R, F>(request: impl Fn() -> F) -> object_store::Result<R>
+where
+    F: Future<Output = object_store::Result<R>>,
+{
+    let mut restarts = 0;
+    loop {
+        match request().await {
+            Err(error) if restarts < RESTARTS && fault::is_broken_connection(&error) => {
+                tokio::time::sleep(backoff(restarts)).await;
+                restarts += 1;
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Whether the object, but not the bucket, is missing.
+fn is_missing(error: &object_store::Error) -> bool {
+    matches!(error, object_store::Error::NotFound { .. })
+        && fault::code(error).as_deref() != Some("NoSuchBucket")
 }
 
 /// Why a download ended early.

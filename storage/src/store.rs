@@ -390,3 +390,33 @@ fn kibibytes(bytes: u64) -> u32 {
         .unwrap_or(u32::MAX)
         .clamp(1, 1 << 28)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_cover_an_object_without_gap_or_overlap() {
+        assert_eq!(parts(0, 10), [(0, 0)]);
+        assert_eq!(parts(10, 10), [(0, 10)]);
+        for size in 1..60 {
+            let mut next = 0;
+            for (start, length) in parts(size, 7) {
+                assert_eq!(start, next);
+                assert!((1..=7).contains(&length));
+                next += length;
+            }
+            assert_eq!(next, size);
+        }
+    }
+
+    #[test]
+    fn the_futures_can_be_spawned() {
+        fn can_be_sent<T: Send>(_: T) {}
+        let uri: Uri = "/tmp/x".parse().unwrap();
+        let (progress, cancel) = (crate::Progress::none(), CancellationToken::new());
+        can_be_sent(crate::stage(&uri, "/tmp/y".as_ref(), &progress, &cancel));
+        can_be_sent(crate::verify(&uri, &progress, &cancel));
+        can_be_sent(listing_digest(&uri));
+    }
+}

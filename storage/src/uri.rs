@@ -174,8 +174,9 @@ impl FromStr for Uri {
         match scheme {
             "s3" => Self::from_s3(rest, text),
             "file" => {
-                // `Url` would resolve `..` silently.
-                if rest.split('/').any(|segment| segment == "..") {
+                // `Url` would resolve `..` silently, encoded or not.
+                let plain = rest.to_ascii_lowercase().replace("%2e", ".");
+                if plain.split('/').any(|segment| segment == "..") {
                     return Err(invalid(text, "it has a `..`"));
                 }
                 let url = url::Url::parse(text).map_err(|e| invalid(text, &e.to_string()))?;
@@ -232,5 +233,101 @@ impl fmt::Display for Uri {
 impl fmt::Debug for Uri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_round_trip() {
+        for (text, expected) in [
+            ("s3://bucket", "s3://bucket"),
+            ("s3://bucket/", "s3://bucket"),
+            ("s3://my.bucket-1/a/b c/", "s3://my.bucket-1/a/b c"),
+            ("s3://bucket/100%25", "s3://bucket/100%25"),
+            ("/a/b.zarr/", "file:///a/b.zarr"),
+            ("/a//./b", "file:///a/b"),
+            ("/", "file:///"),
+            ("file:///a/b%20c", "file:///a/b%20c"),
+            ("/a/b c?#%", "file:///a/b%20c%3F%23%25"),
+        ] {
+            let uri: Uri = text.parse().unwrap();
+            assert_eq!(uri.to_string(), expected, "{text}");
+            assert_eq!(uri.to_string().parse::<Uri>().unwrap(), uri, "{text}");
+        }
+        let relative: Uri = "some/where".parse().unwrap();
+        let expected = std::env::current_dir().unwrap().join("some/where");
+        assert_eq!(relative.local_path().unwrap(), expected);
+        let spaced: Uri = "file:///a/b%20c".parse().unwrap();
+        assert_eq!(spaced.local_path().unwrap(), Path::new("/a/b c"));
+    }
+
+    #[test]
+    fn refuses_what_is_no_place() {
+        for (text, part) in [
+            ("", "empty"),
+            ("gs://bucket/x", "not supported yet: use file:// or s3://"),
+            ("https://host/x", "not supported yet"),
+            ("s3://", "bucket is missing"),
+            ("s3:///x", "bucket is missing"),
+            ("s3://b$d/x", "a bucket's name"),
+            ("s3://../x", "a bucket's name"),
+            ("s3://bucket/a/../b", "`..`"),
+            ("s3://bucket/a//b", "empty part"),
+            ("s3://bucket/a\nb", "control character"),
+            ("s3://bucket/x?versionId=1", "no meaning"),
+            ("/a/../b", "`..`"),
+            ("../b", "`..`"),
+            ("file:///a/../b", "`..`"),
+            ("file:///a/%2E%2E/b", "`..`"),
+            ("file://host/a", "three slashes"),
+            ("file:///a?x", "%3F"),
+        ] {
+            let error = text.parse::<Uri>().unwrap_err();
+            assert!(error.to_string().contains(part), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn credentials_in_a_uri_are_refused_and_not_repeated() {
+        for text in [
+            "s3://KEYID:SECRET@bucket/x",
+            "s3://KEYID@bucket",
+            "file://KEYID:SECRET@host/x",
+            "gs://KEYID:SECRET@bucket/x",
+            "https://KEYID:SECRET@host/x?X-Amz-Signature=SECRET",
+            "https://host/x?X-Amz-Signature=SECRET",
+            "s3://bucket/x?X-Amz-Signature=SECRET",
+            "file:///x?X-Amz-Signature=SECRET",
+        ] {
+            let error = text.parse::<Uri>().unwrap_err();
+            let all = format!("{error} {error:?}");
+            assert!(
+                !all.contains("SECRET") && !all.contains("KEYID"),
+                "{text}: {all}"
+            );
+        }
+    }
+
+    #[test]
+    fn join_and_sibling() {
+        let uri: Uri = "s3://bucket/a/out.zarr".parse().unwrap();
+        assert_eq!(
+            uri.join("c/0").unwrap().to_string(),
+            "s3://bucket/a/out.zarr/c/0"
+        );
+        assert_eq!(
+            uri.sibling_suffix(".manifest.json").to_string(),
+            "s3://bucket/a/out.zarr.manifest.json"
+        );
+        let bucket: Uri = "s3://bucket".parse().unwrap();
+        assert_eq!(bucket.join("a").unwrap().to_string(), "s3://bucket/a");
+        let root: Uri = "/".parse().unwrap();
+        assert_eq!(root.join("a").unwrap().to_string(), "file:///a");
+        for relative in ["", "/a", "../a", "a/..", "a//b", "."] {
+            assert!(uri.join(relative).is_err(), "{relative}");
+        }
     }
 }

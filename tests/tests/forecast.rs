@@ -100,16 +100,34 @@ fn other_start_times_and_numbers_of_steps() {
     ] {
         let more = ["--analysis-time", time, "--model", "danra", "--forecast-duration", duration];
         site.mlwm(&[&["run"], &more[..]].concat()).expect(0, &["published"]);
+        let reference = site.path(&format!("reference-{steps}.zarr"));
+        let unpacked = unpacked(&site);
+        let inputs: Vec<String> = ["danra_surface", "danra_forcing", "danra_static"]
+            .iter()
+            .map(|input| format!("danra.{input}={}", source.display()))
+            .collect();
+        oracle(
+            "reference_runner.py",
+            &[
+                "artifact", &unpacked, "--inputs", &inputs.join(","), "--steps", steps,
+                "--analysis-time", time, "--out", reference.to_str().unwrap(),
+            ],
+        );
         let forecast = site.path(&format!("published/{path_time}/member0/surface.zarr"));
-        let arguments = [
-            example("train/danra.datastore.yaml"),
-            source.clone(),
-            example_artifact().to_owned(),
-            forecast,
-        ];
-        let arguments: Vec<&str> = arguments.iter().map(|path| path.to_str().unwrap()).collect();
-        oracle("example_reference.py", &[&arguments[..], &[time, steps]].concat());
+        let pair = [forecast.to_str().unwrap(), reference.to_str().unwrap()];
+        println!("{time} {steps} steps\n{}", oracle("compare_reference.py", &pair));
     }
+}
+
+/// The example's artifact, unpacked by another program.
+fn unpacked(site: &Site) -> String {
+    let folder = site.path("unpacked").display().to_string();
+    let unzip = Command::new("unzip")
+        .args(["-qo", site.path("danra.zip").to_str().unwrap(), "-d", &folder])
+        .output()
+        .unwrap();
+    ran(&unzip).expect(0, &[]);
+    folder
 }
 
 #[test]

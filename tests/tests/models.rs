@@ -29,7 +29,10 @@ fn forecast(name: &str) {
     ])
     .expect(0, &["sha256:"]);
 
-    let mut yaml = format!("docker_image: mlwm-test/{name}:latest\nartifact: {name}.zip\ninputs:\n");
+    let layout = case["time_layout"].as_str().unwrap();
+    let mut yaml = format!(
+        "docker_image: mlwm-test/{name}:latest\nartifact: {name}.zip\ntime_layout: {layout}\ninputs:\n"
+    );
     for (index, (source, fed)) in case["inputs"].as_object().unwrap().iter().enumerate() {
         writeln!(yaml, "  input{index}:").unwrap();
         writeln!(yaml, "    uri: file://{}", folder.join(source).canonicalize().unwrap().display()).unwrap();

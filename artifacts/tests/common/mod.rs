@@ -9,7 +9,10 @@ use mlwm_artifacts::BuildRequest;
 /// The neural-lam case: in the repository once it has it, else beside it.
 pub(crate) fn case() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let candidates = [root.join("examples/neural-lam"), root.join("../shared/cases/neural-lam")];
+    let candidates = [
+        root.join("examples/neural-lam"),
+        root.join("../shared/cases/neural-lam"),
+    ];
     candidates
         .into_iter()
         .find(|path| path.join("train/config.yaml").is_file())
@@ -66,7 +69,12 @@ pub(crate) fn python(script: &str, arguments: &[&Path]) -> Output {
         let home = std::env::var("HOME").unwrap_or_default();
         format!("{home}/.cache/mlwm/python/bin/python")
     });
-    Command::new(python).arg("-c").arg(script).args(arguments).output().unwrap()
+    Command::new(python)
+        .arg("-c")
+        .arg(script)
+        .args(arguments)
+        .output()
+        .unwrap()
 }
 
 /// Fails the test with what the command said.

@@ -107,9 +107,18 @@ impl SourceInput {
         &self.dataset
     }
 
-    /// The part of each stacked dimension that is taken.
-    pub fn grid_ranges(&self) -> &[Range<u64>] {
-        &self.grid_ranges
+    /// Names of its dimensions of time: that of the analysis, if it holds forecasts, and the one
+    /// that varies in a forecast. None of static features.
+    pub fn time_dims(&self) -> Option<(Option<&str>, &str)> {
+        let axis = self.times.as_ref()?;
+        let analysis = axis.fixed.as_ref().map(|(dim, _)| dim.as_str());
+        Some((analysis, axis.dim.as_str()))
+    }
+
+    /// The part of some stacked dimensions that is taken, in the order given.
+    pub fn grid_ranges_of(&self, dims: &[String]) -> Vec<Range<u64>> {
+        let number = |dim| self.grid.dims.iter().position(|grid_dim| grid_dim == dim);
+        dims.iter().filter_map(number).map(|number| self.grid_ranges[number].clone()).collect()
     }
 }
 

@@ -10,7 +10,12 @@ use tokio_util::sync::CancellationToken;
 use crate::common::{manifest, task};
 
 /// A command that runs [`run`] with one job: `publish`, `stage`, `verify` or `list`.
-pub fn command(job: &str, uri: &Uri, folder: &Path, environment: &[(&str, String)]) -> Command {
+pub(crate) fn command(
+    job: &str,
+    uri: &Uri,
+    folder: &Path,
+    environment: &[(&str, String)],
+) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
         .args([
@@ -38,7 +43,7 @@ pub fn command(job: &str, uri: &Uri, folder: &Path, environment: &[(&str, String
 }
 
 /// The text that a child printed after `label`.
-pub fn printed(output: &Output, label: &str) -> String {
+pub(crate) fn printed(output: &Output, label: &str) -> String {
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     text.lines()
@@ -50,7 +55,7 @@ pub fn printed(output: &Output, label: &str) -> String {
 }
 
 /// Runs one job in a child process that uses `server`.
-pub fn run_job(job: &str, uri: &Uri, folder: &Path, server: Option<&S3Server>) -> Output {
+pub(crate) fn run_job(job: &str, uri: &Uri, folder: &Path, server: Option<&S3Server>) -> Output {
     let environment = server.map_or_else(mlwm_tests::s3::bare_environment, S3Server::environment);
     command(job, uri, folder, &environment).output().unwrap()
 }

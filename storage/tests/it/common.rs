@@ -13,19 +13,19 @@ use mlwm_tests::s3::{Key, S3Server};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
-pub static GARAGE: LazyLock<S3Server> = LazyLock::new(S3Server::garage);
-pub static MOTO: LazyLock<S3Server> = LazyLock::new(S3Server::moto);
+pub(crate) static GARAGE: LazyLock<S3Server> = LazyLock::new(S3Server::garage);
+pub(crate) static MOTO: LazyLock<S3Server> = LazyLock::new(S3Server::moto);
 
 /// A place to publish to and stage from.
-pub struct Place {
-    pub store: Store,
-    pub uri: Uri,
+pub(crate) struct Place {
+    pub(crate) store: Store,
+    pub(crate) uri: Uri,
     /// The folder of a `file://` place.
-    pub folder: Option<TempDir>,
+    pub(crate) folder: Option<TempDir>,
 }
 
 impl Place {
-    pub async fn file() -> Self {
+    pub(crate) async fn file() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let uri: Uri = folder
             .path()
@@ -41,12 +41,12 @@ impl Place {
         }
     }
 
-    pub async fn s3(server: &S3Server, bucket: &str) -> Self {
+    pub(crate) async fn s3(server: &S3Server, bucket: &str) -> Self {
         server.bucket(bucket);
         Self::at(&server.endpoint, server.region, &server.key, bucket).await
     }
 
-    pub async fn at(endpoint: &str, region: &str, key: &Key, bucket: &str) -> Self {
+    pub(crate) async fn at(endpoint: &str, region: &str, key: &Key, bucket: &str) -> Self {
         let uri: Uri = format!("s3://{bucket}/forecasts/out.zarr").parse().unwrap();
         let access = S3Access::with_key(endpoint, region, &key.id, &key.secret).unwrap();
         let options = Options {
@@ -64,7 +64,7 @@ impl Place {
     }
 
     /// One of each kind; `name` is part of the bucket's.
-    pub async fn all(name: &str) -> Vec<Self> {
+    pub(crate) async fn all(name: &str) -> Vec<Self> {
         vec![
             Self::file().await,
             Self::s3(&GARAGE, &format!("garage-{name}")).await,
@@ -72,12 +72,12 @@ impl Place {
         ]
     }
 
-    pub async fn publish(&self, local: &Path, task: Digest) -> Result<Published, Error> {
+    pub(crate) async fn publish(&self, local: &Path, task: Digest) -> Result<Published, Error> {
         self.publish_until(local, task, &CancellationToken::new())
             .await
     }
 
-    pub async fn publish_until(
+    pub(crate) async fn publish_until(
         &self,
         local: &Path,
         task: Digest,
@@ -89,14 +89,14 @@ impl Place {
             .await
     }
 
-    pub async fn stage(&self, dest: &Path) -> Result<Staged, Error> {
+    pub(crate) async fn stage(&self, dest: &Path) -> Result<Staged, Error> {
         let cancel = CancellationToken::new();
         self.store
             .stage(&self.uri, dest, &Progress::none(), &cancel)
             .await
     }
 
-    pub async fn verify(&self) -> Result<mlwm_storage::Verified, Error> {
+    pub(crate) async fn verify(&self) -> Result<mlwm_storage::Verified, Error> {
         self.store
             .verify(&self.uri, &Progress::none(), &CancellationToken::new())
             .await
@@ -104,7 +104,7 @@ impl Place {
 
     /// Puts one object at `name` below the URI, by publishing a folder elsewhere and nothing else:
     /// with the tools of the store itself.
-    pub async fn plant(&self, name: &str, content: &[u8]) {
+    pub(crate) async fn plant(&self, name: &str, content: &[u8]) {
         use object_store::ObjectStoreExt;
         match &self.folder {
             Some(_) => {
@@ -126,12 +126,12 @@ impl Place {
         }
     }
 
-    pub fn bucket(&self) -> &str {
+    pub(crate) fn bucket(&self) -> &str {
         self.uri.bucket().unwrap()
     }
 
     /// Whether there is an object named by the URI and this suffix.
-    pub async fn has_sibling(&self, suffix: &str) -> bool {
+    pub(crate) async fn has_sibling(&self, suffix: &str) -> bool {
         self.store
             .get(&self.uri.sibling_suffix(suffix), 1 << 20)
             .await
@@ -141,7 +141,7 @@ impl Place {
 }
 
 /// A client that is not mlwm's.
-pub fn client(server: &S3Server, bucket: &str) -> object_store::aws::AmazonS3 {
+pub(crate) fn client(server: &S3Server, bucket: &str) -> object_store::aws::AmazonS3 {
     object_store::aws::AmazonS3Builder::new()
         .with_endpoint(&server.endpoint)
         .with_allow_http(true)
@@ -153,11 +153,11 @@ pub fn client(server: &S3Server, bucket: &str) -> object_store::aws::AmazonS3 {
         .unwrap()
 }
 
-pub fn task(name: &str) -> Digest {
+pub(crate) fn task(name: &str) -> Digest {
     Digest::of(name)
 }
 
-pub fn manifest(task: Digest, uri: &Uri, objects: Vec<ObjectRecord>) -> Manifest {
+pub(crate) fn manifest(task: Digest, uri: &Uri, objects: Vec<ObjectRecord>) -> Manifest {
     let named = |name: &str| NamedDigest {
         name: name.to_owned(),
         digest: Digest::of(name),
@@ -168,6 +168,7 @@ pub fn manifest(task: Digest, uri: &Uri, objects: Vec<ObjectRecord>) -> Manifest
         output: "prediction".to_owned(),
         uri: uri.to_string(),
         analysis_time: AnalysisTime::from_unix_seconds(1_649_300_400).unwrap(),
+        forecast_duration: None,
         member: 0,
         seed: 7,
         configuration: named("configuration"),
@@ -185,9 +186,9 @@ pub fn manifest(task: Digest, uri: &Uri, objects: Vec<ObjectRecord>) -> Manifest
 }
 
 /// A small Zarr-like output: empty and odd names too, and one object of more than one part.
-pub fn output(salt: u8) -> TempDir {
+pub(crate) fn output(salt: u8) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let mut write = |name: &str, content: Vec<u8>| {
+    let write = |name: &str, content: Vec<u8>| {
         let path = folder.path().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, content).unwrap();
@@ -208,7 +209,7 @@ pub fn output(salt: u8) -> TempDir {
 }
 
 /// Bytes that look random.
-pub fn noise(seed: u64, length: usize) -> Vec<u8> {
+pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut bytes = Vec::with_capacity(length + 8);
     while bytes.len() < length {
@@ -222,7 +223,7 @@ pub fn noise(seed: u64, length: usize) -> Vec<u8> {
 }
 
 /// Every file below a folder with its content.
-pub fn tree(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn tree(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(next) = folders.pop() {

@@ -174,7 +174,7 @@ async fn a_server_that_never_answers_is_a_timeout() {
     assert!(matches!(error, Error::TimedOut { .. }), "{error}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn an_object_that_changes_meanwhile_is_an_error() {
     for (server, bucket) in [(&*GARAGE, "garage-changes"), (&*MOTO, "moto-changes")] {
         let direct = Place::s3(server, bucket).await;

@@ -1,0 +1,27 @@
+//! Names of the labels of an image. They can be read without the image's layers.
+
+/// What the image is called: the configuration.
+pub const TITLE: &str = "org.opencontainers.image.title";
+/// Version of mlwm that built it.
+pub const VERSION: &str = "org.opencontainers.image.version";
+/// Reference of the base image.
+pub const BASE_NAME: &str = "org.opencontainers.image.base.name";
+/// Digest of the base image in its registry, where known.
+pub const BASE_DIGEST: &str = "org.opencontainers.image.base.digest";
+/// SHA-256 of the artifact's zip.
+pub const ARTIFACT_DIGEST: &str = "io.mlwm.artifact.digest";
+/// Name of the artifact.
+pub const ARTIFACT_NAME: &str = "io.mlwm.artifact.name";
+/// Name of the configuration.
+pub const CONFIGURATION: &str = "io.mlwm.configuration";
+/// SHA-256 of the configuration's `config.yaml`.
+pub const CONFIGURATION_DIGEST: &str = "io.mlwm.configuration.digest";
+/// Version of mlwm that built it.
+pub const MLWM_VERSION: &str = "io.mlwm.version";
+/// Version of the container contract that it obeys.
+pub const CONTRACT: &str = "io.mlwm.contract";
+/// SHA-256 of the runner's executable.
+pub const RUNNER_DIGEST: &str = "io.mlwm.runner.digest";
+/// Digest of everything that went into the image; an image with the same one need not be built
+/// again.
+pub const BUILD: &str = "io.mlwm.build";

@@ -1,0 +1,99 @@
+//! The inference artifact, unpacked.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use mlwm_datasets::Statistics;
+use mlwm_spec::interface::{INTERFACE_VERSION, InputRole, Source};
+use mlwm_spec::{DatastoreConfig, Digest, Interface, yaml};
+
+use crate::RunnerError;
+
+/// What the runner needs of an artifact.
+#[derive(Debug)]
+pub struct Artifact {
+    /// The step model.
+    pub model: PathBuf,
+    /// What the step model needs besides its weights.
+    pub interface: Interface,
+    /// Configurations of the datastores that the interface names.
+    pub configs: BTreeMap<String, DatastoreConfig>,
+    /// Their training statistics.
+    pub statistics: BTreeMap<String, Statistics>,
+    /// Name and digest of `artifact.yaml`, which lists every other file with its digest.
+    pub identity: Option<(String, Digest)>,
+}
+
+impl Artifact {
+    /// Reads an artifact in a folder.
+    ///
+    /// # Errors
+    /// If a file is missing or does not have its format.
+    pub fn read(folder: &Path) -> Result<Self, RunnerError> {
+        let model = folder.join("checkpoint.onnx");
+        if !model.is_file() {
+            return Err(RunnerError::ArtifactFile {
+                path: model,
+                reason: "there is no such file; the built-in runner runs ONNX models only".into(),
+            });
+        }
+        let path = folder.join("interface.json");
+        let interface: Interface = serde_json::from_str(&read_text(&path)?)
+            .map_err(|error| unreadable(&path, &error))?;
+        if interface.version != INTERFACE_VERSION {
+            return Err(RunnerError::Artifact(format!(
+                "{} has version {}, but this runner knows version {INTERFACE_VERSION}",
+                path.display(),
+                interface.version
+            )));
+        }
+        let (mut configs, mut statistics) = (BTreeMap::new(), BTreeMap::new());
+        for name in datastores(&interface) {
+            let path = folder.join("configs").join(format!("{name}.datastore.yaml"));
+            let text = read_text(&path)?;
+            let config = yaml::parse(&text, &path.display().to_string())
+                .map_err(|error| RunnerError::Artifact(error.to_string()))?;
+            let path = folder.join("stats").join(format!("{name}.datastore.stats.zarr"));
+            let stored = Statistics::open(&path).map_err(|error| unreadable(&path, &error))?;
+            configs.insert(name.clone(), config);
+            statistics.insert(name, stored);
+        }
+        let identity = identity(&folder.join("artifact.yaml"))?;
+        Ok(Self { model, interface, configs, statistics, identity })
+    }
+}
+
+/// The datastores that an interface takes features from.
+fn datastores(interface: &Interface) -> Vec<String> {
+    let of_inputs = interface.inputs.iter().filter_map(|input| match &input.role {
+        InputRole::State { .. } => None,
+        InputRole::Forcing { features, .. } | InputRole::Static { features, .. } => Some(features),
+    });
+    let sources = std::iter::once(&interface.state).chain(of_inputs).flat_map(|f| &f.sources);
+    let mut names: Vec<String> = sources.map(|Source { datastore, .. }| datastore.clone()).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// Name and digest of `artifact.yaml`; none if there is no such file.
+fn identity(path: &Path) -> Result<Option<(String, Digest)>, RunnerError> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = read_text(path)?;
+    let record: serde_json::Value = yaml::parse(&text, &path.display().to_string())
+        .map_err(|error| RunnerError::Artifact(error.to_string()))?;
+    // The Python tool calls it `artifact_name`.
+    let name = record.get("name").or_else(|| record.get("artifact_name"));
+    let name = name.and_then(serde_json::Value::as_str).unwrap_or_default();
+    Ok(Some((name.to_owned(), Digest::of(&text))))
+}
+
+fn read_text(path: &Path) -> Result<String, RunnerError> {
+    std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))
+}
+
+fn unreadable(path: &Path, error: &dyn std::fmt::Display) -> RunnerError {
+    RunnerError::ArtifactFile { path: path.to_owned(), reason: error.to_string() }
+}

@@ -1,0 +1,209 @@
+//! The ONNX step model in ONNX Runtime.
+
+use std::path::{Path, PathBuf};
+
+use mlwm_spec::Interface;
+use mlwm_spec::interface::{Features, InputRole};
+use ort::environment::Environment;
+use ort::session::{Session, SessionInputValue};
+use ort::value::{TensorElementType, TensorRef, ValueType};
+
+use crate::RunnerError;
+use crate::rollout::{Feed, StepModel};
+use crate::task::Device;
+
+/// Where the image keeps ONNX Runtime.
+const LIBRARY_FOLDERS: [&str; 2] = ["/opt/mlwm/lib", "/opt/mlwm"];
+
+/// What the file of ONNX Runtime's library starts with.
+const LIBRARY_NAME: &str = "libonnxruntime.so";
+
+/// A step model, loaded.
+pub struct OnnxModel {
+    session: Session,
+    output: String,
+    points: usize,
+    features: usize,
+    /// Keeps the runtime alive as long as the session.
+    _environment: Environment,
+}
+
+/// The library of ONNX Runtime: `given` (the value of `ORT_DYLIB_PATH`), or beside the executable,
+/// or where the image keeps it.
+///
+/// # Errors
+/// [`RunnerError::Library`] with the places that were looked at.
+pub fn find_library(given: Option<PathBuf>) -> Result<PathBuf, RunnerError> {
+    if let Some(path) = given {
+        return match path.is_file() {
+            true => Ok(path),
+            false => Err(RunnerError::Library(format!(
+                "ORT_DYLIB_PATH is {}, where there is no file",
+                path.display()
+            ))),
+        };
+    }
+    let beside = std::env::current_exe().ok().and_then(|exe| exe.parent().map(Path::to_owned));
+    let folders: Vec<PathBuf> =
+        beside.into_iter().chain(LIBRARY_FOLDERS.iter().map(PathBuf::from)).collect();
+    folders.iter().find_map(|folder| library_in(folder)).ok_or_else(|| {
+        let folders: Vec<String> = folders.iter().map(|f| f.display().to_string()).collect();
+        RunnerError::Library(format!(
+            "there is no {LIBRARY_NAME} of ONNX Runtime in {}: put it there or set ORT_DYLIB_PATH",
+            folders.join(", ")
+        ))
+    })
+}
+
+/// The library in a folder: `libonnxruntime.so` or the newest of `libonnxruntime.so.*`.
+fn library_in(folder: &Path) -> Option<PathBuf> {
+    let is_library = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        name == LIBRARY_NAME || name.starts_with(&format!("{LIBRARY_NAME}."))
+    };
+    let entries = std::fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
+    entries.filter(is_library).max()
+}
+
+impl OnnxModel {
+    /// Loads a model and checks it against its interface.
+    ///
+    /// # Errors
+    /// If ONNX Runtime cannot be loaded, cannot read the model or use the device, or if the model
+    /// does not have the inputs and the output of the interface.
+    pub fn load(
+        library: &Path,
+        model: &Path,
+        interface: &Interface,
+        device: Device,
+    ) -> Result<Self, RunnerError> {
+        let environment = ort::init_from(library)
+            .map_err(|error| RunnerError::Library(format!("ONNX Runtime: {error}")))?
+            .with_name("mlwm")
+            .with_telemetry(false)
+            .build()?;
+        // Counts what the container may use, where ONNX Runtime would count the host's cores.
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let builder = Session::builder(&environment)?;
+        let builder = builder.with_intra_threads(threads).map_err(plain)?;
+        let mut builder = match device {
+            Device::Cpu => builder,
+            Device::Cuda => builder
+                .with_execution_providers([ort::ep::CUDA::default().build().error_on_failure()])
+                .map_err(|error| {
+                    RunnerError::Library(format!(
+                        "a GPU was asked for, but ONNX Runtime at {} cannot use CUDA: {error}",
+                        library.display()
+                    ))
+                })?,
+        };
+        let session = builder.commit_from_file(model).map_err(|error| {
+            RunnerError::Artifact(format!("{} cannot be loaded: {error}", model.display()))
+        })?;
+        check_graph(&session, interface)
+            .map_err(|why| RunnerError::Artifact(format!("{}: {why}", model.display())))?;
+        Ok(Self {
+            session,
+            output: interface.output.clone(),
+            points: interface.grid.points() as usize,
+            features: interface.state.names.len(),
+            _environment: environment,
+        })
+    }
+}
+
+/// Drops the builder that an error of the session builder carries along.
+fn plain(error: ort::Error<ort::session::builder::SessionBuilder>) -> RunnerError {
+    RunnerError::Library(format!("ONNX Runtime: {error}"))
+}
+
+impl StepModel for OnnxModel {
+    fn step(&mut self, feeds: &[Feed<'_>]) -> Result<Vec<f32>, RunnerError> {
+        let mut inputs: Vec<(&str, SessionInputValue<'_>)> = Vec::with_capacity(feeds.len());
+        for feed in feeds {
+            let features = feed.values.len() / feed.points.max(1);
+            let tensor = TensorRef::from_array_view(([1, feed.points, features], feed.values))?;
+            inputs.push((feed.name, tensor.into()));
+        }
+        let outputs = self.session.run(inputs)?;
+        let output = outputs.get(&self.output).ok_or_else(|| {
+            RunnerError::Artifact(format!("the model did not return `{}`", self.output))
+        })?;
+        let (shape, values) = output.try_extract_tensor::<f32>()?;
+        let expected = [1, self.points as i64, self.features as i64];
+        if **shape != expected {
+            return Err(RunnerError::Artifact(format!(
+                "the model returned `{}` of shape {shape:?}, not {expected:?}",
+                self.output
+            )));
+        }
+        Ok(values.to_vec())
+    }
+}
+
+/// Checks names, element types and shapes of the graph's inputs and output.
+fn check_graph(session: &Session, interface: &Interface) -> Result<(), String> {
+    let names = |outlets: &[ort::value::Outlet]| {
+        outlets.iter().map(|outlet| outlet.name().to_owned()).collect::<Vec<_>>().join(", ")
+    };
+    for outlet in session.inputs() {
+        if !interface.inputs.iter().any(|input| input.name == outlet.name()) {
+            return Err(format!(
+                "the model takes the input `{}`, which the interface does not know",
+                outlet.name()
+            ));
+        }
+    }
+    for input in &interface.inputs {
+        let outlet = session.inputs().iter().find(|outlet| outlet.name() == input.name);
+        let outlet = outlet.ok_or_else(|| {
+            format!(
+                "the interface has the input `{}`, but the model takes {}",
+                input.name,
+                names(session.inputs())
+            )
+        })?;
+        check_shape(&input.name, outlet.dtype(), input_shape(interface, &input.role))?;
+    }
+    let outlet = session.outputs().iter().find(|outlet| outlet.name() == interface.output);
+    let outlet = outlet.ok_or_else(|| {
+        format!(
+            "the interface has the output `{}`, but the model returns {}",
+            interface.output,
+            names(session.outputs())
+        )
+    })?;
+    let points = interface.grid.points();
+    check_shape(&interface.output, outlet.dtype(), [1, points, interface.state.names.len() as u64])
+}
+
+fn input_shape(interface: &Interface, role: &InputRole) -> [u64; 3] {
+    let count = |features: &Features| features.names.len() as u64;
+    let (grid, features) = match role {
+        InputRole::State { .. } => (None, count(&interface.state)),
+        InputRole::Forcing { features, past, future, grid } => {
+            (grid.as_ref(), count(features) * (past + future + 1))
+        }
+        InputRole::Static { features, grid } => (grid.as_ref(), count(features)),
+    };
+    [1, grid.unwrap_or(&interface.grid).points(), features]
+}
+
+/// A dimension that the graph leaves open fits anything.
+fn check_shape(name: &str, found: &ValueType, expected: [u64; 3]) -> Result<(), String> {
+    let ValueType::Tensor { ty, shape, .. } = found else {
+        return Err(format!("`{name}` of the model is not a tensor"));
+    };
+    if *ty != TensorElementType::Float32 {
+        return Err(format!("`{name}` of the model is of {ty:?}, not float32"));
+    }
+    let fits = shape.len() == expected.len()
+        && shape.iter().zip(expected).all(|(found, expected)| *found < 0 || *found == expected as i64);
+    match fits {
+        true => Ok(()),
+        false => Err(format!(
+            "`{name}` of the model has the shape {:?}, but the interface makes {expected:?}",
+            shape.to_vec()
+        )),
+    }
+}

@@ -1,0 +1,141 @@
+//! What every step of a rollout needs besides the predicted states: read, checked, standardized
+//! and windowed, one step at a time and in order.
+
+use std::collections::VecDeque;
+
+use mlwm_datasets::prepare::{FeatureReader, ForecastInputs, Forcing};
+
+use crate::RunnerError;
+use crate::standardize::{Standardization, standardized_static};
+
+/// What a rollout starts from, standardized, `[grid_index, feature]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Start {
+    /// The known states, oldest first.
+    pub states: Vec<Vec<f32>>,
+    /// Static features by name of the model's input.
+    pub statics: Vec<(String, Vec<f32>)>,
+}
+
+/// What one step needs, standardized.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepInputs {
+    /// Forcing by number of the model's forcing inputs, `[grid_index, feature * window]`.
+    pub forcings: Vec<Vec<f32>>,
+    /// The driving state at the boundary points, `[point, feature]`.
+    pub boundary: Vec<f32>,
+}
+
+/// Reads the inputs of a forecast step by step.
+pub struct Producer<'a> {
+    inputs: &'a ForecastInputs,
+    state: FeatureReader<'a>,
+    standardization: Standardization,
+    windows: Vec<Window<'a>>,
+    steps_done: u64,
+}
+
+impl<'a> Producer<'a> {
+    /// A producer; nothing is read yet.
+    pub fn new(inputs: &'a ForecastInputs) -> Self {
+        Self {
+            inputs,
+            state: inputs.state.reader(&inputs.state_times()),
+            standardization: Standardization::of(&inputs.state),
+            windows: inputs.forcings.iter().map(|forcing| Window::new(inputs, forcing)).collect(),
+            steps_done: 0,
+        }
+    }
+
+    /// The known states and static features.
+    ///
+    /// # Errors
+    /// If they cannot be read or are not finite.
+    pub fn start(&mut self) -> Result<Start, RunnerError> {
+        let mut states = Vec::new();
+        for time in self.inputs.known_times() {
+            let mut state = self.state.read(Some(time))?;
+            self.inputs.state.check_finite(&state, Some(time), None)?;
+            self.standardization.apply(&mut state);
+            states.push(state);
+        }
+        let mut statics = Vec::new();
+        for (name, features) in &self.inputs.statics {
+            statics.push((name.clone(), standardized_static(features)?));
+        }
+        Ok(Start { states, statics })
+    }
+
+    /// The inputs of the next step.
+    ///
+    /// # Errors
+    /// If they cannot be read or are not finite.
+    pub fn step(&mut self) -> Result<StepInputs, RunnerError> {
+        self.steps_done += 1;
+        let time = self.inputs.schedule.valid_time(self.steps_done as i64);
+        let forcings = self.windows.iter_mut().map(Window::next).collect::<Result<_, _>>()?;
+        Ok(StepInputs { forcings, boundary: self.boundary(time)? })
+    }
+
+    fn boundary(&mut self, time: i64) -> Result<Vec<f32>, RunnerError> {
+        let points = &self.inputs.boundary;
+        if points.is_empty() {
+            return Ok(Vec::new());
+        }
+        let state = self.state.read(Some(time))?;
+        self.inputs.state.check_finite(&state, Some(time), Some(points))?;
+        let columns = self.inputs.state.len();
+        let mut boundary = Vec::with_capacity(points.len() * columns);
+        for point in points {
+            boundary.extend_from_slice(&state[point * columns..(point + 1) * columns]);
+        }
+        self.standardization.apply(&mut boundary);
+        Ok(boundary)
+    }
+}
+
+/// Forcing in a window that moves one step at a time.
+struct Window<'a> {
+    forcing: &'a Forcing,
+    reader: FeatureReader<'a>,
+    standardization: Standardization,
+    times: std::vec::IntoIter<i64>,
+    /// Standardized forcing at the times of the window, oldest first.
+    kept: VecDeque<Vec<f32>>,
+}
+
+impl<'a> Window<'a> {
+    fn new(inputs: &ForecastInputs, forcing: &'a Forcing) -> Self {
+        let times = inputs.forcing_times(forcing);
+        Self {
+            forcing,
+            reader: forcing.features.reader(&times),
+            standardization: Standardization::of(&forcing.features),
+            times: times.into_iter(),
+            kept: VecDeque::new(),
+        }
+    }
+
+    /// The window of the next step, `[grid_index, feature * window]`, feature-major:
+    /// `f0w0 f0w1 f0w2 f1w0 …`.
+    fn next(&mut self) -> Result<Vec<f32>, RunnerError> {
+        let length = (self.forcing.past + self.forcing.future + 1) as usize;
+        self.kept.pop_front();
+        while self.kept.len() < length {
+            let time = self.times.next();
+            let mut array = self.reader.read(time)?;
+            self.forcing.features.check_finite(&array, time, None)?;
+            self.standardization.apply(&mut array);
+            self.kept.push_back(array);
+        }
+        let mut window = vec![0.0; self.kept[0].len() * length];
+        for (lag, array) in self.kept.iter().enumerate() {
+            // Point and feature together count the rows of the window.
+            let cells = window[lag..].iter_mut().step_by(length);
+            for (cell, value) in cells.zip(array) {
+                *cell = *value;
+            }
+        }
+        Ok(window)
+    }
+}

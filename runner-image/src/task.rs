@@ -1,0 +1,237 @@
+//! The task as the container contract puts it into the environment.
+
+use mlwm_spec::contract::{
+    DatastoreInputPath, OutputRequest, TimeLayout, env, parse_input_paths, parse_outputs,
+};
+use mlwm_spec::{AnalysisTime, Period};
+
+use crate::RunnerError;
+
+/// Set by the host when the configuration asks for GPUs.
+const GPUS: &str = "MLWM_GPUS";
+
+/// What the NVIDIA container runtime was told to give.
+const VISIBLE_DEVICES: &str = "NVIDIA_VISIBLE_DEVICES";
+
+/// Where a model runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Device {
+    /// On the processor.
+    Cpu,
+    /// On an NVIDIA GPU.
+    Cuda,
+}
+
+/// One run of the container.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// The analysis time.
+    pub analysis_time: AnalysisTime,
+    /// Number of steps, if given.
+    steps: Option<u64>,
+    /// Length of the forecast, if given.
+    duration: Option<Period>,
+    /// How time is laid out in the inputs.
+    pub layout: TimeLayout,
+    /// Where the inputs of the datastores are.
+    pub inputs: Vec<DatastoreInputPath>,
+    /// What to write.
+    pub outputs: Vec<OutputRequest>,
+    /// The ensemble member.
+    pub member: u32,
+    /// The seed, to be recorded.
+    pub seed: Option<u64>,
+    /// The identity of the task, to be recorded.
+    pub identity: Option<String>,
+    /// Where the model runs.
+    pub device: Device,
+}
+
+impl Task {
+    /// Reads the environment through `get`; `has_gpu` says whether the container has the device
+    /// node of a GPU.
+    ///
+    /// # Errors
+    /// [`RunnerError::Environment`] naming the variable that is missing or wrong.
+    pub fn read(
+        get: impl Fn(&str) -> Option<String>,
+        has_gpu: bool,
+    ) -> Result<Self, RunnerError> {
+        let given = |name: &str| get(name).filter(|value| !value.trim().is_empty());
+        let wrong = |name: &str, why: &dyn std::fmt::Display| {
+            RunnerError::Environment(format!("{name}: {why}"))
+        };
+        let required = |name: &str| {
+            given(name).ok_or_else(|| RunnerError::Environment(format!("{name} is not set")))
+        };
+        let number = |name: &str| -> Result<Option<u64>, RunnerError> {
+            let parse = |text: String| {
+                text.trim().parse().map_err(|_| wrong(name, &format!("`{text}` is not a number")))
+            };
+            given(name).map(parse).transpose()
+        };
+        if let Some(version) = given(env::MLWM_CONTRACT).filter(|version| version != "1") {
+            return Err(wrong(env::MLWM_CONTRACT, &format!("version `{version}` is not known")));
+        }
+        let layout = match given(env::TIME_DIMENSIONS) {
+            Some(text) => {
+                TimeLayout::parse(&text).map_err(|error| RunnerError::Environment(error.to_string()))?
+            }
+            None => TimeLayout::default(),
+        };
+        let inputs = required(env::DATASTORE_INPUT_PATHS)?;
+        let outputs = required(env::MLWM_OUTPUTS)?;
+        let contract = |error: mlwm_spec::contract::ContractError| {
+            RunnerError::Environment(error.to_string())
+        };
+        let member = number(env::MLWM_MEMBER)?.unwrap_or(0);
+        Ok(Self {
+            analysis_time: required(env::ANALYSIS_TIME)?
+                .parse()
+                .map_err(|error| wrong(env::ANALYSIS_TIME, &error))?,
+            steps: number(env::NUM_EVAL_STEPS)?,
+            duration: given(env::FORECAST_DURATION)
+                .map(|text| text.parse().map_err(|error| wrong(env::FORECAST_DURATION, &error)))
+                .transpose()?,
+            layout,
+            inputs: parse_input_paths(&inputs).map_err(contract)?,
+            outputs: parse_outputs(&outputs).map_err(contract)?,
+            member: u32::try_from(member).map_err(|error| wrong(env::MLWM_MEMBER, &error))?,
+            seed: number(env::MLWM_SEED)?,
+            identity: given(env::MLWM_TASK),
+            device: device(given(GPUS).as_deref(), given(VISIBLE_DEVICES).as_deref(), has_gpu),
+        })
+    }
+
+    /// The number of steps for a model of this step length.
+    ///
+    /// # Errors
+    /// If neither number nor duration are given, or they disagree.
+    pub fn steps(&self, step_seconds: i64) -> Result<u64, RunnerError> {
+        let by_duration = match self.duration {
+            None => None,
+            Some(duration) if step_seconds > 0 && duration.seconds() % step_seconds == 0 => {
+                Some((duration.seconds() / step_seconds) as u64)
+            }
+            Some(duration) => {
+                return Err(RunnerError::Environment(format!(
+                    "{}: {duration} is not a whole number of steps of {step_seconds} s",
+                    env::FORECAST_DURATION
+                )));
+            }
+        };
+        match (self.steps, by_duration) {
+            (Some(steps), Some(others)) if steps != others => {
+                Err(RunnerError::Environment(format!(
+                    "{} is {steps}, but {} is {others} steps of the model",
+                    env::NUM_EVAL_STEPS,
+                    env::FORECAST_DURATION
+                )))
+            }
+            (Some(0), _) => {
+                Err(RunnerError::Environment(format!("{} is 0", env::NUM_EVAL_STEPS)))
+            }
+            (Some(steps), _) | (None, Some(steps)) => Ok(steps),
+            (None, None) => Err(RunnerError::Environment(format!(
+                "neither {} nor {} is set",
+                env::NUM_EVAL_STEPS,
+                env::FORECAST_DURATION
+            ))),
+        }
+    }
+}
+
+/// A GPU is used if the host says so, or if the container was given one: images based on CUDA set
+/// `NVIDIA_VISIBLE_DEVICES=all` even where there is none, so that alone says nothing.
+fn device(gpus: Option<&str>, visible: Option<&str>, has_gpu: bool) -> Device {
+    let says_none = |value: &str| matches!(value.trim(), "0" | "none" | "void");
+    match gpus {
+        Some(value) if says_none(value) => Device::Cpu,
+        Some(_) => Device::Cuda,
+        None if has_gpu && visible.is_some_and(|value| !says_none(value) || value == "0") => {
+            Device::Cuda
+        }
+        None => Device::Cpu,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn environment() -> BTreeMap<&'static str, &'static str> {
+        BTreeMap::from([
+            ("MLWM_CONTRACT", "1"),
+            ("ANALYSIS_TIME", "2022-04-07T03:00Z"),
+            ("FORECAST_DURATION", "PT18H"),
+            ("NUM_EVAL_STEPS", "6"),
+            ("TIME_DIMENSIONS", "time"),
+            ("DATASTORE_INPUT_PATHS", "danra.danra_surface=/in/a.zarr"),
+            ("MLWM_MEMBER", "3"),
+            ("MLWM_SEED", "9007199254740991"),
+            ("MLWM_TASK", "sha256:abc"),
+            ("MLWM_OUTPUTS", r#"[{"name": "out", "path": "/out/a.zarr"}]"#),
+        ])
+    }
+
+    fn read(environment: &BTreeMap<&str, &str>) -> Result<Task, RunnerError> {
+        Task::read(|name| environment.get(name).map(|value| (*value).to_owned()), false)
+    }
+
+    #[test]
+    fn reads_the_contract() {
+        let task = read(&environment()).unwrap();
+        assert_eq!(task.steps(10_800).unwrap(), 6);
+        assert_eq!((task.member, task.seed), (3, Some((1 << 53) - 1)));
+        assert_eq!(task.outputs[0].zarr_format, 3);
+        assert_eq!(task.inputs[0].input, "danra_surface");
+        assert_eq!(task.device, Device::Cpu);
+    }
+
+    #[test]
+    fn steps_come_from_number_or_duration_and_must_agree() {
+        let mut only_duration = environment();
+        only_duration.remove("NUM_EVAL_STEPS");
+        assert_eq!(read(&only_duration).unwrap().steps(3600).unwrap(), 18);
+        assert!(read(&only_duration).unwrap().steps(7 * 3600).is_err());
+        assert!(read(&environment()).unwrap().steps(3600).is_err());
+        only_duration.remove("FORECAST_DURATION");
+        assert!(read(&only_duration).unwrap().steps(3600).is_err());
+    }
+
+    #[test]
+    fn names_what_is_missing_or_wrong() {
+        for (name, value) in [
+            ("ANALYSIS_TIME", "now"),
+            ("ANALYSIS_TIME", ""),
+            ("MLWM_CONTRACT", "2"),
+            ("NUM_EVAL_STEPS", "six"),
+            ("FORECAST_DURATION", "18 hours"),
+            ("TIME_DIMENSIONS", "t"),
+            ("DATASTORE_INPUT_PATHS", "nonsense"),
+            ("DATASTORE_INPUT_PATHS", ""),
+            ("MLWM_OUTPUTS", "{}"),
+            ("MLWM_MEMBER", "-1"),
+        ] {
+            let mut environment = environment();
+            environment.insert(name, value);
+            let error = read(&environment).unwrap_err();
+            assert!(error.to_string().contains(name), "{name}={value}: {error}");
+            assert_eq!(error.exit_code(), mlwm_spec::ExitCode::BadConfiguration);
+        }
+    }
+
+    #[test]
+    fn a_gpu_is_used_where_it_is_asked_for_or_given() {
+        assert_eq!(device(Some("1"), None, false), Device::Cuda);
+        assert_eq!(device(Some("all"), Some("void"), false), Device::Cuda);
+        assert_eq!(device(Some("0"), Some("all"), true), Device::Cpu);
+        assert_eq!(device(None, Some("all"), true), Device::Cuda);
+        assert_eq!(device(None, Some("0"), true), Device::Cuda);
+        assert_eq!(device(None, Some("all"), false), Device::Cpu);
+        assert_eq!(device(None, Some("void"), true), Device::Cpu);
+        assert_eq!(device(None, None, true), Device::Cpu);
+    }
+}
