@@ -148,7 +148,7 @@ fn read_model(
     let source_name = interface.display().to_string();
     let text = read_text(interface)?;
     let (interface, text) = match facts::parse_given(&text, &source_name)? {
-        Given::Interface(interface) => (interface, text),
+        Given::Interface(interface) => (*interface, text),
         Given::Facts(facts) => {
             let interface = facts::interface_from_facts(&facts, datastores, &signature)?;
             let text = to_json(&interface, &source_name)?;

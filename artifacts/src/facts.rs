@@ -16,7 +16,7 @@ pub(crate) const TRAIN: &str = "train";
 
 /// A file given as interface.
 pub(crate) enum Given {
-    Interface(Interface),
+    Interface(Box<Interface>),
     Facts(Box<ExportFacts>),
 }
 
@@ -28,7 +28,8 @@ pub(crate) fn parse_given(text: &str, source_name: &str) -> Result<Given, Error>
     };
     let value: Value = serde_json::from_str(text).map_err(|error| fault(error.to_string()))?;
     if value.get("version").is_some() {
-        return parse_interface(text, source_name).map(Given::Interface);
+        return parse_interface(text, source_name)
+            .map(|interface| Given::Interface(Box::new(interface)));
     }
     if value.get("num_grid_nodes").is_none() || value.get("state_features").is_none() {
         return Err(fault("it is neither of the known kinds".to_owned()));

@@ -5,11 +5,16 @@
 //! could read differently must not be in it. So the records are read here, and every byte of the
 //! file must belong to exactly one of them. Numbers of records are those of PKWARE's APPNOTE.
 
-use std::collections::HashSet;
+mod end;
+mod numbers;
+
+use std::collections::{HashSet, VecDeque};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+use self::end::{End, read_end};
+use self::numbers::{read_array, u16_at, u32_at, u64_at};
 use crate::layout::{ARTIFACT_YAML, name_fault};
 
 /// Most members that an artifact may have.
@@ -19,9 +24,6 @@ const MAX_DIRECTORY: u64 = 64 << 20;
 
 const LOCAL_HEADER: u64 = 30;
 const CENTRAL_HEADER: usize = 46;
-const END: u64 = 22;
-const END64: u64 = 56;
-const LOCATOR64: u64 = 20;
 
 /// What mlwm writes into every header (format §5).
 const MADE_BY_UNIX: u8 = 3;
@@ -181,103 +183,6 @@ fn needs_zip64(members: u64, end: &End) -> bool {
     members > u64::from(u16::MAX) || end.size.max(end.offset) > u64::from(u32::MAX)
 }
 
-/// Where the central directory is.
-struct End {
-    members: u64,
-    offset: u64,
-    size: u64,
-    zip64: bool,
-}
-
-/// Reads the end record (APPNOTE 4.3.16) and, if there is one, its 64-bit form (4.3.14, 4.3.15).
-/// The directory must reach up to it, and it to the end of the file: no comment.
-fn read_end(file: &File, length: u64) -> Result<End, FramingError> {
-    let at = length.checked_sub(END).ok_or(FramingError::NoEnd)?;
-    let record = read_array::<{ END as usize }>(file, at)?;
-    if !record.starts_with(b"PK\x05\x06") || u16_at(&record, 20) != 0 {
-        return Err(FramingError::NoEnd);
-    }
-    let damaged = FramingError::Record {
-        record: "end record",
-        at,
-    };
-    let members = u16_at(&record, 10);
-    if u32_at(&record, 4) != 0 || u16_at(&record, 8) != members {
-        return Err(damaged);
-    }
-    let (short_size, short_offset) = (u32_at(&record, 12), u32_at(&record, 16));
-    let wide = match at.checked_sub(LOCATOR64) {
-        Some(locator) => read_end64(file, locator)?,
-        None => None,
-    };
-    let (end, up_to) = match wide {
-        Some((end, start)) => {
-            // A 32-bit field holds the value itself, or all ones.
-            let agrees = |short: u64, ones: u64, wide: u64| short == wide || short == ones;
-            if !agrees(members.into(), u16::MAX.into(), end.members)
-                || !agrees(short_size.into(), u32::MAX.into(), end.size)
-                || !agrees(short_offset.into(), u32::MAX.into(), end.offset)
-            {
-                return Err(damaged);
-            }
-            (end, start)
-        }
-        None => {
-            let end = End {
-                members: members.into(),
-                offset: short_offset.into(),
-                size: short_size.into(),
-                zip64: false,
-            };
-            (end, at)
-        }
-    };
-    if end.offset.checked_add(end.size) != Some(up_to) {
-        return Err(FramingError::Record {
-            record: "end record",
-            at,
-        });
-    }
-    Ok(end)
-}
-
-/// The 64-bit end record whose locator lies at `locator`, and where it starts; none if there is no
-/// locator.
-fn read_end64(file: &File, locator: u64) -> Result<Option<(End, u64)>, FramingError> {
-    let record = read_array::<{ LOCATOR64 as usize }>(file, locator)?;
-    if !record.starts_with(b"PK\x06\x07") {
-        return Ok(None);
-    }
-    let damaged = || FramingError::Record {
-        record: "64-bit end record",
-        at: locator,
-    };
-    let start = u64_at(&record, 8);
-    if start.checked_add(END64) != Some(locator)
-        || u32_at(&record, 4) != 0
-        || u32_at(&record, 16) != 1
-    {
-        return Err(damaged());
-    }
-    let record = read_array::<{ END64 as usize }>(file, start)?;
-    let members = u64_at(&record, 24);
-    let well_formed = record.starts_with(b"PK\x06\x06")
-        && u64_at(&record, 4) == END64 - 12
-        && u64_at(&record, 16) == 0
-        && u64_at(&record, 32) == members
-        && u16_at(&record, 12) == u16_at(&record, 14);
-    if !well_formed {
-        return Err(damaged());
-    }
-    let end = End {
-        members,
-        size: u64_at(&record, 40),
-        offset: u64_at(&record, 48),
-        zip64: true,
-    };
-    Ok(Some((end, start)))
-}
-
 /// A record of the central directory (APPNOTE 4.3.12).
 struct CentralHeader {
     name: String,
@@ -348,11 +253,10 @@ impl CentralHeader {
             return Err(FramingError::NotStored(self.name.clone()));
         }
         let kind = (self.external_attributes >> 16) & 0o170_000;
-        let right = match (self.is_folder, kind) {
-            (_, 0) | (false, 0o100_000) => true,
-            (true, 0o040_000) => true,
-            _ => false,
-        };
+        let right = matches!(
+            (self.is_folder, kind),
+            (_, 0) | (false, 0o100_000) | (true, 0o040_000)
+        );
         if !right || (self.is_folder && self.size != 0) {
             return Err(FramingError::NotAFile(self.name.clone()));
         }
@@ -437,8 +341,8 @@ fn checked_name(raw: &[u8]) -> Result<String, FramingError> {
 
 /// The numbers in the zip64 field (APPNOTE 4.5.3) among the extra fields, in order, and `None` if
 /// the fields are damaged.
-fn zip64_values(mut extra: &[u8]) -> Option<std::collections::VecDeque<u64>> {
-    let mut values = std::collections::VecDeque::new();
+fn zip64_values(mut extra: &[u8]) -> Option<VecDeque<u64>> {
+    let mut values = VecDeque::new();
     while !extra.is_empty() {
         let length = usize::from(u16_at(extra.get(..4)?, 2));
         let body = extra.get(4..4 + length)?;
@@ -454,28 +358,10 @@ fn zip64_values(mut extra: &[u8]) -> Option<std::collections::VecDeque<u64>> {
 }
 
 /// A 32-bit number, or the next 64-bit one if it is all ones.
-fn widen(short: u32, wide: &mut std::collections::VecDeque<u64>) -> Option<u64> {
+fn widen(short: u32, wide: &mut VecDeque<u64>) -> Option<u64> {
     if short == u32::MAX {
         wide.pop_front()
     } else {
         Some(short.into())
     }
-}
-
-fn read_array<const N: usize>(file: &File, at: u64) -> Result<[u8; N], FramingError> {
-    let mut bytes = [0; N];
-    file.read_exact_at(&mut bytes, at)?;
-    Ok(bytes)
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> u16 {
-    u16::from_le_bytes([bytes[at], bytes[at + 1]])
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from(u16_at(bytes, at)) | u32::from(u16_at(bytes, at + 2)) << 16
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
 }

@@ -13,6 +13,7 @@ mod datastores;
 mod error;
 mod extract;
 mod facts;
+mod features;
 mod framing;
 mod layout;
 mod onnx;

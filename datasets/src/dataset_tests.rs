@@ -387,7 +387,7 @@ fn only_the_chunks_asked_for_are_read() {
         .unwrap();
     assert!(part[[0]].is_nan());
     assert_eq!((part[[1]], part[[2]]), (1.0, 2.0));
-    assert!(t2m.read_range(std::slice::from_ref(&(3..5))).is_err());
+    assert!(t2m.read_range(std::slice::from_ref(&(3..6))).is_err());
 }
 
 #[test]

@@ -53,7 +53,10 @@ impl Engine {
             .rm(true)
             .forcerm(true)
             .build();
-        let failed = |message: String| Error::Build { tag: request.tag.clone(), message };
+        let failed = |message: String| Error::Build {
+            tag: request.tag.clone(),
+            message,
+        };
 
         // The engine answers only after it has read the context, which may be large.
         let docker = self.docker.clone().with_timeout(CONTEXT_TIMEOUT);
@@ -84,11 +87,16 @@ impl Engine {
         // An answer that ends without an error has not always made an image.
         let Some(id) = id else {
             let last: Vec<String> = last.into();
-            return Err(failed(format!("the builder stopped after: {}", one_line(&last.join("; ")))));
+            return Err(failed(format!(
+                "the builder stopped after: {}",
+                one_line(&last.join("; "))
+            )));
         };
         match self.image(&request.tag).await? {
             Some(image) if image.id.to_string() == id || image.id.hex() == id => Ok(image.id),
-            _ => Err(failed(format!("it was built as {id}, but has not got its reference"))),
+            _ => Err(failed(format!(
+                "it was built as {id}, but has not got its reference"
+            ))),
         }
     }
 }

@@ -13,7 +13,10 @@ use crate::error::{Attempt, Error, Problem};
 use crate::info::Info;
 
 /// The oldest API with all that mlwm uses (device requests).
-const OLDEST_API: ClientVersion = ClientVersion { major_version: 1, minor_version: 40 };
+const OLDEST_API: ClientVersion = ClientVersion {
+    major_version: 1,
+    minor_version: 40,
+};
 /// Seconds that the engine has to begin an answer.
 const ANSWER_SECONDS: u64 = 120;
 /// The longest header of an answer to a ping.
@@ -48,7 +51,10 @@ impl fmt::Display for Endpoint {
 
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Engine").field("endpoint", &self.endpoint).field("info", &self.info).finish()
+        f.debug_struct("Engine")
+            .field("endpoint", &self.endpoint)
+            .field("info", &self.info)
+            .finish()
     }
 }
 
@@ -62,9 +68,10 @@ impl Engine {
             match Self::connect_to(candidate.endpoint).await {
                 Err(Error::Unreachable(failed)) => {
                     attempts.extend(failed.into_iter().map(|attempt| match candidate.variable {
-                        Some(variable) => {
-                            Attempt { place: format!("{variable}={}", attempt.place), ..attempt }
-                        }
+                        Some(variable) => Attempt {
+                            place: format!("{variable}={}", attempt.place),
+                            ..attempt
+                        },
                         None => attempt,
                     }));
                 }
@@ -80,7 +87,10 @@ impl Engine {
             .await
             .unwrap_or_else(|elapsed| Err(Problem::Silent(elapsed.into())))
             .map_err(|problem| {
-                Error::Unreachable(vec![Attempt { place: endpoint.to_string(), problem }])
+                Error::Unreachable(vec![Attempt {
+                    place: endpoint.to_string(),
+                    problem,
+                }])
             })?;
         if version < OLDEST_API {
             return Err(Error::TooOld {
@@ -90,7 +100,11 @@ impl Engine {
         }
         let docker = client(&endpoint, &version)?;
         let info = Info::ask(&docker, &endpoint).await?;
-        Ok(Self { docker, endpoint, info })
+        Ok(Self {
+            docker,
+            endpoint,
+            info,
+        })
     }
 
     /// What the engine is and can do, as it was when connecting.
@@ -110,7 +124,11 @@ impl Engine {
 }
 
 fn client(endpoint: &Endpoint, version: &ClientVersion) -> Result<Docker, Error> {
-    let newest = if version < API_DEFAULT_VERSION { version } else { API_DEFAULT_VERSION };
+    let newest = if version < API_DEFAULT_VERSION {
+        version
+    } else {
+        API_DEFAULT_VERSION
+    };
     match endpoint {
         Endpoint::Unix(path) => {
             Docker::connect_with_unix(&path.to_string_lossy(), ANSWER_SECONDS, newest)
@@ -134,7 +152,10 @@ fn candidates(env: impl Fn(&str) -> Option<String>) -> Result<Vec<Candidate>, Er
         if let Some(host) = env(variable).filter(|host| !host.is_empty()) {
             let tls = env("DOCKER_TLS_VERIFY").is_some_and(|value| !value.is_empty());
             let endpoint = parse_host(variable, &host, tls)?;
-            return Ok(vec![Candidate { variable: Some(variable), endpoint }]);
+            return Ok(vec![Candidate {
+                variable: Some(variable),
+                endpoint,
+            }]);
         }
     }
     let mut paths = vec![PathBuf::from("/var/run/docker.sock")];
@@ -144,12 +165,21 @@ fn candidates(env: impl Fn(&str) -> Option<String>) -> Result<Vec<Candidate>, Er
     paths.push(PathBuf::from("/run/podman/podman.sock"));
     Ok(paths
         .into_iter()
-        .map(|path| Candidate { variable: None, endpoint: Endpoint::Unix(path) })
+        .map(|path| Candidate {
+            variable: None,
+            endpoint: Endpoint::Unix(path),
+        })
         .collect())
 }
 
 fn parse_host(variable: &'static str, host: &str, tls: bool) -> Result<Endpoint, Error> {
-    let refuse = |reason| Err(Error::Host { variable, host: host.to_owned(), reason });
+    let refuse = |reason| {
+        Err(Error::Host {
+            variable,
+            host: host.to_owned(),
+            reason,
+        })
+    };
     match host.split_once("://") {
         Some(("unix", path)) if path.starts_with('/') => Ok(Endpoint::Unix(path.into())),
         Some(("tcp" | "http", _)) if tls => refuse(
@@ -169,9 +199,7 @@ fn parse_host(variable: &'static str, host: &str, tls: bool) -> Result<Endpoint,
 /// newer than its own, even the request for its version.
 async fn ping(endpoint: &Endpoint) -> Result<ClientVersion, Problem> {
     let header = match endpoint {
-        Endpoint::Unix(path) => {
-            exchange(UnixStream::connect(path).await.map_err(problem)?).await
-        }
+        Endpoint::Unix(path) => exchange(UnixStream::connect(path).await.map_err(problem)?).await,
         Endpoint::Tcp(address) => {
             exchange(TcpStream::connect(address).await.map_err(problem)?).await
         }
@@ -205,10 +233,14 @@ fn api_version(answer: &str) -> Option<ClientVersion> {
     }
     let value = lines.take_while(|line| !line.is_empty()).find_map(|line| {
         let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("api-version").then(|| value.trim())
+        name.eq_ignore_ascii_case("api-version")
+            .then(|| value.trim())
     })?;
     let (major, minor) = value.split_once('.')?;
-    Some(ClientVersion { major_version: major.parse().ok()?, minor_version: minor.parse().ok()? })
+    Some(ClientVersion {
+        major_version: major.parse().ok()?,
+        minor_version: minor.parse().ok()?,
+    })
 }
 
 #[cfg(test)]
@@ -217,30 +249,51 @@ mod tests {
 
     fn looked_for(env: &[(&str, &str)]) -> Result<Vec<String>, Error> {
         let found = candidates(|name| {
-            env.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+            env.iter()
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| (*value).to_owned())
         })?;
-        Ok(found.iter().map(|candidate| candidate.endpoint.to_string()).collect())
+        Ok(found
+            .iter()
+            .map(|candidate| candidate.endpoint.to_string())
+            .collect())
     }
 
     #[test]
     fn places_follow_the_environment() {
         assert_eq!(
             looked_for(&[("XDG_RUNTIME_DIR", "/run/user/7"), ("DOCKER_HOST", "")]).unwrap(),
-            ["/var/run/docker.sock", "/run/user/7/podman/podman.sock", "/run/podman/podman.sock"]
+            [
+                "/var/run/docker.sock",
+                "/run/user/7/podman/podman.sock",
+                "/run/podman/podman.sock"
+            ]
         );
         assert_eq!(
-            looked_for(&[("DOCKER_HOST", "tcp://node:2375/"), ("CONTAINER_HOST", "unix:///b")])
-                .unwrap(),
+            looked_for(&[
+                ("DOCKER_HOST", "tcp://node:2375/"),
+                ("CONTAINER_HOST", "unix:///b")
+            ])
+            .unwrap(),
             ["tcp://node:2375"]
         );
-        assert_eq!(looked_for(&[("CONTAINER_HOST", "unix:///b")]).unwrap(), ["/b"]);
+        assert_eq!(
+            looked_for(&[("CONTAINER_HOST", "unix:///b")]).unwrap(),
+            ["/b"]
+        );
         for bad in [
             &[("DOCKER_HOST", "ssh://node")][..],
             &[("DOCKER_HOST", "node:2375")],
             &[("DOCKER_HOST", "unix://relative")],
-            &[("DOCKER_HOST", "tcp://node:2376"), ("DOCKER_TLS_VERIFY", "1")],
+            &[
+                ("DOCKER_HOST", "tcp://node:2376"),
+                ("DOCKER_TLS_VERIFY", "1"),
+            ],
         ] {
-            assert!(matches!(looked_for(bad), Err(Error::Host { .. })), "{bad:?}");
+            assert!(
+                matches!(looked_for(bad), Err(Error::Host { .. })),
+                "{bad:?}"
+            );
         }
     }
 
@@ -249,24 +302,41 @@ mod tests {
         let answer = "HTTP/1.1 200 OK\r\nServer: Docker\r\napi-version: 1.41\r\n\r\nOK";
         assert_eq!(
             api_version(answer),
-            Some(ClientVersion { major_version: 1, minor_version: 41 })
+            Some(ClientVersion {
+                major_version: 1,
+                minor_version: 41
+            })
         );
-        assert_eq!(api_version("HTTP/1.1 404 Not Found\r\nApi-Version: 1.41\r\n\r\n"), None);
-        assert_eq!(api_version("HTTP/1.1 200 OK\r\n\r\nApi-Version: 1.41"), None);
+        assert_eq!(
+            api_version("HTTP/1.1 404 Not Found\r\nApi-Version: 1.41\r\n\r\n"),
+            None
+        );
+        assert_eq!(
+            api_version("HTTP/1.1 200 OK\r\n\r\nApi-Version: 1.41"),
+            None
+        );
     }
 
     #[tokio::test]
     async fn says_what_is_wrong_with_a_place() {
         let dir = tempfile::tempdir().unwrap();
         let absent = dir.path().join("absent.sock");
-        let error = Engine::connect_to(Endpoint::Unix(absent)).await.unwrap_err();
-        assert!(error.to_string().contains("absent.sock: no such socket"), "{error}");
+        let error = Engine::connect_to(Endpoint::Unix(absent))
+            .await
+            .unwrap_err();
+        assert!(
+            error.to_string().contains("absent.sock: no such socket"),
+            "{error}"
+        );
 
         let dead = dir.path().join("dead.sock");
         drop(std::os::unix::net::UnixListener::bind(&dead).unwrap());
         let error = Engine::connect_to(Endpoint::Unix(dead)).await.unwrap_err();
         assert!(error.to_string().contains("nothing listens"), "{error}");
-        assert!(error.to_string().contains("systemctl start docker"), "{error}");
+        assert!(
+            error.to_string().contains("systemctl start docker"),
+            "{error}"
+        );
 
         let denied = Attempt {
             place: "/var/run/docker.sock".into(),

@@ -60,9 +60,16 @@ pub(crate) fn body(
 }
 
 fn environment(request: &Request) -> Vec<String> {
-    let home = HOME.iter().filter(|(name, _)| !request.env.contains_key(*name));
+    let home = HOME
+        .iter()
+        .filter(|(name, _)| !request.env.contains_key(*name));
     home.map(|(name, value)| format!("{name}={value}"))
-        .chain(request.env.iter().map(|(name, value)| format!("{name}={value}")))
+        .chain(
+            request
+                .env
+                .iter()
+                .map(|(name, value)| format!("{name}={value}")),
+        )
         .collect()
 }
 

@@ -45,9 +45,15 @@ impl<'a> Created<'a> {
             }
         });
         match receiver.await {
-            Ok(Ok(created)) => Ok(Self { engine, id: created.id, armed: true }),
+            Ok(Ok(created)) => Ok(Self {
+                engine,
+                id: created.id,
+                armed: true,
+            }),
             Ok(Err(error)) => Err(refusal(request, error)),
-            Err(_) => Err(Error::Cancelled { name: request.name.clone() }),
+            Err(_) => Err(Error::Cancelled {
+                name: request.name.clone(),
+            }),
         }
     }
 
@@ -87,7 +93,10 @@ impl Drop for Created<'_> {
 }
 
 fn remove_now(docker: &Docker, id: &str) {
-    if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    if let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
         // As in `drop`: the next sweep finds what could not be removed.
         let _ = runtime.block_on(async { timeout(DROP_TIMEOUT, sweep::remove(docker, id)).await });
     }
@@ -97,12 +106,13 @@ fn refusal(request: &Request, error: bollard::errors::Error) -> Error {
     let code = status(&error);
     match Error::from_engine(format!("create container `{}`", request.name), error) {
         Error::Refused { .. } if code == Some(404) => missing(request),
-        Error::Refused { message, .. } if message.contains("already in use") => {
-            Error::NameTaken { name: request.name.clone() }
-        }
-        Error::Refused { message, .. } if code == Some(400) => {
-            Error::Request { name: request.name.clone(), reason: message }
-        }
+        Error::Refused { message, .. } if message.contains("already in use") => Error::NameTaken {
+            name: request.name.clone(),
+        },
+        Error::Refused { message, .. } if code == Some(400) => Error::Request {
+            name: request.name.clone(),
+            reason: message,
+        },
         other => other,
     }
 }

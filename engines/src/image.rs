@@ -31,7 +31,11 @@ impl Engine {
         };
         let id = found.id.unwrap_or_default();
         // Podman leaves the algorithm away in places.
-        let id = if id.contains(':') { id } else { format!("sha256:{id}") };
+        let id = if id.contains(':') {
+            id
+        } else {
+            format!("sha256:{id}")
+        };
         let id = id.parse().map_err(|error| Error::Refused {
             action: action(),
             message: format!("its identifier is not a digest: {error}"),
@@ -45,7 +49,10 @@ impl Engine {
                 .unwrap_or_default()
                 .into_iter()
                 .collect(),
-            size: found.size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
+            size: found
+                .size
+                .and_then(|size| u64::try_from(size).ok())
+                .unwrap_or(0),
         }))
     }
 }

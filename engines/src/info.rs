@@ -49,11 +49,15 @@ impl Info {
         let info = docker.info().await.map_err(failed)?;
 
         let components = version.components.unwrap_or_default();
-        let podman = components.iter().any(|component| component.name.starts_with("Podman"));
+        let podman = components
+            .iter()
+            .any(|component| component.name.starts_with("Podman"));
         let mut runtimes: Vec<String> = info.runtimes.unwrap_or_default().into_keys().collect();
         runtimes.sort();
         let cdi_devices = info.discovered_devices.map(|devices| {
-            let cdi = devices.into_iter().filter(|device| device.source.as_deref() == Some("cdi"));
+            let cdi = devices
+                .into_iter()
+                .filter(|device| device.source.as_deref() == Some("cdi"));
             cdi.filter_map(|device| device.id).collect()
         });
         let security = info.security_options.unwrap_or_default();
@@ -72,7 +76,9 @@ impl Info {
 }
 
 fn has_nvidia_hook() -> bool {
-    ["/usr/bin", "/usr/local/bin"]
-        .iter()
-        .any(|dir| Path::new(dir).join("nvidia-container-runtime-hook").exists())
+    ["/usr/bin", "/usr/local/bin"].iter().any(|dir| {
+        Path::new(dir)
+            .join("nvidia-container-runtime-hook")
+            .exists()
+    })
 }

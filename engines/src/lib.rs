@@ -32,7 +32,7 @@ mod run;
 mod sweep;
 
 pub use build::BuildRequest;
-pub use connect::{Engine, Endpoint};
+pub use connect::{Endpoint, Engine};
 pub use error::{Attempt, Error, Problem};
 pub use image::Image;
 pub use info::{Info, Kind};

@@ -99,9 +99,24 @@ mod tests {
     fn chunks_do_not_matter() {
         let text = "one\ntwo\r\n\n10%\r20%\r\rdrei \u{e4}\u{20ac}\u{1f300}\nend".as_bytes();
         let whole = lines(&[text]);
-        assert_eq!(whole, ["one", "two", "", "10%", "20%", "drei \u{e4}\u{20ac}\u{1f300}", "end"]);
+        assert_eq!(
+            whole,
+            [
+                "one",
+                "two",
+                "",
+                "10%",
+                "20%",
+                "drei \u{e4}\u{20ac}\u{1f300}",
+                "end"
+            ]
+        );
         for size in 1..text.len() {
-            assert_eq!(lines(&text.chunks(size).collect::<Vec<_>>()), whole, "chunks of {size}");
+            assert_eq!(
+                lines(&text.chunks(size).collect::<Vec<_>>()),
+                whole,
+                "chunks of {size}"
+            );
         }
     }
 
@@ -116,15 +131,24 @@ mod tests {
         }
         let exact = "y".repeat(MAX_LINE);
         assert_eq!(lines(&[exact.as_bytes()]), [exact.as_str()]);
-        assert_eq!(lines(&[format!("{exact}\n{exact}\r\nz").as_bytes()]), [&exact, &exact, "z"]);
+        assert_eq!(
+            lines(&[format!("{exact}\n{exact}\r\nz").as_bytes()]),
+            [&exact, &exact, "z"]
+        );
     }
 
     #[test]
     fn bytes_that_are_not_utf8_are_replaced() {
-        assert_eq!(lines(&[b"a\xff\xfeb\n\xc3"]), ["a\u{fffd}\u{fffd}b", "\u{fffd}"]);
+        assert_eq!(
+            lines(&[b"a\xff\xfeb\n\xc3"]),
+            ["a\u{fffd}\u{fffd}b", "\u{fffd}"]
+        );
         let invalid = vec![0x80; MAX_LINE + 5];
         assert_eq!(
-            lines(&[&invalid]).iter().map(|line| line.chars().count()).sum::<usize>(),
+            lines(&[&invalid])
+                .iter()
+                .map(|line| line.chars().count())
+                .sum::<usize>(),
             MAX_LINE + 5
         );
     }

@@ -70,9 +70,16 @@ mod tests {
         let this = this_process().unwrap();
         assert_eq!(judge(Some(&this)), Owner::Alive);
 
-        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let label =
-            format!("{} {} {}", pid_space().unwrap(), child.id(), start_time(child.id()).unwrap());
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let label = format!(
+            "{} {} {}",
+            pid_space().unwrap(),
+            child.id(),
+            start_time(child.id()).unwrap()
+        );
         assert_eq!(judge(Some(&label)), Owner::Alive);
         child.kill().unwrap();
         while judge(Some(&label)) == Owner::Alive {

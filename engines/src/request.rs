@@ -112,17 +112,25 @@ impl fmt::Debug for Request {
 impl Request {
     /// Refuses what no engine could run, so that nothing is created for it.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        let invalid = |reason: String| Error::Request { name: self.name.clone(), reason };
+        let invalid = |reason: String| Error::Request {
+            name: self.name.clone(),
+            reason,
+        };
         let name_ok = self.name.starts_with(|c: char| c.is_ascii_alphanumeric())
             && self.name.len() > 1
-            && self.name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
+            && self
+                .name
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
         if !name_ok {
             return Err(invalid("its name needs two or more of letters, digits, `_`, `.` and `-`, the first a letter or digit".into()));
         }
         for (name, value) in &self.env {
             // The engine would quote a malformed variable, and with it its value, in its error.
             if name.is_empty() || name.contains(['=', '\0']) {
-                return Err(invalid(format!("`{name}` is not the name of an environment variable")));
+                return Err(invalid(format!(
+                    "`{name}` is not the name of an environment variable"
+                )));
             }
             if value.contains('\0') {
                 return Err(invalid(format!("the value of {name} holds a zero byte")));
@@ -130,22 +138,39 @@ impl Request {
         }
         for (index, mount) in self.mounts.iter().enumerate() {
             if !mount.source.is_absolute() {
-                return Err(invalid(format!("mount source {} is not absolute", mount.source.display())));
+                return Err(invalid(format!(
+                    "mount source {} is not absolute",
+                    mount.source.display()
+                )));
             }
             if mount.source.to_str().is_none() {
-                return Err(invalid(format!("mount source {} is not UTF-8", mount.source.display())));
+                return Err(invalid(format!(
+                    "mount source {} is not UTF-8",
+                    mount.source.display()
+                )));
             }
             if !Path::new(&mount.target).is_absolute() || mount.target == "/" {
-                return Err(invalid(format!("mount target `{}` is not an absolute path below the root", mount.target)));
+                return Err(invalid(format!(
+                    "mount target `{}` is not an absolute path below the root",
+                    mount.target
+                )));
             }
-            if self.mounts[..index].iter().any(|other| other.target == mount.target) {
-                return Err(invalid(format!("two mounts have the target `{}`", mount.target)));
+            if self.mounts[..index]
+                .iter()
+                .any(|other| other.target == mount.target)
+            {
+                return Err(invalid(format!(
+                    "two mounts have the target `{}`",
+                    mount.target
+                )));
             }
         }
         if let Some(cpus) = self.resources.cpus
             && !(cpus.is_finite() && cpus >= 0.01)
         {
-            return Err(invalid(format!("resources.cpus is {cpus}, and must be 0.01 or more")));
+            return Err(invalid(format!(
+                "resources.cpus is {cpus}, and must be 0.01 or more"
+            )));
         }
         Ok(())
     }
@@ -153,7 +178,11 @@ impl Request {
     /// Refuses paths that Podman cannot be told: it makes a comma-separated text of a mount.
     pub(crate) fn check_for_podman(&self) -> Result<(), Error> {
         let told = |mount: &Mount| format!("{}{}", mount.source.display(), mount.target);
-        match self.mounts.iter().find(|mount| told(mount).contains([',', '"'])) {
+        match self
+            .mounts
+            .iter()
+            .find(|mount| told(mount).contains([',', '"']))
+        {
             Some(mount) => Err(Error::Request {
                 name: self.name.clone(),
                 reason: format!(

@@ -40,7 +40,9 @@ impl Engine {
     /// `LOGNAME` and the folders of the XDG specification are set to usable values unless
     /// [`Request::env`] has them. With a limit of memory it gets no swap.
     ///
-    /// Every line that it prints goes to `output` before this returns. At the time limit, or when
+    /// Every line that it prints goes to `output` before this returns. (An engine that is restarted
+    /// while its container lives on, as Podman's service may be, breaks the output off; how the
+    /// container ends is still told, if the engine is back within a minute.) At the time limit, or when
     /// `cancel` is cancelled, it gets `SIGTERM`, and `SIGKILL` after 10 s. On every way out,
     /// including that this future is dropped, the container is removed; dropping therefore blocks
     /// until the engine has killed it.
@@ -59,13 +61,23 @@ impl Engine {
         }
         let gpus = gpus::request(request.resources.gpus.as_ref(), &self.info)
             .map_err(|reason| gpu_error(request, reason))?;
-        self.image(&request.image).await?.ok_or_else(|| missing(request))?;
+        self.image(&request.image)
+            .await?
+            .ok_or_else(|| missing(request))?;
         if cancel.is_cancelled() {
-            return Err(Error::Cancelled { name: request.name.clone() });
+            return Err(Error::Cancelled {
+                name: request.name.clone(),
+            });
         }
         let body = container::body(request, gpus, &self.info);
         let created = Created::create(self, request, body).await?;
-        let result = Running { engine: self, id: created.id(), request }.run(output, cancel).await;
+        let result = Running {
+            engine: self,
+            id: created.id(),
+            request,
+        }
+        .run(output, cancel)
+        .await;
         let removed = created.remove().await;
         result.map(|ended| Ended { removed, ..ended })
     }
@@ -73,12 +85,23 @@ impl Engine {
 
 /// The engine does not have the image of a request.
 pub(crate) fn missing(request: &Request) -> Error {
-    Error::ImageMissing { reference: request.image.clone() }
+    Error::ImageMissing {
+        reference: request.image.clone(),
+    }
 }
 
 fn gpu_error(request: &Request, reason: String) -> Error {
-    let wanted = request.resources.gpus.as_ref().map(gpus::describe).unwrap_or_default();
-    Error::Gpus { name: request.name.clone(), wanted, reason }
+    let wanted = request
+        .resources
+        .gpus
+        .as_ref()
+        .map(gpus::describe)
+        .unwrap_or_default();
+    Error::Gpus {
+        name: request.name.clone(),
+        wanted,
+        reason,
+    }
 }
 
 /// Why a container was stopped.
@@ -105,8 +128,14 @@ impl Running<'_> {
         self.start().await?;
         follower.sample_memory(&self.engine.docker, self.id);
 
-        let mut printer = Printer { output, stdout: Lines::default(), stderr: Lines::default() };
-        let (state, stopped) = self.supervise(&mut follower.output, &mut printer, cancel).await?;
+        let mut printer = Printer {
+            output,
+            stdout: Lines::default(),
+            stderr: Lines::default(),
+        };
+        let (state, stopped) = self
+            .supervise(&mut follower.output, &mut printer, cancel)
+            .await?;
         while let Ok(Some(frame)) = timeout(OUTPUT_PAUSE, follower.output.recv()).await {
             printer.print(frame);
         }
@@ -126,21 +155,26 @@ impl Running<'_> {
     }
 
     async fn start(&self) -> Result<(), Error> {
-        self.engine.docker.start_container(self.id, None).await.map_err(|error| {
-            match Error::from_engine(format!("start container `{}`", self.request.name), error) {
-                Error::Refused { message, .. }
-                    if message.contains("could not select device driver") =>
+        self.engine
+            .docker
+            .start_container(self.id, None)
+            .await
+            .map_err(|error| {
+                match Error::from_engine(format!("start container `{}`", self.request.name), error)
                 {
-                    gpu_error(self.request, message)
+                    Error::Refused { message, .. }
+                        if message.contains("could not select device driver") =>
+                    {
+                        gpu_error(self.request, message)
+                    }
+                    Error::Refused { message, .. } => Error::Start {
+                        name: self.request.name.clone(),
+                        image: self.request.image.clone(),
+                        message,
+                    },
+                    other => other,
                 }
-                Error::Refused { message, .. } => Error::Start {
-                    name: self.request.name.clone(),
-                    image: self.request.image.clone(),
-                    message,
-                },
-                other => other,
-            }
-        })
+            })
     }
 
     /// Hands on what the container prints until it ends, and sees to it that it does end.
@@ -179,21 +213,26 @@ impl Running<'_> {
 
     async fn stop(&self) -> Result<(), Error> {
         let docker = &self.engine.docker;
-        let options = StopContainerOptionsBuilder::default().t(GRACE_SECONDS).build();
+        let options = StopContainerOptionsBuilder::default()
+            .t(GRACE_SECONDS)
+            .build();
         let Err(error) = docker.stop_container(self.id, Some(options)).await else {
             return Ok(());
         };
         if status(&error) == Some(404) {
             return Ok(());
         }
-        let options = KillContainerOptionsBuilder::default().signal("SIGKILL").build();
+        let options = KillContainerOptionsBuilder::default()
+            .signal("SIGKILL")
+            .build();
         match docker.kill_container(self.id, Some(options)).await {
             Ok(()) => Ok(()),
             // It has ended in the meantime.
             Err(error) if matches!(status(&error), Some(404 | 409)) => Ok(()),
-            Err(error) => {
-                Err(Error::from_engine(format!("stop container `{}`", self.request.name), error))
-            }
+            Err(error) => Err(Error::from_engine(
+                format!("stop container `{}`", self.request.name),
+                error,
+            )),
         }
     }
 
@@ -205,8 +244,12 @@ impl Running<'_> {
     async fn ended(&self) -> Result<ContainerState, Error> {
         let mut last_answer = Instant::now();
         loop {
-            let options = WaitContainerOptionsBuilder::default().condition("not-running").build();
-            pin!(self.engine.docker.wait_container(self.id, Some(options))).next().await;
+            let options = WaitContainerOptionsBuilder::default()
+                .condition("not-running")
+                .build();
+            pin!(self.engine.docker.wait_container(self.id, Some(options)))
+                .next()
+                .await;
             match self.state().await {
                 Ok(state) if has_ended(&state) => return Ok(state),
                 Ok(_) => last_answer = Instant::now(),
@@ -268,17 +311,21 @@ impl Printer<'_> {
     fn print(&mut self, frame: LogOutput) {
         match frame {
             LogOutput::StdErr { message } => {
-                self.stderr.push(&message, &mut |line| (self.output)(Output::Stderr(line)));
+                self.stderr
+                    .push(&message, &mut |line| (self.output)(Output::Stderr(line)));
             }
             LogOutput::StdOut { message } | LogOutput::Console { message } => {
-                self.stdout.push(&message, &mut |line| (self.output)(Output::Stdout(line)));
+                self.stdout
+                    .push(&message, &mut |line| (self.output)(Output::Stdout(line)));
             }
             LogOutput::StdIn { .. } => {}
         }
     }
 
     fn finish(&mut self) {
-        self.stdout.finish(&mut |line| (self.output)(Output::Stdout(line)));
-        self.stderr.finish(&mut |line| (self.output)(Output::Stderr(line)));
+        self.stdout
+            .finish(&mut |line| (self.output)(Output::Stdout(line)));
+        self.stderr
+            .finish(&mut |line| (self.output)(Output::Stderr(line)));
     }
 }

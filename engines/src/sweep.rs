@@ -28,10 +28,16 @@ impl Engine {
     /// not. Nothing survives a `SIGKILL` of mlwm except its containers; so this comes before a
     /// task is run again.
     pub async fn sweep(&self, labels: &BTreeMap<String, String>) -> Result<Swept, Error> {
-        let filter = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let filter = labels
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
         let options = ListContainersOptionsBuilder::default()
             .all(true)
-            .filters(&HashMap::<String, Vec<String>>::from([("label".to_owned(), filter)]))
+            .filters(&HashMap::<String, Vec<String>>::from([(
+                "label".to_owned(),
+                filter,
+            )]))
             .build();
         let containers = self
             .docker
@@ -42,13 +48,17 @@ impl Engine {
         let mut swept = Swept::default();
         for container in containers {
             let name = name_of(&container);
-            let label = container.labels.as_ref().and_then(|labels| labels.get(owner::LABEL));
+            let label = container
+                .labels
+                .as_ref()
+                .and_then(|labels| labels.get(owner::LABEL));
             let ended = matches!(container.state, Some(State::EXITED | State::DEAD));
             match owner::judge(label.map(String::as_str)) {
                 Owner::Alive => swept.alive.push(name),
                 Owner::Unknown if !ended => swept.unknown.push(name),
                 Owner::Dead | Owner::Unknown => {
-                    self.remove(container.id.as_deref().unwrap_or(&name)).await?;
+                    self.remove(container.id.as_deref().unwrap_or(&name))
+                        .await?;
                     swept.removed.push(name);
                 }
             }
@@ -64,12 +74,18 @@ impl Engine {
 
 /// See [`Engine::remove`].
 pub(crate) async fn remove(docker: &bollard::Docker, id: &str) -> Result<(), Error> {
-    let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+    let options = RemoveContainerOptionsBuilder::default()
+        .force(true)
+        .v(true)
+        .build();
     match docker.remove_container(id, Some(options)).await {
         Ok(()) => Ok(()),
         // 404: gone; 409: another request is removing it.
         Err(error) if matches!(status(&error), Some(404 | 409)) => Ok(()),
-        Err(error) => Err(Error::from_engine(format!("remove container `{id}`"), error)),
+        Err(error) => Err(Error::from_engine(
+            format!("remove container `{id}`"),
+            error,
+        )),
     }
 }
 

@@ -39,7 +39,11 @@ pub async fn build(
     if let Some(image) = engine.image(&reference).await?
         && is_of(&image, plan)
     {
-        return Ok(Built { id: image.id, reference, unchanged: true });
+        return Ok(Built {
+            id: image.id,
+            reference,
+            unchanged: true,
+        });
     }
 
     let request = BuildRequest {
@@ -51,7 +55,10 @@ pub async fn build(
     let (stream, writer) = context::stream(plan.clone());
     let built = engine.build(stream, &request, on_line).await;
     let written = writer.await.unwrap_or_else(|panic| {
-        Err(Error::Context { reference: reference.clone(), source: io::Error::other(panic) })
+        Err(Error::Context {
+            reference: reference.clone(),
+            source: io::Error::other(panic),
+        })
     });
     let id = match (built, written) {
         (Ok(id), Ok(())) => id,
@@ -65,7 +72,11 @@ pub async fn build(
         (_, Err(error)) => return Err(error),
     };
     check_labels(engine, plan).await?;
-    Ok(Built { id, reference, unchanged: false })
+    Ok(Built {
+        id,
+        reference,
+        unchanged: false,
+    })
 }
 
 /// Whether an image is made of the parts of a plan.
@@ -77,10 +88,15 @@ fn is_of(image: &Image, plan: &ImagePlan) -> bool {
 async fn check_labels(engine: &Engine, plan: &ImagePlan) -> Result<(), Error> {
     let image = engine.image(&plan.reference).await?;
     let found = image.map(|image| image.labels).unwrap_or_default();
-    match plan.labels.iter().find(|(name, value)| found.get(*name) != Some(value)) {
-        Some((label, _)) => {
-            Err(Error::Label { reference: plan.reference.clone(), label: label.clone() })
-        }
+    match plan
+        .labels
+        .iter()
+        .find(|(name, value)| found.get(*name) != Some(value))
+    {
+        Some((label, _)) => Err(Error::Label {
+            reference: plan.reference.clone(),
+            label: label.clone(),
+        }),
         None => Ok(()),
     }
 }

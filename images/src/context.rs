@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 
 use bytes::{Bytes, BytesMut};
 use futures::Stream;
@@ -27,12 +27,20 @@ const PIECES: usize = 4;
 /// holds more than [`PIECES`] pieces, and nothing is written to disk.
 pub(crate) fn stream(
     plan: ImagePlan,
-) -> (impl Stream<Item = io::Result<Bytes>> + Send + 'static, JoinHandle<Result<(), Error>>) {
+) -> (
+    impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+    JoinHandle<Result<(), Error>>,
+) {
     let (sender, mut receiver) = mpsc::channel(PIECES);
     let writer = tokio::task::spawn_blocking(move || {
-        let mut pieces = Pieces { sender, pending: BytesMut::with_capacity(PIECE) };
+        let mut pieces = Pieces {
+            sender,
+            pending: BytesMut::with_capacity(PIECE),
+        };
         let result = write(&plan, &mut pieces).and_then(|()| {
-            pieces.flush().map_err(|source| context_error(&plan, source))
+            pieces
+                .flush()
+                .map_err(|source| context_error(&plan, source))
         });
         if result.is_err() {
             // Breaks the request off, lest the engine takes half a context for a whole one.
@@ -41,7 +49,10 @@ pub(crate) fn stream(
         }
         result
     });
-    (futures::stream::poll_fn(move |context| receiver.poll_recv(context)), writer)
+    (
+        futures::stream::poll_fn(move |context| receiver.poll_recv(context)),
+        writer,
+    )
 }
 
 /// Writes the context: the `Containerfile`, then folders and files by path. Owners, times and modes
@@ -54,7 +65,9 @@ fn write(plan: &ImagePlan, output: &mut impl Write) -> Result<(), Error> {
         .append_data(&mut header(text.len() as u64, false), CONTAINERFILE, text)
         .map_err(failed)?;
     for folder in folders(plan) {
-        archive.append_data(&mut folder_header(), folder, io::empty()).map_err(failed)?;
+        archive
+            .append_data(&mut folder_header(), folder, io::empty())
+            .map_err(failed)?;
     }
     let mut artifact = None;
     for file in &plan.files {
@@ -70,10 +83,14 @@ fn append<'a>(
     archive: &mut Builder<impl Write>,
 ) -> Result<(), Error> {
     let reader: Box<dyn Read> = match &file.source {
-        Source::File(path) => Box::new(
-            File::open(path).map_err(|source| Error::Runner { path: path.clone(), source })?,
-        ),
-        Source::Member { artifact: path, member } => {
+        Source::File(path) => Box::new(File::open(path).map_err(|source| Error::Runner {
+            path: path.clone(),
+            source,
+        })?),
+        Source::Member {
+            artifact: path,
+            member,
+        } => {
             let open = match artifact.take() {
                 Some(open) if open.path() == path => open,
                 _ => Artifact::open(path)?,
@@ -81,34 +98,62 @@ fn append<'a>(
             Box::new(artifact.insert(open).reader(member)?)
         }
     };
-    let mut checked = Checked { inner: reader, hasher: Sha256::new(), size: 0, limit: file.size };
+    let mut checked = Checked {
+        inner: reader,
+        hasher: Sha256::new(),
+        size: 0,
+        limit: file.size,
+    };
     let mut header = header(file.size, file.executable);
     let result = archive.append_data(&mut header, &file.path, &mut checked);
     if checked.size <= file.size {
-        result.map_err(|source| context_error(plan, source))?;
+        result.map_err(|source| match &file.source {
+            Source::Member { member, .. } if source.kind() != ErrorKind::BrokenPipe => {
+                Error::Member {
+                    member: member.clone(),
+                    source,
+                }
+            }
+            _ => context_error(plan, source),
+        })?;
     }
     if checked.size != file.size || Digest::from_hasher(checked.hasher) != file.digest {
         let what = match &file.source {
             Source::File(path) => path.display().to_string(),
             Source::Member { artifact, member } => format!("{member} of {}", artifact.display()),
         };
-        return Err(Error::Changed { what, reference: plan.reference.clone() });
+        return Err(Error::Changed {
+            what,
+            reference: plan.reference.clone(),
+        });
     }
     Ok(())
 }
 
 fn context_error(plan: &ImagePlan, source: io::Error) -> Error {
-    Error::Context { reference: plan.reference.clone(), source }
+    Error::Context {
+        reference: plan.reference.clone(),
+        source,
+    }
 }
 
 /// All folders above the files, and that of the artifact even where it is empty, as the
 /// `Containerfile` copies it.
 fn folders(plan: &ImagePlan) -> BTreeSet<String> {
-    let artifact = format!("{ARTIFACT_DIR}/").trim_start_matches('/').to_owned();
-    let paths = plan.files.iter().map(|file| file.path.as_str()).chain([artifact.as_str()]);
+    let artifact = format!("{ARTIFACT_DIR}/")
+        .trim_start_matches('/')
+        .to_owned();
+    let paths = plan
+        .files
+        .iter()
+        .map(|file| file.path.as_str())
+        .chain([artifact.as_str()]);
     let mut found = BTreeSet::new();
     for path in paths {
-        found.extend(path.match_indices('/').map(|(end, _)| path[..=end].to_owned()));
+        found.extend(
+            path.match_indices('/')
+                .map(|(end, _)| path[..=end].to_owned()),
+        );
     }
     found
 }
@@ -143,7 +188,11 @@ impl<R: Read> Read for Checked<R> {
         let read = self.inner.read(buffer)?;
         self.hasher.update(&buffer[..read]);
         self.size += read as u64;
-        if self.size > self.limit { Err(io::Error::other("it has grown")) } else { Ok(read) }
+        if self.size > self.limit {
+            Err(io::Error::other("it has grown"))
+        } else {
+            Ok(read)
+        }
     }
 }
 
@@ -169,6 +218,8 @@ impl Write for Pieces {
         }
         let piece = self.pending.split().freeze();
         self.pending.reserve(PIECE);
-        self.sender.blocking_send(Ok(piece)).map_err(|_| io::ErrorKind::BrokenPipe.into())
+        self.sender
+            .blocking_send(Ok(piece))
+            .map_err(|_| ErrorKind::BrokenPipe.into())
     }
 }

@@ -50,6 +50,14 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// A member of the artifact that cannot be read, or is not what the artifact recorded.
+    #[error("cannot put {member} into an image: {source}")]
+    Member {
+        /// The member.
+        member: String,
+        /// Why not.
+        source: io::Error,
+    },
     /// Two parts of the runner with one name.
     #[error("two libraries of the runner are both called `{0}`: pass one")]
     SameName(String),
@@ -89,6 +97,7 @@ impl Error {
             Self::Artifact(error) => error.exit_code(),
             Self::BaseMissing { .. } => ExitCode::ImageMissing,
             Self::Name(_) => ExitCode::BadConfiguration,
+            Self::Member { .. } => ExitCode::ArtifactMismatch,
             Self::BaseChanged { .. }
             | Self::Runner { .. }
             | Self::SameName(_)

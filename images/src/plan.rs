@@ -112,8 +112,11 @@ impl ImagePlan {
             .iter()
             .map(|file| json!([file.path, file.digest, file.executable]))
             .collect();
-        let labels: BTreeMap<_, _> =
-            self.labels.iter().filter(|(name, _)| *name != labels::BUILD).collect();
+        let labels: BTreeMap<_, _> = self
+            .labels
+            .iter()
+            .filter(|(name, _)| *name != labels::BUILD)
+            .collect();
         let parts = json!([self.base_id?, self.containerfile, labels, files]);
         Some(Digest::of(parts.to_string()))
     }
@@ -146,7 +149,8 @@ pub fn plan(inputs: &BuildInputs<'_>) -> Result<ImagePlan, Error> {
         files,
     };
     if let Some(identity) = plan.identity() {
-        plan.labels.insert(labels::BUILD.to_owned(), identity.to_string());
+        plan.labels
+            .insert(labels::BUILD.to_owned(), identity.to_string());
     }
     Ok(plan)
 }
@@ -154,7 +158,10 @@ pub fn plan(inputs: &BuildInputs<'_>) -> Result<ImagePlan, Error> {
 /// `mlwm/<configuration>:latest`, if the name obeys the rules of OCI repositories.
 fn reference_of(configuration: &str) -> Result<String, Error> {
     let word = |part: &str| {
-        !part.is_empty() && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
+        !part.is_empty()
+            && part
+                .chars()
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
     };
     if configuration.len() > 128 || !configuration.split(['-', '_', '.']).all(word) {
         return Err(Error::Name(configuration.to_owned()));
@@ -171,11 +178,16 @@ fn labels_of(
         (labels::VERSION, inputs.version.to_owned()),
         (labels::BASE_NAME, inputs.base.to_owned()),
         (labels::CONFIGURATION, inputs.configuration.to_owned()),
-        (labels::CONFIGURATION_DIGEST, inputs.configuration_digest.to_string()),
+        (
+            labels::CONFIGURATION_DIGEST,
+            inputs.configuration_digest.to_string(),
+        ),
         (labels::MLWM_VERSION, inputs.version.to_owned()),
         (labels::CONTRACT, CONTRACT_VERSION.to_owned()),
     ];
-    let registry_digest = inputs.base_image.and_then(|image| image.repo_digests.first());
+    let registry_digest = inputs
+        .base_image
+        .and_then(|image| image.repo_digests.first());
     if let Some((_, digest)) = registry_digest.and_then(|text| text.split_once('@')) {
         found.push((labels::BASE_DIGEST, digest.to_owned()));
     }
@@ -186,7 +198,10 @@ fn labels_of(
     if let Some(runner) = files.iter().find(|file| file.path == RUNNER) {
         found.push((labels::RUNNER_DIGEST, runner.digest.to_string()));
     }
-    Ok(found.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+    Ok(found
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect())
 }
 
 fn add_runner(runner: &Runner, files: &mut Vec<PlannedFile>) -> Result<(), Error> {
@@ -194,18 +209,31 @@ fn add_runner(runner: &Runner, files: &mut Vec<PlannedFile>) -> Result<(), Error
     for library in &runner.libraries {
         let name = library.file_name().unwrap_or_default().to_string_lossy();
         // Wheels and packages name it after its version, the runner's image does not.
-        let name = if name.starts_with(ONNX_RUNTIME) { ONNX_RUNTIME } else { &name };
+        let name = if name.starts_with(ONNX_RUNTIME) {
+            ONNX_RUNTIME
+        } else {
+            &name
+        };
         files.push(host_file(library, format!("{LIBRARIES}/{name}"), false)?);
     }
     Ok(())
 }
 
 fn host_file(path: &Path, target: String, executable: bool) -> Result<PlannedFile, Error> {
-    let failed = |source| Error::Runner { path: path.to_owned(), source };
+    let failed = |source| Error::Runner {
+        path: path.to_owned(),
+        source,
+    };
     let mut file = File::open(path).map_err(failed)?;
     let (digest, size) = hash(&mut file).map_err(failed)?;
     let source = Source::File(path.to_owned());
-    Ok(PlannedFile { path: target, size, executable, digest, source })
+    Ok(PlannedFile {
+        path: target,
+        size,
+        executable,
+        digest,
+        source,
+    })
 }
 
 fn add_artifact(artifact: &Artifact, files: &mut Vec<PlannedFile>) -> Result<(), Error> {
@@ -216,8 +244,11 @@ fn add_artifact(artifact: &Artifact, files: &mut Vec<PlannedFile>) -> Result<(),
             // An artifact of the original project, which records no hashes.
             None => {
                 let mut reader = artifact.reader(&entry.path)?;
-                let read = |source| Error::Runner { path: artifact.path().to_owned(), source };
-                hash(&mut reader).map_err(read)?.0
+                let failed = |source| Error::Member {
+                    member: entry.path.clone(),
+                    source,
+                };
+                hash(&mut reader).map_err(failed)?.0
             }
         };
         files.push(PlannedFile {

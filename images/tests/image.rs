@@ -40,7 +40,13 @@ impl Parts {
         std::fs::write(&library, vec![7; 3 << 20]).unwrap();
         let provider = folder.path().join("libonnxruntime_providers_shared.so");
         std::fs::write(&provider, "provider").unwrap();
-        Self { folder, runner: Runner { binary, libraries: vec![library, provider] } }
+        Self {
+            folder,
+            runner: Runner {
+                binary,
+                libraries: vec![library, provider],
+            },
+        }
     }
 
     /// An artifact of these members, and `artifact.yaml`.
@@ -52,7 +58,10 @@ impl Parts {
         let mut record = "format_version: 1\nname: tiny\nmlwm_version: '0'\nfiles:\n".to_owned();
         for (name, bytes) in members {
             let digest = Digest::of(bytes);
-            record += &format!("- path: {name}\n  size: {}\n  sha256: {digest}\n", bytes.len());
+            record += &format!(
+                "- path: {name}\n  size: {}\n  sha256: {digest}\n",
+                bytes.len()
+            );
             zip.start_file(*name, options).unwrap();
             zip.write_all(bytes).unwrap();
         }
@@ -66,12 +75,19 @@ impl Parts {
         self.artifact(&[
             ("checkpoint.onnx", vec![1; 5 << 20]),
             ("configs/config.yaml", b"datastores: {}\n".to_vec()),
-            (&format!("stats/{}/.zattrs", "long".repeat(40)), b"{}".to_vec()),
+            (
+                &format!("stats/{}/.zattrs", "long".repeat(40)),
+                b"{}".to_vec(),
+            ),
         ])
     }
 }
 
-fn inputs<'a>(name: &'a str, runner: &'a Runner, artifact: Option<&'a Artifact>) -> BuildInputs<'a> {
+fn inputs<'a>(
+    name: &'a str,
+    runner: &'a Runner,
+    artifact: Option<&'a Artifact>,
+) -> BuildInputs<'a> {
     BuildInputs {
         configuration: name,
         configuration_digest: Digest::of("inputs: {}"),
@@ -88,14 +104,23 @@ fn inputs<'a>(name: &'a str, runner: &'a Runner, artifact: Option<&'a Artifact>)
 async fn engine() -> Engine {
     static BASE_READY: OnceLock<()> = OnceLock::new();
     BASE_READY.get_or_init(|| {
-        let found = Command::new("docker").args(["image", "inspect", BASE]).output().unwrap();
+        let found = Command::new("docker")
+            .args(["image", "inspect", BASE])
+            .output()
+            .unwrap();
         if !found.status.success() {
-            let make = format!("mmdebstrap --quiet --variant=minbase bookworm | docker import - {BASE}");
-            let made = Command::new("bash").args(["-o", "pipefail", "-c", &make]).status().unwrap();
+            let make =
+                format!("mmdebstrap --quiet --variant=minbase bookworm | docker import - {BASE}");
+            let made = Command::new("bash")
+                .args(["-o", "pipefail", "-c", &make])
+                .status()
+                .unwrap();
             assert!(made.success(), "could not make {BASE}");
         }
     });
-    Engine::connect_to(Endpoint::Unix(PathBuf::from("/var/run/docker.sock"))).await.unwrap()
+    Engine::connect_to(Endpoint::Unix(PathBuf::from("/var/run/docker.sock")))
+        .await
+        .unwrap()
 }
 
 /// An image that is removed when the test ends.
@@ -104,13 +129,19 @@ struct Cleanup(&'static str);
 impl Drop for Cleanup {
     fn drop(&mut self) {
         let reference = format!("mlwm/{}:latest", self.0);
-        let _ = Command::new("docker").args(["rmi", "-f", &reference]).output();
+        let _ = Command::new("docker")
+            .args(["rmi", "-f", &reference])
+            .output();
     }
 }
 
 async fn output_of(engine: &Engine, image: &str) -> Vec<String> {
     let request = Request {
-        name: format!("mlwm-images-test-{}-{}", std::process::id(), Digest::of(image).short()),
+        name: format!(
+            "mlwm-images-test-{}-{}",
+            std::process::id(),
+            Digest::of(image).short()
+        ),
         image: image.to_owned(),
         env: BTreeMap::new(),
         mounts: Vec::new(),
@@ -124,7 +155,10 @@ async fn output_of(engine: &Engine, image: &str) -> Vec<String> {
     let mut print = |line| match line {
         Output::Stdout(text) | Output::Stderr(text) => lines.push(text),
     };
-    engine.run(&request, &mut print, &CancellationToken::new()).await.unwrap();
+    engine
+        .run(&request, &mut print, &CancellationToken::new())
+        .await
+        .unwrap();
     lines
 }
 
@@ -135,13 +169,23 @@ async fn an_image_holds_what_was_planned() {
     let (engine, parts) = (engine().await, Parts::new());
     let artifact = parts.small_artifact();
     let base = engine.image(BASE).await.unwrap().unwrap();
-    let inputs =
-        BuildInputs { base_image: Some(&base), ..inputs(name, &parts.runner, Some(&artifact)) };
+    let inputs = BuildInputs {
+        base_image: Some(&base),
+        ..inputs(name, &parts.runner, Some(&artifact))
+    };
     let plan = plan(&inputs).unwrap();
     let mut steps = Vec::new();
-    let built = build(&engine, &plan, &mut |line| steps.push(line.to_owned())).await.unwrap();
-    assert_eq!((built.reference.as_str(), built.unchanged), ("mlwm/test-holds:latest", false));
-    assert!(steps.iter().any(|step| step.contains("COPY opt/mlwm")), "{steps:?}");
+    let built = build(&engine, &plan, &mut |line| steps.push(line.to_owned()))
+        .await
+        .unwrap();
+    assert_eq!(
+        (built.reference.as_str(), built.unchanged),
+        ("mlwm/test-holds:latest", false)
+    );
+    assert!(
+        steps.iter().any(|step| step.contains("COPY opt/mlwm")),
+        "{steps:?}"
+    );
 
     let folder = "workspace/inference_artifact";
     let long = "long".repeat(40);
@@ -169,11 +213,20 @@ async fn an_image_holds_what_was_planned() {
     let label = |name: &str| image.labels[name].as_str();
     assert_eq!(label(labels::CONFIGURATION), name);
     assert_eq!(label(labels::TITLE), name);
-    assert_eq!(label(labels::ARTIFACT_DIGEST), artifact.digest().unwrap().to_string());
+    assert_eq!(
+        label(labels::ARTIFACT_DIGEST),
+        artifact.digest().unwrap().to_string()
+    );
     assert_eq!(label(labels::ARTIFACT_NAME), "tiny");
     assert_eq!(label(labels::RUNNER_DIGEST), Digest::of(RUNNER).to_string());
-    assert_eq!(label(labels::CONFIGURATION_DIGEST), Digest::of("inputs: {}").to_string());
-    assert_eq!((label(labels::CONTRACT), label(labels::MLWM_VERSION)), ("1", "0.1.0"));
+    assert_eq!(
+        label(labels::CONFIGURATION_DIGEST),
+        Digest::of("inputs: {}").to_string()
+    );
+    assert_eq!(
+        (label(labels::CONTRACT), label(labels::MLWM_VERSION)),
+        ("1", "0.1.0")
+    );
     assert_eq!(label(labels::BASE_NAME), BASE);
 }
 
@@ -184,16 +237,33 @@ async fn a_second_build_is_none_unless_a_part_changed() {
     let (engine, parts) = (engine().await, Parts::new());
     let artifact = parts.small_artifact();
     let base = engine.image(BASE).await.unwrap().unwrap();
-    let inputs =
-        BuildInputs { base_image: Some(&base), ..inputs(name, &parts.runner, Some(&artifact)) };
-    let first = build(&engine, &plan(&inputs).unwrap(), &mut |_| ()).await.unwrap();
-    let again = build(&engine, &plan(&inputs).unwrap(), &mut |_| panic!("built")).await.unwrap();
+    let inputs = BuildInputs {
+        base_image: Some(&base),
+        ..inputs(name, &parts.runner, Some(&artifact))
+    };
+    let first = build(&engine, &plan(&inputs).unwrap(), &mut |_| ())
+        .await
+        .unwrap();
+    let again = build(&engine, &plan(&inputs).unwrap(), &mut |_| panic!("built"))
+        .await
+        .unwrap();
     assert_eq!((again.id, again.unchanged), (first.id, true));
 
     std::fs::write(&parts.runner.binary, format!("{RUNNER}echo more\n")).unwrap();
-    let changed = build(&engine, &plan(&inputs).unwrap(), &mut |_| ()).await.unwrap();
+    let changed = build(&engine, &plan(&inputs).unwrap(), &mut |_| ())
+        .await
+        .unwrap();
     assert!(!changed.unchanged);
-    assert_eq!(output_of(&engine, &changed.reference).await.last().unwrap(), "more");
+    // The first image has lost its name, and would stay.
+    let removed = Command::new("docker")
+        .args(["rmi", &first.id.to_string()])
+        .output()
+        .unwrap();
+    assert!(removed.status.success());
+    assert_eq!(
+        output_of(&engine, &changed.reference).await.last().unwrap(),
+        "more"
+    );
 }
 
 #[tokio::test]
@@ -207,7 +277,10 @@ async fn a_file_that_changes_after_planning_makes_no_image() {
         std::fs::write(&parts.runner.libraries[0], bytes).unwrap();
         let error = build(&engine, &planned, &mut |_| ()).await.unwrap_err();
         assert!(matches!(error, Error::Changed { .. }), "{error}");
-        assert!(error.to_string().contains("libonnxruntime.so.1.31.0"), "{error}");
+        assert!(
+            error.to_string().contains("libonnxruntime.so.1.31.0"),
+            "{error}"
+        );
     }
     assert_eq!(engine.image(&planned.reference).await.unwrap(), None);
 
@@ -215,6 +288,23 @@ async fn a_file_that_changes_after_planning_makes_no_image() {
     let other = parts.artifact(&[("checkpoint.onnx", vec![2; 5 << 20])]);
     assert_eq!(other.path(), artifact.path());
     let error = build(&engine, &planned, &mut |_| ()).await.unwrap_err();
+    assert!(matches!(error, Error::Changed { .. }), "{error}");
+    assert!(error.to_string().contains("model.zip"), "{error}");
+    assert_eq!(engine.image(&planned.reference).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_damaged_artifact_makes_no_image() {
+    let name = "test-damaged";
+    let _cleanup = Cleanup(name);
+    let (engine, parts) = (engine().await, Parts::new());
+    let artifact = parts.small_artifact();
+    let mut bytes = std::fs::read(artifact.path()).unwrap();
+    bytes[3 << 20] ^= 1;
+    std::fs::write(artifact.path(), bytes).unwrap();
+    let planned = plan(&inputs(name, &parts.runner, Some(&artifact))).unwrap();
+    let error = build(&engine, &planned, &mut |_| ()).await.unwrap_err();
+    assert_eq!(error.exit_code(), ExitCode::ArtifactMismatch, "{error}");
     assert!(error.to_string().contains("checkpoint.onnx"), "{error}");
     assert_eq!(engine.image(&planned.reference).await.unwrap(), None);
 }
@@ -224,13 +314,23 @@ async fn what_the_builder_says_is_the_error() {
     let name = "test-fails";
     let (engine, parts) = (engine().await, Parts::new());
     let text = "ARG BASE\nFROM ${BASE}\nCOPY no-such-file /x\n";
-    let inputs = BuildInputs { containerfile: Some(text), ..inputs(name, &parts.runner, None) };
-    let error = build(&engine, &plan(&inputs).unwrap(), &mut |_| ()).await.unwrap_err();
+    let inputs = BuildInputs {
+        containerfile: Some(text),
+        ..inputs(name, &parts.runner, None)
+    };
+    let error = build(&engine, &plan(&inputs).unwrap(), &mut |_| ())
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains("no-such-file"), "{error}");
 
     let text = "ARG BASE\nFROM ${BASE}\nRUN exit 7\n";
-    let inputs = BuildInputs { containerfile: Some(text), ..inputs };
-    let error = build(&engine, &plan(&inputs).unwrap(), &mut |_| ()).await.unwrap_err();
+    let inputs = BuildInputs {
+        containerfile: Some(text),
+        ..inputs
+    };
+    let error = build(&engine, &plan(&inputs).unwrap(), &mut |_| ())
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains("non-zero code: 7"), "{error}");
     assert_eq!(engine.image("mlwm/test-fails").await.unwrap(), None);
 }
@@ -238,13 +338,26 @@ async fn what_the_builder_says_is_the_error() {
 #[tokio::test]
 async fn a_base_that_is_missing_or_another_is_refused() {
     let (engine, parts) = (engine().await, Parts::new());
-    let absent = BuildInputs { base: "mlwm-test-absent:none", ..inputs("a", &parts.runner, None) };
-    let error = build(&engine, &plan(&absent).unwrap(), &mut |_| ()).await.unwrap_err();
+    let absent = BuildInputs {
+        base: "mlwm-test-absent:none",
+        ..inputs("a", &parts.runner, None)
+    };
+    let error = build(&engine, &plan(&absent).unwrap(), &mut |_| ())
+        .await
+        .unwrap_err();
     assert_eq!(error.exit_code(), ExitCode::ImageMissing);
-    assert!(error.to_string().contains("docker pull mlwm-test-absent:none"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("docker pull mlwm-test-absent:none"),
+        "{error}"
+    );
 
     let planned = plan(&inputs("a", &parts.runner, None)).unwrap();
-    let moved = ImagePlan { base_id: Some(Digest::of("another")), ..planned };
+    let moved = ImagePlan {
+        base_id: Some(Digest::of("another")),
+        ..planned
+    };
     let error = build(&engine, &moved, &mut |_| ()).await.unwrap_err();
     assert!(matches!(error, Error::BaseChanged { .. }), "{error}");
 }
@@ -260,26 +373,60 @@ fn a_plan_depends_on_the_parts_alone() {
         size: 0,
     };
     let (base, other_base) = (base("one"), base("two"));
-    let inputs =
-        BuildInputs { base_image: Some(&base), ..inputs("a", &parts.runner, Some(&artifact)) };
+    let inputs = BuildInputs {
+        base_image: Some(&base),
+        ..inputs("a", &parts.runner, Some(&artifact))
+    };
     let planned = plan(&inputs).unwrap();
     assert_eq!(planned, plan(&inputs).unwrap());
     assert!(planned.files.is_sorted_by(|a, b| a.path < b.path));
-    assert_eq!(planned.labels[labels::BASE_DIGEST], Digest::of("manifest").to_string());
-    assert_eq!(planned.labels[labels::BUILD], planned.identity().unwrap().to_string());
+    assert_eq!(
+        planned.labels[labels::BASE_DIGEST],
+        Digest::of("manifest").to_string()
+    );
+    assert_eq!(
+        planned.labels[labels::BUILD],
+        planned.identity().unwrap().to_string()
+    );
 
     let others = [
-        BuildInputs { base_image: Some(&other_base), ..inputs },
-        BuildInputs { artifact: None, ..inputs },
-        BuildInputs { version: "0.2.0", ..inputs },
-        BuildInputs { containerfile: Some("FROM scratch\n"), ..inputs },
-        BuildInputs { configuration_digest: Digest::of("other"), ..inputs },
+        BuildInputs {
+            base_image: Some(&other_base),
+            ..inputs
+        },
+        BuildInputs {
+            artifact: None,
+            ..inputs
+        },
+        BuildInputs {
+            version: "0.2.0",
+            ..inputs
+        },
+        BuildInputs {
+            containerfile: Some("FROM scratch\n"),
+            ..inputs
+        },
+        BuildInputs {
+            configuration_digest: Digest::of("other"),
+            ..inputs
+        },
     ];
     for other in others {
-        assert_ne!(plan(&other).unwrap().identity(), planned.identity(), "{other:?}");
+        assert_ne!(
+            plan(&other).unwrap().identity(),
+            planned.identity(),
+            "{other:?}"
+        );
     }
-    let unknown = plan(&BuildInputs { base_image: None, ..inputs }).unwrap();
-    assert_eq!((unknown.identity(), unknown.labels.get(labels::BUILD)), (None, None));
+    let unknown = plan(&BuildInputs {
+        base_image: None,
+        ..inputs
+    })
+    .unwrap();
+    assert_eq!(
+        (unknown.identity(), unknown.labels.get(labels::BUILD)),
+        (None, None)
+    );
 }
 
 #[test]
@@ -289,14 +436,31 @@ fn names_and_parts_that_cannot_be_are_refused() {
         let error = plan(&inputs(bad, &parts.runner, None)).unwrap_err();
         assert!(matches!(error, Error::Name(_)), "{bad}: {error}");
     }
-    let named = BuildInputs { reference: Some("x/y:1"), ..inputs("Upper", &parts.runner, None) };
+    let named = BuildInputs {
+        reference: Some("x/y:1"),
+        ..inputs("Upper", &parts.runner, None)
+    };
     assert_eq!(plan(&named).unwrap().reference, "x/y:1");
 
-    let absent = Runner { binary: Path::new("/no/such/runner").into(), libraries: vec![] };
+    let absent = Runner {
+        binary: Path::new("/no/such/runner").into(),
+        libraries: vec![],
+    };
     let error = plan(&inputs("a", &absent, None)).unwrap_err();
-    assert!(error.to_string().contains("cargo build --release -p mlwm-runner"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("cargo build --release -p mlwm-runner"),
+        "{error}"
+    );
 
     let library = parts.runner.libraries[0].clone();
-    let twice = Runner { libraries: vec![library.clone(), library], ..parts.runner.clone() };
-    assert!(matches!(plan(&inputs("a", &twice, None)), Err(Error::SameName(_))));
+    let twice = Runner {
+        libraries: vec![library.clone(), library],
+        ..parts.runner.clone()
+    };
+    assert!(matches!(
+        plan(&inputs("a", &twice, None)),
+        Err(Error::SameName(_))
+    ));
 }

@@ -44,7 +44,11 @@ impl Axis {
         for (at, pair) in centres.windows(2).enumerate() {
             let step = pair[1] - pair[0];
             if !(step > 0.0 && step.is_finite()) {
-                let at = if reversed { centres.len() - 1 - at } else { at + 1 };
+                let at = if reversed {
+                    centres.len() - 1 - at
+                } else {
+                    at + 1
+                };
                 return Err(out_of_order(at));
             }
         }
@@ -96,7 +100,9 @@ impl Axis {
             Kind::Latitude => ('N', 'S'),
         };
         for (value, text) in ticks.values.iter().zip(&mut ticks.texts) {
-            let decimals = text.split_once('.').map_or(0, |(_, decimals)| decimals.len());
+            let decimals = text
+                .split_once('.')
+                .map_or(0, |(_, decimals)| decimals.len());
             // Eastern longitudes beyond 180 degrees are western ones to a reader.
             let wraps = self.kind == Kind::Longitude && *value > 180.0;
             let value = if wraps { value - 360.0 } else { *value };
@@ -162,7 +168,8 @@ mod tests {
     fn degrees_name_their_hemisphere() {
         let longitude = Axis::new(&[-10.0, 0.0, 10.0], "longitude", "degrees_east", 1.0).unwrap();
         assert_eq!(longitude.ticks(4).texts, ["10°W", "0°", "10°E"]);
-        let global = Axis::new(&[0.0, 90.0, 180.0, 270.0], "longitude", "degrees_east", 1.0).unwrap();
+        let global =
+            Axis::new(&[0.0, 90.0, 180.0, 270.0], "longitude", "degrees_east", 1.0).unwrap();
         assert_eq!(global.ticks(4).texts, ["0°", "100°E", "160°W"]);
         let latitude = Axis::new(&[55.0, 54.75], "latitude", "degrees_north", 1.0).unwrap();
         assert_eq!(latitude.ticks(4).texts[0], "54.7°N");

@@ -59,7 +59,9 @@ impl Scale {
         // Halves, so that the length of the longest scale is still finite.
         let along = (value / 2.0 - self.low / 2.0) / (self.high / 2.0 - self.low / 2.0);
         let along = along.clamp(0.0, 1.0);
-        let colour = self.gradient.eval_continuous(if self.reversed { 1.0 - along } else { along });
+        let colour = self
+            .gradient
+            .eval_continuous(if self.reversed { 1.0 - along } else { along });
         [colour.r, colour.g, colour.b]
     }
 }
@@ -68,7 +70,9 @@ impl Scale {
 pub(crate) fn extremes(values: &[f64]) -> Option<(f64, f64)> {
     let mut finite = values.iter().copied().filter(|value| value.is_finite());
     let first = finite.next()?;
-    Some(finite.fold((first, first), |(low, high), value| (low.min(value), high.max(value))))
+    Some(finite.fold((first, first), |(low, high), value| {
+        (low.min(value), high.max(value))
+    }))
 }
 
 /// A constant field gets a scale around its value.
@@ -98,7 +102,9 @@ mod tests {
     fn plain_fields_grow_lighter_evenly() {
         let scale = Scale::of(&[270.0, 290.0, f64::NAN], None).unwrap();
         assert_eq!((scale.low, scale.high), (270.0, 290.0));
-        let lights: Vec<f64> = (0..=20).map(|step| lightness(scale.colour(270.0 + f64::from(step)))).collect();
+        let lights: Vec<f64> = (0..=20)
+            .map(|step| lightness(scale.colour(270.0 + f64::from(step))))
+            .collect();
         assert!(lights.is_sorted(), "{lights:?}");
     }
 
@@ -108,19 +114,37 @@ mod tests {
         assert_eq!((scale.low, scale.high), (-9.0, 9.0));
         let [zero, below, above] = [0.0, -9.0, 9.0].map(|value| scale.colour(value));
         assert!(lightness(zero) > 0.8, "{zero:?}");
-        assert!(below[2] > below[0] && above[0] > above[2], "{below:?} {above:?}");
+        assert!(
+            below[2] > below[0] && above[0] > above[2],
+            "{below:?} {above:?}"
+        );
         let noise = Scale::of(&[-0.01, 9.0], None).unwrap();
         assert_eq!((noise.low, noise.high), (-0.01, 9.0));
     }
 
     #[test]
     fn constants_and_nothing_have_a_scale() {
-        for values in [vec![], vec![f64::NAN], vec![0.0], vec![273.15; 3], vec![-5.0], vec![f64::MAX, f64::MIN]] {
+        for values in [
+            vec![],
+            vec![f64::NAN],
+            vec![0.0],
+            vec![273.15; 3],
+            vec![-5.0],
+            vec![f64::MAX, f64::MIN],
+        ] {
             let scale = Scale::of(&values, None).unwrap();
-            assert!(scale.low < scale.high && (scale.high - scale.low).is_finite(), "{values:?}");
+            assert!(
+                scale.low < scale.high && (scale.high - scale.low).is_finite(),
+                "{values:?}"
+            );
         }
         assert_eq!(Scale::of(&[1.0], None).unwrap().colour(f64::NAN), MISSING);
-        for bad in [(1.0, 1.0), (2.0, 1.0), (f64::NAN, 1.0), (0.0, f64::INFINITY)] {
+        for bad in [
+            (1.0, 1.0),
+            (2.0, 1.0),
+            (f64::NAN, 1.0),
+            (0.0, f64::INFINITY),
+        ] {
             assert!(Scale::of(&[1.0], Some(bad)).is_err());
         }
     }

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The field does not fit its coordinates.
-    #[error("the field has {values} values and its grid {rows} rows and {columns} columns: give one value for each point")]
+    #[error(
+        "the field has {values} values and its grid {rows} rows and {columns} columns: give one value for each point"
+    )]
     Shape {
         /// Number of values.
         values: usize,
@@ -16,7 +18,9 @@ pub enum Error {
         columns: usize,
     },
     /// Coordinates that do not order the points.
-    #[error("the coordinates of `{axis}` neither rise nor fall from point to point (see number {at}): give finite coordinates in order")]
+    #[error(
+        "the coordinates of `{axis}` neither rise nor fall from point to point (see number {at}): give finite coordinates in order"
+    )]
     Coordinates {
         /// Name of the axis.
         axis: String,
@@ -41,7 +45,9 @@ pub enum Error {
     #[error("the map could not be encoded as PNG")]
     Encode(#[from] ::png::EncodingError),
     /// The file could not be written.
-    #[error("the map {path} could not be written: give a path in a folder that exists and can be written")]
+    #[error(
+        "the map {path} could not be written: give a path in a folder that exists and can be written"
+    )]
     Write {
         /// The file.
         path: PathBuf,

@@ -51,15 +51,17 @@ fn cells_of_pixels(axis: &Axis, pixels: usize) -> Vec<Range<usize>> {
     (0..pixels)
         .map(|at| {
             let start = low + pixel * at as f64;
-            let (first, last) = (cell_at(start), cell_at(start + pixel));
-            // More than one whole cell per pixel: all that begin in it. Else the one in its middle.
-            match last > first + 1 {
-                true => in_storage(first..last),
-                false => {
-                    let middle = cell_at(start + pixel / 2.0);
-                    in_storage(middle..middle + 1)
-                }
+            if cells <= pixels {
+                let middle = cell_at(start + pixel / 2.0);
+                return in_storage(middle..middle + 1);
             }
+            let first = cell_at(start);
+            let next = if at + 1 == pixels {
+                cells
+            } else {
+                cell_at(start + pixel)
+            };
+            in_storage(first..next.max(first + 1))
         })
         .collect()
 }
@@ -91,12 +93,23 @@ mod tests {
 
     #[test]
     fn every_cell_is_in_some_pixel_and_in_order() {
-        for (cells, pixels) in [(3, 10), (10, 10), (1000, 300), (7, 5), (299, 300), (450, 300)] {
+        for (cells, pixels) in [
+            (3, 10),
+            (10, 10),
+            (1000, 300),
+            (7, 5),
+            (299, 300),
+            (450, 300),
+        ] {
             let rising: Vec<f64> = (0..cells).map(f64::from).collect();
             let ranges = cells_of_pixels(&axis(&rising), pixels);
             assert_eq!(ranges.len(), pixels);
             assert!(ranges.is_sorted_by_key(|range| range.start));
-            assert!(ranges.iter().all(|range| !range.is_empty() && range.end <= cells as usize));
+            assert!(
+                ranges
+                    .iter()
+                    .all(|range| !range.is_empty() && range.end <= cells as usize)
+            );
             let falling: Vec<f64> = rising.iter().rev().copied().collect();
             let mirrored = cells_of_pixels(&axis(&falling), pixels);
             for (one, other) in ranges.iter().zip(&mirrored) {
@@ -109,8 +122,20 @@ mod tests {
     fn great_values_are_drawn_high_whatever_the_order_of_storage() {
         let scale = Scale::of(&[0.0, 3.0], None).unwrap();
         let x = axis(&[0.0, 1.0]);
-        let south_up = paint(&[0.0, 1.0, 2.0, 3.0], &x, &axis(&[0.0, 1.0]), &scale, (4, 4));
-        let north_up = paint(&[2.0, 3.0, 0.0, 1.0], &x, &axis(&[1.0, 0.0]), &scale, (4, 4));
+        let south_up = paint(
+            &[0.0, 1.0, 2.0, 3.0],
+            &x,
+            &axis(&[0.0, 1.0]),
+            &scale,
+            (4, 4),
+        );
+        let north_up = paint(
+            &[2.0, 3.0, 0.0, 1.0],
+            &x,
+            &axis(&[1.0, 0.0]),
+            &scale,
+            (4, 4),
+        );
         assert_eq!(south_up, north_up);
         assert_eq!(&south_up[..3], scale.colour(2.0));
         assert_eq!(&south_up[4 * 4 * 3 - 3..], scale.colour(1.0));
@@ -122,8 +147,14 @@ mod tests {
         let places: Vec<f64> = (0..4).map(f64::from).collect();
         let values: Vec<f64> = (0..4).flat_map(|_| [2.0, 4.0, f64::NAN, 9.0]).collect();
         let one = paint(&values, &axis(&places), &axis(&places), &scale, (1, 1));
-        assert_eq!(one, scale.colour(3.0), "the first three cells");
-        let missing = paint(&[f64::NAN; 16], &axis(&places), &axis(&places), &scale, (1, 1));
+        assert_eq!(one, scale.colour(5.0));
+        let missing = paint(
+            &[f64::NAN; 16],
+            &axis(&places),
+            &axis(&places),
+            &scale,
+            (1, 1),
+        );
         assert_eq!(missing, crate::colours::MISSING);
     }
 }

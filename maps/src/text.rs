@@ -46,7 +46,9 @@ impl Fonts {
         let font = self.font(style);
         let mut ink = Vec::new();
         for glyph in self.place(text, style).0 {
-            let Some(outline) = font.outline_glyph(glyph) else { continue };
+            let Some(outline) = font.outline_glyph(glyph) else {
+                continue;
+            };
             let bounds = outline.px_bounds();
             let (left, top) = (bounds.min.x as i32, bounds.min.y as i32);
             outline.draw(|x, y, cover| ink.push((left + x as i32, top + y as i32, cover)));
@@ -71,7 +73,11 @@ impl Fonts {
     }
 
     fn font(&self, style: &Style) -> &FontRef<'static> {
-        if style.bold { &self.bold } else { &self.regular }
+        if style.bold {
+            &self.bold
+        } else {
+            &self.regular
+        }
     }
 
     /// The glyphs of a line from left to right, and its width.
@@ -108,9 +114,19 @@ mod tests {
         let width = fonts.width("Hamburg 2 m", &STYLE);
         let ink = fonts.ink("Hamburg 2 m", &STYLE);
         let right = ink.iter().map(|(x, _, _)| *x).max().unwrap();
-        assert!((width - 6.0..=width + 1.0).contains(&(right as f32)), "{right} {width}");
-        assert!(ink.iter().all(|(x, y, cover)| *x >= 0 && (-24..12).contains(y) && (0.0..=1.01).contains(cover)));
-        let bold = Style { bold: true, ..STYLE };
+        assert!(
+            (width - 6.0..=width + 1.0).contains(&(right as f32)),
+            "{right} {width}"
+        );
+        assert!(
+            ink.iter().all(|(x, y, cover)| *x >= 0
+                && (-24..12).contains(y)
+                && (0.0..=1.01).contains(cover))
+        );
+        let bold = Style {
+            bold: true,
+            ..STYLE
+        };
         assert!(fonts.width("Hamburg 2 m", &bold) > width);
     }
 

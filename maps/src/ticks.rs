@@ -52,15 +52,17 @@ impl Ticks {
 fn round_step(step: f64) -> f64 {
     let power = 10f64.powi(step.log10().floor() as i32);
     let rounds = [1.0, 2.0, 2.5, 5.0, 10.0];
-    let round = rounds.into_iter().find(|round| step / power <= round * 1.000_001);
+    let round = rounds
+        .into_iter()
+        .find(|round| step / power <= round * 1.000_001);
     round.unwrap_or(10.0) * power
 }
 
-/// The power of ten that keeps texts short: none from a thousandth to a hundred thousand.
+/// The power of ten that keeps texts short: none from a hundredth to a million.
 fn exponent(low: f64, high: f64) -> i32 {
     let largest = low.abs().max(high.abs());
     match largest {
-        largest if largest == 0.0 || (1e-2..1e5).contains(&largest) => 0,
+        largest if largest == 0.0 || (1e-2..1e6).contains(&largest) => 0,
         largest => largest.log10().floor() as i32,
     }
 }
@@ -89,12 +91,19 @@ pub(crate) fn number(value: f64, decimals: usize) -> String {
 /// A number to four significant digits.
 pub(crate) fn significant(value: f64) -> String {
     let magnitude = value.abs();
-    if magnitude != 0.0 && !(1e-3..1e6).contains(&magnitude) {
+    if magnitude == 0.0 {
+        return "0".to_owned();
+    }
+    if !(1e-3..1e6).contains(&magnitude) {
         let exponent = magnitude.log10().floor() as i32;
         let mantissa = number(value / 10f64.powi(exponent), 2);
         return format!("{mantissa}×10{}", superscript(exponent));
     }
-    let digits_before = if magnitude < 1.0 { 0 } else { magnitude.log10().floor() as usize + 1 };
+    let digits_before = if magnitude < 1.0 {
+        0
+    } else {
+        magnitude.log10().floor() as usize + 1
+    };
     number(value, 4usize.saturating_sub(digits_before))
 }
 
@@ -106,7 +115,11 @@ mod tests {
     fn ticks_are_round_and_inside() {
         for (low, high, expected) in [
             (0.0, 1.0, vec!["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]),
-            (271.3, 284.9, vec!["272.5", "275.0", "277.5", "280.0", "282.5"]),
+            (
+                271.3,
+                284.9,
+                vec!["272.5", "275.0", "277.5", "280.0", "282.5"],
+            ),
             (-9.0, 9.0, vec!["−5", "0", "5"]),
             (-1005.0, -705.0, vec!["−1000", "−900", "−800"]),
             (0.0, 3e-6, vec!["0", "1", "2", "3"]),
@@ -115,7 +128,12 @@ mod tests {
             let count = if expected.len() <= 3 { 4 } else { 5 };
             let ticks = Ticks::between(low, high, count);
             assert_eq!(ticks.texts, expected, "{low}..{high}");
-            assert!(ticks.values.iter().all(|value| (low..=high).contains(value)));
+            assert!(
+                ticks
+                    .values
+                    .iter()
+                    .all(|value| (low..=high).contains(value))
+            );
         }
         assert_eq!(Ticks::between(0.0, 3e-6, 5).factor(), "×10⁻⁶");
         assert_eq!(Ticks::between(0.0, 30.0, 5).factor(), "");
@@ -123,7 +141,12 @@ mod tests {
 
     #[test]
     fn narrow_and_wide_ranges_have_a_few_ticks() {
-        for (low, high) in [(1e-300, 2e-300), (-1e300, 1e300), (280.0, 280.000_1), (0.0, 5e-324)] {
+        for (low, high) in [
+            (1e-300, 2e-300),
+            (-1e300, 1e300),
+            (280.0, 280.000_1),
+            (0.0, 5e-324),
+        ] {
             let ticks = Ticks::between(low, high, 5);
             assert!(ticks.values.len() <= 12, "{low}..{high}: {ticks:?}");
         }
@@ -132,7 +155,8 @@ mod tests {
     #[test]
     fn numbers_for_people() {
         for (value, expected) in [
-            (0.0, "0.0000"),
+            (0.0, "0"),
+            (-0.0, "0"),
             (278.2523, "278.3"),
             (-1.00234, "−1.002"),
             (0.012_34, "0.0123"),

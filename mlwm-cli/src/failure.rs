@@ -44,8 +44,13 @@ macro_rules! from_error {
 from_error!(
     mlwm_artifacts::Error,
     mlwm_cycles::Error,
-    mlwm_datasets::Error,
     mlwm_engines::Error,
     mlwm_images::Error,
     mlwm_storage::Error,
 );
+
+impl From<mlwm_datasets::Error> for Failure {
+    fn from(error: mlwm_datasets::Error) -> Self {
+        Self::new(ExitCode::InputCorrupt, error)
+    }
+}

@@ -126,7 +126,7 @@ fn outcome(outcome: Outcome) -> &'static str {
 /// The closing table: a line per task, then where everything lies.
 pub(crate) fn table(reports: &[TaskReport]) -> String {
     let mut table = Table::new();
-    table.load_preset(UTF8_BORDERS_ONLY);
+    table.load_style(UTF8_BORDERS_ONLY);
     table.set_header([
         "model", "member", "outcome", "stage", "check", "run", "verify", "publish", "in", "out",
         "task",

@@ -1,6 +1,7 @@
 //! The ONNX step model in ONNX Runtime.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use mlwm_spec::Interface;
 use mlwm_spec::interface::{Features, InputRole};
@@ -24,8 +25,6 @@ pub struct OnnxModel {
     output: String,
     points: usize,
     features: usize,
-    /// Keeps the runtime alive as long as the session.
-    _environment: Environment,
 }
 
 /// The library of ONNX Runtime: `given` (the value of `ORT_DYLIB_PATH`), or beside the executable,
@@ -77,11 +76,7 @@ impl OnnxModel {
         interface: &Interface,
         device: Device,
     ) -> Result<Self, RunnerError> {
-        let environment = ort::init_from(library)
-            .map_err(|error| RunnerError::Library(format!("ONNX Runtime: {error}")))?
-            .with_name("mlwm")
-            .with_telemetry(false)
-            .build()?;
+        let environment = environment(library)?;
         // Counts what the container may use, where ONNX Runtime would count the host's cores.
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let builder = Session::builder(&environment)?;
@@ -107,9 +102,23 @@ impl OnnxModel {
             output: interface.output.clone(),
             points: interface.grid.points() as usize,
             features: interface.state.names.len(),
-            _environment: environment,
         })
     }
+}
+
+/// ONNX Runtime, of which there is one per process.
+fn environment(library: &Path) -> Result<Environment, RunnerError> {
+    static LOADED: Mutex<Option<Environment>> = Mutex::new(None);
+    let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(environment) = &*loaded {
+        return Ok(environment.clone());
+    }
+    let environment = ort::init_from(library)
+        .map_err(|error| RunnerError::Library(format!("ONNX Runtime: {error}")))?
+        .with_name("mlwm")
+        .with_telemetry(false)
+        .build()?;
+    Ok(loaded.insert(environment).clone())
 }
 
 /// Drops the builder that an error of the session builder carries along.

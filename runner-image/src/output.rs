@@ -402,20 +402,9 @@ fn write_levels(
     Ok(())
 }
 
-/// Attributes without those that say how values are encoded or what belongs together.
+/// Attributes without those that name other variables or say how values are encoded.
 fn plain_attributes(attributes: &Map<String, Value>) -> Map<String, Value> {
-    const LEFT_OUT: [&str; 10] = [
-        "_FillValue",
-        "missing_value",
-        "scale_factor",
-        "add_offset",
-        "_Unsigned",
-        "_ARRAY_DIMENSIONS",
-        "coordinates",
-        "bounds",
-        "grid_mapping",
-        "dtype",
-    ];
+    const LEFT_OUT: [&str; 4] = ["coordinates", "bounds", "grid_mapping", "dtype"];
     let mut attributes = attributes.clone();
     attributes.retain(|name, _| !LEFT_OUT.contains(&name.as_str()));
     attributes

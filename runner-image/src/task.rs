@@ -208,7 +208,7 @@ mod tests {
             ("ANALYSIS_TIME", ""),
             ("MLWM_CONTRACT", "2"),
             ("NUM_EVAL_STEPS", "six"),
-            ("FORECAST_DURATION", "18 hours"),
+            ("FORECAST_DURATION", "soon"),
             ("TIME_DIMENSIONS", "t"),
             ("DATASTORE_INPUT_PATHS", "nonsense"),
             ("DATASTORE_INPUT_PATHS", ""),

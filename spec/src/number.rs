@@ -1,6 +1,7 @@
 //! Numbers of a dataset path: as they stand in YAML, and as they stand in a path.
 
 use std::fmt;
+use std::str::FromStr;
 
 use schemars::JsonSchema;
 use serde::de::{self, Visitor};
@@ -51,6 +52,21 @@ impl Number {
             false => Self::Integer(text.parse().ok()?),
         };
         (number.path_text() == text).then_some(number)
+    }
+}
+
+impl FromStr for Number {
+    type Err = InvalidNumber;
+
+    /// Reads decimals as people type them: `10`, `10.0`, `-1e-5`.
+    fn from_str(text: &str) -> Result<Self, InvalidNumber> {
+        let invalid = || InvalidNumber(format!("`{text}`"));
+        let number = match text.parse() {
+            Ok(integer) => Self::Integer(integer),
+            Err(_) => Self::Float(text.parse().map_err(|_| invalid())?),
+        };
+        number.check()?;
+        Ok(number)
     }
 }
 

@@ -36,7 +36,7 @@ impl Outline {
             };
             let Some(next) = next else { break };
             here = next;
-            line = Some(u64::from(here.referenced.line()));
+            line = Some(here.referenced.line());
         }
         line.filter(|line| *line > 0)
     }

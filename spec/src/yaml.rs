@@ -54,7 +54,7 @@ fn line_of(error: &serde_saphyr::Error, text: &str, refused_at: Option<&Path>) -
         serde_saphyr::Error::SerdeMissingField { .. } => outlined(),
         _ => error
             .location()
-            .map(|location| u64::from(location.line()))
+            .map(|location| location.line())
             .filter(|line| *line > 0)
             .or_else(outlined),
     }

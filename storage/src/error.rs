@@ -198,20 +198,15 @@ pub enum Error {
     },
     /// Another task, or the same with other data, is published there.
     #[error(
-        "{uri} already holds another publication: task {theirs} with objects {their_objects}, \
-         while this one is task {ours} with objects {our_objects}; nothing was changed"
+        "{uri} already holds another publication: task {} with objects {}, while this one is task \
+         {} with objects {}; nothing was changed",
+        between.theirs, between.their_objects, between.ours, between.our_objects
     )]
     Conflict {
         /// The URI of the output.
         uri: String,
-        /// The task that is published.
-        theirs: Digest,
-        /// The content that is published.
-        their_objects: Digest,
-        /// The task that was to be published.
-        ours: Digest,
-        /// The content that was to be published.
-        our_objects: Digest,
+        /// What is published, and what was to be.
+        between: Box<Rivals>,
     },
     /// There is data that mlwm did not publish.
     #[error(
@@ -258,6 +253,19 @@ pub enum Error {
         /// The URI.
         uri: String,
     },
+}
+
+/// Two publications to one place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rivals {
+    /// The task that is published.
+    pub theirs: Digest,
+    /// The content that is published.
+    pub their_objects: Digest,
+    /// The task that was to be published.
+    pub ours: Digest,
+    /// The content that was to be published.
+    pub our_objects: Digest,
 }
 
 impl Error {

@@ -24,7 +24,7 @@ mod uri;
 mod verify;
 
 pub use credentials::S3Access;
-pub use error::Error;
+pub use error::{Error, Rivals};
 pub use progress::{Phase, Progress, ProgressEvent};
 pub use publish::{MARKER_SUFFIX, Outcome, Published, publish};
 pub use stage::{Staged, stage};

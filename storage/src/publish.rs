@@ -43,7 +43,7 @@ use crate::progress::Counter;
 use crate::stage::hash_file;
 use crate::tree::{self, LocalFile};
 use crate::verify::Differences;
-use crate::{Error, Listed, Phase, Progress, Store, Uri, pool};
+use crate::{Error, Listed, Phase, Progress, Rivals, Store, Uri, pool};
 
 /// What is appended to an output's URI to name the marker of an unfinished publication.
 pub const MARKER_SUFFIX: &str = ".publishing.json";
@@ -192,13 +192,7 @@ impl Publication<'_> {
                 self.check_marker(marker).await?;
                 self.store.remove(&self.marker_place()).await?;
             }
-            return Err(Error::Conflict {
-                uri: self.uri.to_string(),
-                theirs: theirs.task,
-                their_objects,
-                ours: self.task,
-                our_objects,
-            });
+            return Err(self.conflict(theirs.task, their_objects, our_objects));
         }
         if self
             .marker()
@@ -400,18 +394,21 @@ impl Publication<'_> {
         let found = self.store.manifest(self.uri).await?;
         match found {
             Some(found) if found == *manifest => Ok(()),
-            Some(found) => Err(Error::Conflict {
-                uri: self.uri.to_string(),
-                theirs: found.task,
-                their_objects: content_digest(&found.objects),
-                ours: self.task,
-                our_objects: content_digest(&manifest.objects),
-            }),
+            Some(found) => Err(self.conflict(
+                found.task,
+                content_digest(&found.objects),
+                content_digest(&manifest.objects),
+            )),
             None => Err(Error::NotPublished {
                 uri: self.uri.to_string(),
                 manifest: place.to_string(),
             }),
         }
+    }
+
+    fn conflict(&self, theirs: Digest, their_objects: Digest, our_objects: Digest) -> Error {
+        let between = Rivals { theirs, their_objects, ours: self.task, our_objects };
+        Error::Conflict { uri: self.uri.to_string(), between: Box::new(between) }
     }
 
     /// Step 8: nothing is left but the output and its manifest.

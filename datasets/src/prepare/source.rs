@@ -118,7 +118,10 @@ impl SourceInput {
     /// The part of some stacked dimensions that is taken, in the order given.
     pub fn grid_ranges_of(&self, dims: &[String]) -> Vec<Range<u64>> {
         let number = |dim| self.grid.dims.iter().position(|grid_dim| grid_dim == dim);
-        dims.iter().filter_map(number).map(|number| self.grid_ranges[number].clone()).collect()
+        dims.iter()
+            .filter_map(number)
+            .map(|number| self.grid_ranges[number].clone())
+            .collect()
     }
 }
 

@@ -14,8 +14,14 @@ async fn connects_and_knows_the_engine() {
     let engine = docker().await;
     let info = engine.info();
     assert_eq!(info.kind, Kind::Docker);
-    assert_eq!(info.version, docker_cli(&["version", "--format", "{{.Server.Version}}"]));
-    assert_eq!(info.api_version, docker_cli(&["version", "--format", "{{.Server.APIVersion}}"]));
+    assert_eq!(
+        info.version,
+        docker_cli(&["version", "--format", "{{.Server.Version}}"])
+    );
+    assert_eq!(
+        info.api_version,
+        docker_cli(&["version", "--format", "{{.Server.APIVersion}}"])
+    );
     assert!(info.runtimes.contains(&"runc".to_owned()));
     assert!(info.memory_limit);
 }
@@ -24,7 +30,9 @@ async fn connects_and_knows_the_engine() {
 async fn knows_its_images() {
     let engine = docker().await;
     let image = engine.image(BASE).await.unwrap().unwrap();
-    let id: Digest = docker_cli(&["image", "inspect", "-f", "{{.Id}}", BASE]).parse().unwrap();
+    let id: Digest = docker_cli(&["image", "inspect", "-f", "{{.Id}}", BASE])
+        .parse()
+        .unwrap();
     assert_eq!(image.id, id);
     assert_eq!(engine.image(&id.to_string()).await.unwrap().unwrap().id, id);
     assert_eq!(engine.image("mlwm-test-absent:none").await.unwrap(), None);
@@ -38,7 +46,12 @@ async fn exit_codes_come_through() {
         let ended = run.ended();
         assert_eq!(ended.exit_code, code);
         assert!(!ended.oom_killed && !ended.timed_out && !ended.cancelled && ended.removed);
-        assert!(ended.started < ended.finished, "{} {}", ended.started, ended.finished);
+        assert!(
+            ended.started < ended.finished,
+            "{} {}",
+            ended.started,
+            ended.finished
+        );
         assert_eq!(ended.succeeded(), code == 0);
     }
     let killed = run(&engine, &script("kill -KILL $BASHPID")).await;
@@ -67,17 +80,24 @@ async fn a_slow_reader_loses_nothing() {
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
     };
-    engine.run(&request, &mut print, &Default::default()).await.unwrap();
+    engine
+        .run(&request, &mut print, &Default::default())
+        .await
+        .unwrap();
     assert_eq!(numbers, (1..=300).collect::<Vec<_>>());
 }
 
 #[tokio::test]
 async fn streams_long_lines_and_bytes_stay_apart() {
     let engine = docker().await;
-    let text = r"echo out; echo err >&2; printf 'a\xff\xfeb\n'; head -c 300000 /dev/zero | tr '\0' x";
+    let text =
+        r"echo out; echo err >&2; printf 'a\xff\xfeb\n'; head -c 300000 /dev/zero | tr '\0' x";
     let run = run(&engine, &script(text)).await;
     assert_eq!(
-        run.lines.iter().filter(|line| matches!(line, Output::Stderr(_))).collect::<Vec<_>>(),
+        run.lines
+            .iter()
+            .filter(|line| matches!(line, Output::Stderr(_)))
+            .collect::<Vec<_>>(),
         [&Output::Stderr("err".into())]
     );
     let out = run.stdout();
@@ -116,7 +136,10 @@ async fn a_container_is_isolated() {
     ];
     let out = run.stdout();
     assert_eq!(out[..expected.len()], expected);
-    assert!(out[expected.len()].contains("Network is unreachable"), "{out:?}");
+    assert!(
+        out[expected.len()].contains("Network is unreachable"),
+        "{out:?}"
+    );
 }
 
 #[tokio::test]
@@ -142,14 +165,29 @@ async fn the_environment_is_the_requests_alone() {
     ]);
     let run = run(&engine, &request).await;
     let text = run.stdout().join("\n");
-    let names: Vec<&str> =
-        text.split('|').filter_map(|pair| Some(pair.split_once('=')?.0)).collect();
+    let names: Vec<&str> = text
+        .split('|')
+        .filter_map(|pair| Some(pair.split_once('=')?.0))
+        .collect();
     // PWD, SHLVL and _ are bash's own; HOSTNAME and PATH are Docker's.
     assert_eq!(
         names,
         [
-            "HOME", "HOSTNAME", "LOGNAME", "MLWM_MEMBER", "PATH", "PWD", "SHLVL", "TEXT", "TMPDIR",
-            "USER", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "_"
+            "HOME",
+            "HOSTNAME",
+            "LOGNAME",
+            "MLWM_MEMBER",
+            "PATH",
+            "PWD",
+            "SHLVL",
+            "TEXT",
+            "TMPDIR",
+            "USER",
+            "XDG_CACHE_HOME",
+            "XDG_CONFIG_HOME",
+            "XDG_DATA_HOME",
+            "XDG_STATE_HOME",
+            "_"
         ]
     );
     assert!(text.contains("TEXT=a=b 'c'\nd|"), "{text}");
@@ -169,17 +207,30 @@ async fn mounts_of_any_name_are_seen() {
     std::fs::write(input.join("data"), "winds").unwrap();
     let mut request = script("cat /in/data && echo >/in/x; cp /in/data /volume/outputs/data");
     request.mounts = vec![
-        Mount { source: input, target: "/in".into(), read_only: true },
-        Mount { source: output.clone(), target: "/volume/outputs".into(), read_only: false },
+        Mount {
+            source: input,
+            target: "/in".into(),
+            read_only: true,
+        },
+        Mount {
+            source: output.clone(),
+            target: "/volume/outputs".into(),
+            read_only: false,
+        },
     ];
     let run = run(&engine, &request).await;
     assert_eq!(run.ended().exit_code, 0, "{:?}", run.lines);
     assert!(
-        run.lines.iter().any(|line| matches!(line, Output::Stderr(text) if text.contains("Read-only"))),
+        run.lines
+            .iter()
+            .any(|line| matches!(line, Output::Stderr(text) if text.contains("Read-only"))),
         "{:?}",
         run.lines
     );
-    assert_eq!(std::fs::read_to_string(output.join("data")).unwrap(), "winds");
+    assert_eq!(
+        std::fs::read_to_string(output.join("data")).unwrap(),
+        "winds"
+    );
 }
 
 #[tokio::test]
@@ -190,27 +241,53 @@ async fn refusals_name_what_is_missing() {
     request.image = "mlwm-test-absent:none".into();
     let run_absent = run(&engine, &request).await;
     assert_eq!(run_absent.error().exit_code(), ExitCode::ImageMissing);
-    assert!(run_absent.error().to_string().contains("docker pull mlwm-test-absent:none"));
+    assert!(
+        run_absent
+            .error()
+            .to_string()
+            .contains("docker pull mlwm-test-absent:none")
+    );
 
     let dir = tempfile::tempdir().unwrap();
     let source = dir.path().join("absent");
     let mut request = script("true");
-    let mount = Mount { source: source.clone(), target: "/in".into(), read_only: true };
+    let mount = Mount {
+        source: source.clone(),
+        target: "/in".into(),
+        read_only: true,
+    };
     request.mounts = vec![mount];
     let run_unmounted = run(&engine, &request).await;
-    assert!(matches!(run_unmounted.error(), Error::MountSource { .. }), "{}", run_unmounted.error());
+    assert!(
+        matches!(run_unmounted.error(), Error::MountSource { .. }),
+        "{}",
+        run_unmounted.error()
+    );
     assert!(!source.exists(), "the engine made the missing source");
 
     let mut request = script("true");
     request.resources.gpus = Some(Gpus::One("all".into()));
     let run_gpus = run(&engine, &request).await;
-    assert!(matches!(run_gpus.error(), Error::Gpus { .. }), "{}", run_gpus.error());
-    assert!(run_gpus.error().to_string().contains("nvidia-ctk"), "{}", run_gpus.error());
+    assert!(
+        matches!(run_gpus.error(), Error::Gpus { .. }),
+        "{}",
+        run_gpus.error()
+    );
+    assert!(
+        run_gpus.error().to_string().contains("nvidia-ctk"),
+        "{}",
+        run_gpus.error()
+    );
 
     let mut request = script("true");
     request.resources.cpus = Some(4096.0);
     let run_cpus = run(&engine, &request).await;
-    assert_eq!(run_cpus.error().exit_code(), ExitCode::BadConfiguration, "{}", run_cpus.error());
+    assert_eq!(
+        run_cpus.error().exit_code(),
+        ExitCode::BadConfiguration,
+        "{}",
+        run_cpus.error()
+    );
 }
 
 #[tokio::test]
@@ -245,7 +322,12 @@ async fn no_value_of_the_environment_is_shown() {
 async fn an_engine_that_is_not_there_is_named() {
     let binary = std::env::current_exe().unwrap();
     let output = std::process::Command::new(binary)
-        .args(["--exact", "--ignored", "--nocapture", "docker::connect_by_environment"])
+        .args([
+            "--exact",
+            "--ignored",
+            "--nocapture",
+            "docker::connect_by_environment",
+        ])
         .env("DOCKER_HOST", "unix:///nonexistent/engine.sock")
         .output()
         .unwrap();

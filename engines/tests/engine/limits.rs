@@ -15,12 +15,14 @@ const GREEDY: &str = "head -c 1G /dev/zero | tail";
 #[tokio::test]
 async fn want_of_memory_is_told() {
     let engine = docker().await;
-    let mut request = script(&format!("exec bash -c '{GREEDY}; exit 137'"));
+    let mut request = script("exec tail /dev/zero");
     request.resources.memory = Some(ByteSize(64 * MIB));
-    for _ in 0..5 {
-        let ended = run(&engine, &request).await;
-        assert!(ended.ended().oom_killed, "{:?}", ended.ended());
-        assert_eq!(ended.ended().exit_code, 137);
+    // Often enough to meet the case in which Docker hears of the end before it hears of the kill
+    // (about one in ten), so that its inspection denies the kill.
+    for _ in 0..25 {
+        let run = run(&engine, &request).await;
+        assert!(run.ended().oom_killed, "{:?}", run.ended());
+        assert_eq!(run.ended().exit_code, 137);
     }
 }
 
@@ -51,12 +53,20 @@ async fn memory_within_the_limit_is_measured() {
 #[tokio::test]
 async fn limits_reach_the_container() {
     let engine = docker().await;
-    let mut request = script("df -B1 --output=size /tmp /dev/shm | tail -2; cat /sys/fs/cgroup/pids.max /sys/fs/cgroup/pids/pids.max 2>/dev/null");
+    let mut request = script(
+        "df -B1 --output=size /tmp /dev/shm | tail -2; cat /sys/fs/cgroup/pids.max /sys/fs/cgroup/pids/pids.max 2>/dev/null",
+    );
     request.resources.memory = Some(ByteSize(256 * MIB));
     request.resources.shm_size = Some(ByteSize(32 * MIB));
     let run = run(&engine, &request).await;
     let expected = [128 * MIB, 32 * MIB, 16 * 1024].map(|number| number.to_string());
-    assert_eq!(run.stdout().iter().map(|line| line.trim()).collect::<Vec<_>>(), expected);
+    assert_eq!(
+        run.stdout()
+            .iter()
+            .map(|line| line.trim())
+            .collect::<Vec<_>>(),
+        expected
+    );
 }
 
 #[tokio::test]
@@ -69,7 +79,10 @@ async fn the_time_limit_ends_a_container() {
     assert!(run.ended().timed_out && !run.ended().cancelled && !run.ended().succeeded());
     assert_eq!(run.ended().exit_code, 5);
     assert_eq!(run.stdout(), ["up", "bye"]);
-    assert!(begin.elapsed() < Duration::from_secs(8), "SIGTERM was enough");
+    assert!(
+        begin.elapsed() < Duration::from_secs(8),
+        "SIGTERM was enough"
+    );
 }
 
 #[tokio::test]
@@ -81,7 +94,11 @@ async fn a_container_that_ignores_sigterm_is_killed() {
     let run = run(&engine, &request).await;
     assert_eq!((run.ended().exit_code, run.ended().timed_out), (137, true));
     assert!(!run.ended().oom_killed);
-    assert!(begin.elapsed() > Duration::from_secs(10), "no grace: {:?}", begin.elapsed());
+    assert!(
+        begin.elapsed() > Duration::from_secs(10),
+        "no grace: {:?}",
+        begin.elapsed()
+    );
 }
 
 #[tokio::test]
@@ -94,7 +111,10 @@ async fn cancelling_ends_a_container() {
         cancel.cancel();
     };
     let ended = engine.run(&request, &mut print, &cancel).await.unwrap();
-    assert_eq!((ended.exit_code, ended.cancelled, ended.timed_out), (143, true, false));
+    assert_eq!(
+        (ended.exit_code, ended.cancelled, ended.timed_out),
+        (143, true, false)
+    );
     assert_eq!(left_behind(&request), "");
 
     let before = engine.run(&request, &mut |_| (), &cancel).await;
@@ -110,7 +130,11 @@ async fn dropping_a_run_removes_its_container() {
         let cancel = CancellationToken::new();
         let mut print = |_| ();
         let running = engine.run(&request, &mut print, &cancel);
-        assert!(tokio::time::timeout(Duration::from_millis(delay), running).await.is_err());
+        assert!(
+            tokio::time::timeout(Duration::from_millis(delay), running)
+                .await
+                .is_err()
+        );
         // A request to create that was under way is answered, and its container removed, in the
         // background.
         for _ in 0..100 {
@@ -127,11 +151,16 @@ async fn dropping_a_run_removes_its_container() {
 #[test]
 fn a_runtime_that_ends_removes_its_containers() {
     let request = script("sleep 600");
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let task = request.clone();
     runtime.spawn(async move {
         let engine = docker().await;
-        engine.run(&task, &mut |_| (), &CancellationToken::new()).await
+        engine
+            .run(&task, &mut |_| (), &CancellationToken::new())
+            .await
     });
     while docker_cli(&["ps", "-q", "--filter", &format!("name={}", request.name)]).is_empty() {
         std::thread::sleep(Duration::from_millis(50));
@@ -148,7 +177,10 @@ async fn somebody_elses_removal_is_told() {
     let mut print = |_| {
         docker_cli(&["rm", "-f", &name]);
     };
-    let error = engine.run(&request, &mut print, &CancellationToken::new()).await.unwrap_err();
+    let error = engine
+        .run(&request, &mut print, &CancellationToken::new())
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains("somebody removed it"), "{error}");
 }
 
@@ -160,11 +192,15 @@ async fn names_are_taken_once_and_sweeping_spares_the_living() {
     let (up, mut is_up) = tokio::sync::mpsc::unbounded_channel();
     let (first_engine, first, first_cancel) = (engine.clone(), request.clone(), cancel.clone());
     let running = tokio::spawn(async move {
-        first_engine.run(&first, &mut |line| up.send(line).unwrap(), &first_cancel).await
+        first_engine
+            .run(&first, &mut |line| up.send(line).unwrap(), &first_cancel)
+            .await
     });
     is_up.recv().await.unwrap();
 
-    let second = engine.run(&request, &mut |_| (), &CancellationToken::new()).await;
+    let second = engine
+        .run(&request, &mut |_| (), &CancellationToken::new())
+        .await;
     assert!(matches!(second, Err(Error::NameTaken { .. })), "{second:?}");
     let swept = engine.sweep(&request.labels).await.unwrap();
     assert_eq!(swept.alive, [request.name.as_str()]);
@@ -180,12 +216,18 @@ async fn sweeping_removes_what_a_killed_process_left() {
     let request = script("exec sleep 600");
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
     let space = std::fs::read_link("/proc/self/ns/pid").unwrap();
-    let dead = format!("io.mlwm.owner={} {} 999999999 1", boot.trim(), space.display());
+    let dead = format!(
+        "io.mlwm.owner={} {} 999999999 1",
+        boot.trim(),
+        space.display()
+    );
     let other_host = "io.mlwm.owner=another-boot pid:[1] 1 1";
     let mark = format!("{LABEL}={}", request.name);
     let start = |owner: &str, suffix: &str, command: &[&str]| {
         let name = format!("{}-{suffix}", request.name);
-        let options = ["run", "-d", "--name", &name, "--label", &mark, "--label", owner];
+        let options = [
+            "run", "-d", "--name", &name, "--label", &mark, "--label", owner,
+        ];
         docker_cli(&[&options, &["--net=none", crate::support::BASE][..], command].concat());
         name
     };

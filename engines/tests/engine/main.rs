@@ -2,7 +2,12 @@
 //!
 //! The tests need `docker` and `mmdebstrap`, and for Podman `podman`, `runc` and `catatonit`.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr
+)]
 
 mod docker;
 mod limits;

@@ -18,21 +18,33 @@ pub(crate) const LABEL: &str = "io.mlwm.test";
 pub(crate) async fn docker() -> Engine {
     static BASE_READY: OnceLock<()> = OnceLock::new();
     BASE_READY.get_or_init(|| {
-        let found = Command::new("docker").args(["image", "inspect", BASE]).output().unwrap();
+        let found = Command::new("docker")
+            .args(["image", "inspect", BASE])
+            .output()
+            .unwrap();
         if !found.status.success() {
-            let make = format!("mmdebstrap --quiet --variant=minbase bookworm | docker import - {BASE}");
-            let made = Command::new("bash").args(["-o", "pipefail", "-c", &make]).status().unwrap();
+            let make =
+                format!("mmdebstrap --quiet --variant=minbase bookworm | docker import - {BASE}");
+            let made = Command::new("bash")
+                .args(["-o", "pipefail", "-c", &make])
+                .status()
+                .unwrap();
             assert!(made.success(), "could not make {BASE}");
         }
     });
-    Engine::connect_to(Endpoint::Unix(PathBuf::from("/var/run/docker.sock"))).await.unwrap()
+    Engine::connect_to(Endpoint::Unix(PathBuf::from("/var/run/docker.sock")))
+        .await
+        .unwrap()
 }
 
 /// A request to run a script of bash, with a name and a label of its own.
 pub(crate) fn script(script: &str) -> Request {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    let name =
-        format!("mlwm-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let name = format!(
+        "mlwm-test-{}-{}",
+        std::process::id(),
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    );
     Request {
         image: BASE.to_owned(),
         env: BTreeMap::new(),
@@ -54,7 +66,9 @@ pub(crate) struct Run {
 
 impl Run {
     pub(crate) fn ended(&self) -> &Ended {
-        self.result.as_ref().unwrap_or_else(|error| panic!("{error}"))
+        self.result
+            .as_ref()
+            .unwrap_or_else(|error| panic!("{error}"))
     }
 
     pub(crate) fn error(&self) -> &Error {
@@ -73,7 +87,13 @@ impl Run {
 /// Runs a container to its end, and checks that nothing of it is left.
 pub(crate) async fn run(engine: &Engine, request: &Request) -> Run {
     let mut lines = Vec::new();
-    let result = engine.run(request, &mut |line| lines.push(line), &CancellationToken::new()).await;
+    let result = engine
+        .run(
+            request,
+            &mut |line| lines.push(line),
+            &CancellationToken::new(),
+        )
+        .await;
     if let Endpoint::Unix(path) = engine.endpoint()
         && path == &PathBuf::from("/var/run/docker.sock")
     {
@@ -90,6 +110,10 @@ pub(crate) fn left_behind(request: &Request) -> String {
 
 pub(crate) fn docker_cli(arguments: &[&str]) -> String {
     let output = Command::new("docker").args(arguments).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }

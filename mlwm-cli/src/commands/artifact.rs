@@ -74,7 +74,7 @@ fn build(arguments: Build) -> Outcome {
     println!(
         "{}: {} files, {}",
         built.path.display(),
-        built.files,
+        built.files.len(),
         HumanBytes(built.bytes)
     );
     println!("{}", built.digest);

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use mlwm_artifacts::Artifact;
 use mlwm_cycles::load;
 use mlwm_engines::Engine;
-use mlwm_images::{BuildInputs, Runner};
+use mlwm_images::{BuildInputs, ImagePlan, Runner};
 use mlwm_spec::ExitCode;
 
 use crate::Outcome;
@@ -40,7 +40,7 @@ pub(crate) struct Build {
     /// fetched.
     #[arg(long, env = "MLWM_ONNXRUNTIME", value_name = "FILE")]
     onnxruntime: Option<PathBuf>,
-    /// Print what would be built as JSON and do nothing.
+    /// Print what the image would be made of and do nothing.
     #[arg(long)]
     dry_run: bool,
 }
@@ -83,29 +83,48 @@ fn build(arguments: &Build) -> Outcome {
             "run ci/setup, or give --onnxruntime",
         )?],
     };
-    let base = loaded.configuration.base_image.clone();
-    let plan = mlwm_images::plan(&BuildInputs {
-        configuration: loaded.name.clone(),
+    let base = loaded.configuration.base_image.as_deref().unwrap_or(&arguments.base);
+    let reference = loaded.configuration.image_reference(&loaded.name);
+    let inputs = BuildInputs {
+        configuration: &loaded.name,
         configuration_digest: loaded.digest,
-        reference: loaded.configuration.image_reference(&loaded.name),
-        base: base.unwrap_or_else(|| arguments.base.clone()),
-        runner,
-        artifact: &artifact,
-        mlwm_version: env!("CARGO_PKG_VERSION").to_owned(),
-    })?;
+        reference: Some(&reference),
+        base,
+        base_image: None,
+        containerfile: None,
+        runner: Some(&runner),
+        artifact: Some(&artifact),
+        version: env!("CARGO_PKG_VERSION"),
+    };
     if arguments.dry_run {
-        let json = serde_json::to_string_pretty(&plan).map_err(mlwm_cycles::Error::Json)?;
-        println!("{json}");
+        show(&mlwm_images::plan(&inputs)?);
         return Ok(ExitCode::Ok);
     }
     let built = runtime()?.block_on(async {
         let engine = Engine::connect().await?;
-        let built = mlwm_images::build(&engine, &plan, &artifact, &mut |line| eprintln!("{line}"));
-        Ok::<_, Failure>(built.await?)
+        let base_image = engine.image(base).await?;
+        let plan = mlwm_images::plan(&BuildInputs {
+            base_image: base_image.as_ref(),
+            ..inputs
+        })?;
+        let built = mlwm_images::build(&engine, &plan, &mut |line| eprintln!("{line}")).await?;
+        Ok::<_, Failure>(built)
     })?;
-    println!("{}", built.reference);
+    let unchanged = if built.unchanged { " (unchanged)" } else { "" };
+    println!("{}{unchanged}", built.reference);
     println!("{}", built.id);
     Ok(ExitCode::Ok)
+}
+
+/// What an image would be made of.
+fn show(plan: &ImagePlan) {
+    println!("image {}\nbase  {}", plan.reference, plan.base);
+    for (name, value) in &plan.labels {
+        println!("label {name}={value}");
+    }
+    for file in &plan.files {
+        println!("file  {:>12} {} {}", file.size, file.digest, file.path);
+    }
 }
 
 fn found(path: Option<PathBuf>, what: &str, remedy: &str) -> Result<PathBuf, Failure> {

@@ -71,13 +71,18 @@ fn build(arguments: Build) -> Outcome {
         resolution: Resolution {
             lon_resolution: lon.parse().map_err(usage)?,
             lat_resolution: lat.parse().map_err(usage)?,
-            unit: unit.parse::<Unit>().map_err(usage)?,
+            unit: match unit.as_str() {
+                "m" => Unit::M,
+                "km" => Unit::Km,
+                "deg" => Unit::Deg,
+                other => return Err(usage(format!("`{other}` is not a unit: use m, km or deg"))),
+            },
         },
         analysis_time: arguments.analysis_time,
         member: arguments.member,
         data_kind: arguments.data_kind,
     };
-    println!("{}", path.build().map_err(usage)?);
+    println!("{}", path.relative_path().map_err(usage)?);
     Ok(ExitCode::Ok)
 }
 

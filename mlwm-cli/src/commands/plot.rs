@@ -67,10 +67,8 @@ pub(crate) fn main(arguments: Arguments) -> Outcome {
 fn fetch(uri: &Uri) -> Result<(tempfile::TempDir, PathBuf), Failure> {
     let folder = tempfile::tempdir().map_err(|error| unwritable(&std::env::temp_dir(), &error))?;
     let path = folder.path().join("forecast.zarr");
-    let fetched = mlwm_storage::stage(uri, &path, &Progress::none(), &CancellationToken::new());
-    // Dropped at its end: what is staged is files, whose reader needs no runtime.
-    let staged = runtime()?.block_on(fetched);
-    staged?;
+    let (progress, cancel) = (Progress::none(), CancellationToken::new());
+    runtime()?.block_on(mlwm_storage::stage(uri, &path, &progress, &cancel))?;
     Ok((folder, path))
 }
 
@@ -96,10 +94,8 @@ struct Field<'a> {
     /// Indices of the dimensions up and to the right on the map.
     vertical: usize,
     horizontal: usize,
-    /// Coordinate values along them.
-    y: Vec<f64>,
-    x: Vec<f64>,
-    labels: (String, String),
+    /// The coordinates along the latter and the former.
+    axes: (Axis, Axis),
     /// Names, lengths and values of all other dimensions, and the number of their combinations.
     others: Vec<(usize, String, Vec<String>)>,
     levels: usize,
@@ -109,7 +105,7 @@ impl<'a> Field<'a> {
     fn of(dataset: &Dataset, variable: &'a Variable) -> Result<Self, Failure> {
         let dims = variable.dims();
         let mut time = None;
-        let mut analysis_time = dataset.times("analysis_time").ok().and_then(|t| t.first().copied());
+        let analysis_time = dataset.times("analysis_time").ok().and_then(|t| t.first().copied());
         let mut plane = Vec::new();
         let mut others = Vec::new();
         for (index, dim) in dims.iter().enumerate() {
@@ -148,18 +144,13 @@ impl<'a> Field<'a> {
             others.push((*index, dims[*index].clone(), values));
         }
         let (y, x) = (axis(vertical), axis(horizontal));
-        if analysis_time.is_none() {
-            analysis_time = dataset.times("forecast_reference_time").ok().and_then(|t| t.first().copied());
-        }
         Ok(Self {
             variable,
             time,
             analysis_time,
             vertical,
             horizontal,
-            labels: (x.label(), y.label()),
-            y: y.scaled(),
-            x: x.scaled(),
+            axes: (x, y),
             others,
             levels,
         })
@@ -208,17 +199,21 @@ impl<'a> Field<'a> {
         axes.extend([self.vertical, self.horizontal]);
         let values: Vec<f64> = values.permuted_axes(axes).iter().copied().collect();
         let units = variable.text_attribute("units").unwrap_or_default().to_owned();
+        let (x, y) = &self.axes;
         Ok((
             format!("{file}.png"),
             Map {
                 values,
-                x: self.x.clone(),
-                y: self.y.clone(),
-                x_label: self.labels.0.clone(),
-                y_label: self.labels.1.clone(),
+                x: x.values.clone(),
+                y: y.values.clone(),
+                x_label: x.name.clone(),
+                y_label: y.name.clone(),
+                x_units: x.units.clone(),
+                y_units: y.units.clone(),
                 title,
                 subtitle: self.subtitle(time),
                 units,
+                range: None,
             },
         ))
     }
@@ -282,22 +277,6 @@ impl Axis {
             || ["projection_y_coordinate", "latitude", "grid_latitude"].contains(&self.standard_name.as_str())
             || self.units.starts_with("degrees_n")
             || ["y", "lat", "latitude", "south_north"].contains(&self.name.as_str())
-    }
-
-    /// Metres are drawn as kilometres.
-    fn scaled(&self) -> Vec<f64> {
-        let scale = if self.units == "m" { 1e-3 } else { 1.0 };
-        self.values.iter().map(|value| value * scale).collect()
-    }
-
-    fn label(&self) -> String {
-        let units = match self.units.as_str() {
-            "" => return self.name.clone(),
-            "m" => "km",
-            units if units.starts_with("degrees_") => "°",
-            units => units,
-        };
-        format!("{} [{units}]", self.name)
     }
 
     fn texts(&self) -> Vec<String> {

@@ -2,15 +2,16 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 
 use mlwm_spec::ExitCode;
 use mlwm_storage::{Error, Uri};
+use mlwm_tests::s3::Key;
 
 use crate::common::{GARAGE, MOTO, Place};
 
-/// Writes an object under a name that `object_store` cannot even express. moto asks for no
-/// signature.
+/// Writes an object under a name that `object_store` cannot express, such as `a/`. moto asks for
+/// no signature.
 fn put_raw(bucket: &str, key: &str, content: &str) {
     let host = &MOTO.endpoint["http://".len()..];
     let mut stream = TcpStream::connect(host).unwrap();
@@ -25,25 +26,69 @@ fn put_raw(bucket: &str, key: &str, content: &str) {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
 
+/// A hostile server: whatever it is asked, it answers that it holds an object of this name.
+fn hostile_server(key: &'static str) -> String {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.read(&mut [0; 8192]);
+            let body = format!(
+                "<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>{key}</Key>\
+                 <LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>\"1\"</ETag>\
+                 <Size>1</Size></Contents></ListBucketResult>"
+            );
+            let length = body.len();
+            let _ = write!(
+                stream,
+                "HTTP/1.1 200 OK\r\nContent-Type: application/xml\r\nConnection: close\r\n\
+                 Content-Length: {length}\r\n\r\n{body}"
+            );
+        }
+    });
+    endpoint
+}
+
 #[tokio::test]
 async fn names_that_would_escape_are_refused() {
-    for (index, key) in ["%2E%2E/evil", "a/%2E%2E/%2E%2E/evil", "a//b", "a%0Ab"]
-        .iter()
-        .enumerate()
-    {
-        let place = Place::s3(&MOTO, &format!("moto-evil-{index}")).await;
-        place.plant("good", b"1").await;
-        put_raw(place.bucket(), &format!("forecasts/out.zarr/{key}"), "x");
+    for key in [
+        "forecasts/out.zarr/../evil",
+        "forecasts/out.zarr/a/../../evil",
+        "forecasts/out.zarr/a//b",
+        "forecasts/out.zarr//etc/passwd",
+        "forecasts/out.zarr/./a",
+        "forecasts/out.zarr/a&#10;b",
+        "forecasts/out.zarr/a&#133;b",
+    ] {
+        let key_pair = Key {
+            id: "id".to_owned(),
+            secret: "secret".to_owned(),
+        };
+        let place = Place::at(&hostile_server(key), "us-east-1", &key_pair, "bucket").await;
         let parent = tempfile::tempdir().unwrap();
         let error = place.stage(&parent.path().join("in")).await.unwrap_err();
         assert!(matches!(error, Error::UnsafeName { .. }), "{key}: {error}");
         assert_eq!(error.exit_code(), ExitCode::InputCorrupt);
+        assert!(!error.to_string().contains(char::is_control), "{error}");
         assert_eq!(
             fs::read_dir(parent.path()).unwrap().count(),
             0,
             "nothing was written"
         );
     }
+}
+
+#[tokio::test]
+async fn names_outside_the_prefix_are_not_staged() {
+    let key_pair = Key {
+        id: "id".to_owned(),
+        secret: "secret".to_owned(),
+    };
+    let server = hostile_server("elsewhere/a");
+    let place = Place::at(&server, "us-east-1", &key_pair, "bucket").await;
+    let parent = tempfile::tempdir().unwrap();
+    let error = place.stage(&parent.path().join("in")).await.unwrap_err();
+    assert!(matches!(error, Error::NothingAt { .. }), "{error}");
 }
 
 #[tokio::test]
