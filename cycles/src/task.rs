@@ -142,7 +142,7 @@ impl Work<'_> {
             self.report.bytes_in += staged.bytes;
             records.push(InputRecord {
                 name: input.name.clone(),
-                uri: input.uri.clone(),
+                uri: uri.to_string(),
                 digest: staged.digest,
                 listing: staged.listing,
                 objects: staged.objects.len() as u64,
