@@ -49,16 +49,23 @@ pub(crate) fn pack(
         .map_err(io_error("create a file in", folder))?;
     let files = write_zip(name, members, destination, temporary.as_file_mut())?;
 
-    let file = temporary.as_file_mut();
+    let mut file = temporary.as_file();
     file.set_permissions(Permissions::from_mode(0o644))
-        .and_then(|()| file.sync_all())
         .and_then(|()| file.seek(SeekFrom::Start(0)))
         .map_err(io_error("write", destination))?;
     let bytes = file
         .metadata()
         .map_err(io_error("write", destination))?
         .len();
-    let digest = digest_of(&mut *file).map_err(io_error("read back", destination))?;
+    // The disk is slower than SHA-256: hash while it works.
+    let (synced, digest) = thread::scope(|scope| {
+        let syncing = scope.spawn(|| temporary.as_file().sync_all());
+        let digest = digest_of(file);
+        let lost = |_| Err(io::Error::other("the thread that flushes it failed"));
+        (syncing.join().unwrap_or_else(lost), digest)
+    });
+    synced.map_err(io_error("write", destination))?;
+    let digest = digest.map_err(io_error("read back", destination))?;
     let unchanged = !put_in_place(temporary, destination, digest)?;
     Ok(Packed {
         digest,

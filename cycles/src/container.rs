@@ -45,7 +45,7 @@ pub(crate) async fn run(
 ) -> Result<Ran, Error> {
     let log = context.scratch.log(planned);
     let request = request(context, planned, image, identity)?;
-    let mut lines = Lines::new(context, planned, &log)?;
+    let mut lines = Lines::new(context, planned, &log);
     let ended = context
         .engine
         .run(&request, &mut |output| lines.take(output), context.cancel)
@@ -153,25 +153,22 @@ struct Lines<'a> {
     context: &'a Context<'a>,
     task: String,
     path: &'a Path,
-    file: BufWriter<File>,
+    /// Made with the first line, so that a container that was refused leaves no log.
+    file: Option<BufWriter<File>>,
     last: VecDeque<String>,
     written: std::io::Result<()>,
 }
 
 impl<'a> Lines<'a> {
-    fn new(context: &'a Context<'a>, planned: &PlannedTask, path: &'a Path) -> Result<Self, Error> {
-        if let Some(folder) = path.parent() {
-            scratch::create(folder)?;
-        }
-        let file = File::create(path).map_err(|source| unwritable(path, source))?;
-        Ok(Self {
+    fn new(context: &'a Context<'a>, planned: &PlannedTask, path: &'a Path) -> Self {
+        Self {
             context,
             task: planned.title(),
             path,
-            file: BufWriter::new(file),
+            file: None,
             last: VecDeque::with_capacity(LAST_LINES),
             written: Ok(()),
-        })
+        }
     }
 
     fn take(&mut self, output: Output) {
@@ -189,7 +186,7 @@ impl<'a> Lines<'a> {
             return;
         }
         if self.written.is_ok() {
-            self.written = writeln!(self.file, "{line}");
+            self.written = self.file().and_then(|file| writeln!(file, "{line}"));
         }
         if self.last.len() == LAST_LINES {
             self.last.pop_front();
@@ -202,10 +199,20 @@ impl<'a> Lines<'a> {
         });
     }
 
-    /// The last lines, once all are in the file.
+    fn file(&mut self) -> std::io::Result<&mut BufWriter<File>> {
+        if self.file.is_none() {
+            fs::create_dir_all(self.path.parent().unwrap_or(self.path))?;
+            self.file = Some(BufWriter::new(File::create(self.path)?));
+        }
+        // It was just made, if it was not there.
+        self.file.as_mut().ok_or_else(|| std::io::ErrorKind::NotFound.into())
+    }
+
+    /// The last lines, once all are in the file; an empty file if there are none.
     fn finish(mut self) -> Result<Vec<String>, Error> {
-        self.written
-            .and_then(|()| self.file.flush())
+        let written = std::mem::replace(&mut self.written, Ok(()));
+        written
+            .and_then(|()| self.file()?.flush())
             .map_err(|source| unwritable(self.path, source))?;
         Ok(self.last.into())
     }

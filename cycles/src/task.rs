@@ -190,8 +190,9 @@ impl Work<'_> {
     async fn container(&mut self, image: &Image, identity: Digest) -> Result<Ran, Error> {
         let clock = self.begin(Phase::Run);
         let log = self.context.scratch.log(self.planned);
-        self.report.log = Some(log.display().to_string());
-        let ran = container::run(self.context, self.planned, image, identity).await?;
+        let ran = container::run(self.context, self.planned, image, identity).await;
+        self.report.log = log.is_file().then(|| log.display().to_string());
+        let ran = ran?;
         self.end(Phase::Run, clock, None);
         Ok(ran)
     }

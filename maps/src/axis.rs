@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(longitude.ticks(4).texts, ["10°W", "0°", "10°E"]);
         let global =
             Axis::new(&[0.0, 90.0, 180.0, 270.0], "longitude", "degrees_east", 1.0).unwrap();
-        assert_eq!(global.ticks(4).texts, ["0°", "100°E", "160°W"]);
+        assert_eq!(global.ticks(4).texts, ["0°", "100°E", "160°W", "60°W"]);
         let latitude = Axis::new(&[55.0, 54.75], "latitude", "degrees_north", 1.0).unwrap();
         assert_eq!(latitude.ticks(4).texts[0], "54.7°N");
         assert!(latitude.is_geographic());

@@ -108,17 +108,17 @@ impl Layout {
     pub(crate) fn of(map: &Map, x: &Axis, y: &Axis, scale: &Scale, fonts: &Fonts) -> Self {
         let (field_width, field_height) = field_size(x, y);
         let bar_is_upright = field_height >= 320 && field_width <= 2 * field_height;
-        let x_ticks = x.ticks((field_width / 170).clamp(2, 7) as usize);
-        let y_ticks = y.ticks((field_height / 120).clamp(2, 7) as usize);
+        let x_ticks = x.ticks((field_width / 200).clamp(2, 6) as usize);
+        let y_ticks = y.ticks((field_height / 140).clamp(2, 7) as usize);
         let bar_length = if bar_is_upright {
             field_height
         } else {
             field_width
         };
         let bar_count = if bar_is_upright {
-            bar_length / 110
+            bar_length / 120
         } else {
-            bar_length / 150
+            bar_length / 190
         };
         let bar_ticks = Ticks::between(scale.low, scale.high, bar_count.clamp(2, 8) as usize);
         let bar_label = label_of(&bar_ticks, &units::typeset(&map.units));

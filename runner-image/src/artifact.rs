@@ -38,8 +38,8 @@ impl Artifact {
             });
         }
         let path = folder.join("interface.json");
-        let interface: Interface = serde_json::from_str(&read_text(&path)?)
-            .map_err(|error| unreadable(&path, &error))?;
+        let interface: Interface =
+            serde_json::from_str(&read_text(&path)?).map_err(|error| unreadable(&path, &error))?;
         if interface.version != INTERFACE_VERSION {
             return Err(RunnerError::Artifact(format!(
                 "{} has version {}, but this runner knows version {INTERFACE_VERSION}",
@@ -49,28 +49,47 @@ impl Artifact {
         }
         let (mut configs, mut statistics) = (BTreeMap::new(), BTreeMap::new());
         for name in datastores(&interface) {
-            let path = folder.join("configs").join(format!("{name}.datastore.yaml"));
+            let path = folder
+                .join("configs")
+                .join(format!("{name}.datastore.yaml"));
             let text = read_text(&path)?;
             let config = yaml::parse(&text, &path.display().to_string())
                 .map_err(|error| RunnerError::Artifact(error.to_string()))?;
-            let path = folder.join("stats").join(format!("{name}.datastore.stats.zarr"));
+            let path = folder
+                .join("stats")
+                .join(format!("{name}.datastore.stats.zarr"));
             let stored = Statistics::open(&path).map_err(|error| unreadable(&path, &error))?;
             configs.insert(name.clone(), config);
             statistics.insert(name, stored);
         }
         let identity = identity(&folder.join("artifact.yaml"))?;
-        Ok(Self { model, interface, configs, statistics, identity })
+        Ok(Self {
+            model,
+            interface,
+            configs,
+            statistics,
+            identity,
+        })
     }
 }
 
 /// The datastores that an interface takes features from.
 fn datastores(interface: &Interface) -> Vec<String> {
-    let of_inputs = interface.inputs.iter().filter_map(|input| match &input.role {
-        InputRole::State { .. } => None,
-        InputRole::Forcing { features, .. } | InputRole::Static { features, .. } => Some(features),
-    });
-    let sources = std::iter::once(&interface.state).chain(of_inputs).flat_map(|f| &f.sources);
-    let mut names: Vec<String> = sources.map(|Source { datastore, .. }| datastore.clone()).collect();
+    let of_inputs = interface
+        .inputs
+        .iter()
+        .filter_map(|input| match &input.role {
+            InputRole::State { .. } => None,
+            InputRole::Forcing { features, .. } | InputRole::Static { features, .. } => {
+                Some(features)
+            }
+        });
+    let sources = std::iter::once(&interface.state)
+        .chain(of_inputs)
+        .flat_map(|f| &f.sources);
+    let mut names: Vec<String> = sources
+        .map(|Source { datastore, .. }| datastore.clone())
+        .collect();
     names.sort();
     names.dedup();
     names
@@ -95,5 +114,8 @@ fn read_text(path: &Path) -> Result<String, RunnerError> {
 }
 
 fn unreadable(path: &Path, error: &dyn std::fmt::Display) -> RunnerError {
-    RunnerError::ArtifactFile { path: path.to_owned(), reason: error.to_string() }
+    RunnerError::ArtifactFile {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    }
 }

@@ -61,14 +61,22 @@ pub(crate) struct Layout<'a> {
 impl<'a> Layout<'a> {
     /// The layout of everything that a forecast predicts.
     pub(crate) fn of(inputs: &'a ForecastInputs, layout: TimeLayout) -> Self {
-        let sources = inputs.state.variables().iter().flat_map(|variable| variable.sources());
+        let sources = inputs
+            .state
+            .variables()
+            .iter()
+            .flat_map(|variable| variable.sources());
         let mut time_dims = sources.filter_map(SourceInput::time_dims);
         let (analysis_dim, step_dim) = match (time_dims.next(), layout) {
             (Some((analysis, step)), _) => (analysis.map(str::to_owned), step.to_owned()),
             (None, TimeLayout::Time) => (None, TIME_DIM.to_owned()),
             (None, TimeLayout::Forecast) => (Some(ANALYSIS_DIM.to_owned()), ELAPSED_DIM.to_owned()),
         };
-        let grid = inputs.state.variables().first().map(|variable| variable.grid());
+        let grid = inputs
+            .state
+            .variables()
+            .first()
+            .map(|variable| variable.grid());
         let mut made = Self {
             analysis_dim,
             step_dim,
@@ -80,8 +88,10 @@ impl<'a> Layout<'a> {
         let mut column = 0;
         for prepared in inputs.state.variables() {
             for source in prepared.sources() {
-                let features: Vec<&Feature> =
-                    prepared.features().filter(|feature| feature.input == source.name()).collect();
+                let features: Vec<&Feature> = prepared
+                    .features()
+                    .filter(|feature| feature.input == source.name())
+                    .collect();
                 for group in features.chunk_by(|a, b| a.variable == b.variable) {
                     made.add(source, group, column);
                     column += group.len();
@@ -96,7 +106,9 @@ impl<'a> Layout<'a> {
     fn add(&mut self, source: &'a SourceInput, group: &[&'a Feature], column: usize) {
         let feature = group[0];
         let level = feature.level.as_ref().map(|(dim, _)| {
-            let values = group.iter().filter_map(|f| f.level.as_ref().map(|(_, value)| *value));
+            let values = group
+                .iter()
+                .filter_map(|f| f.level.as_ref().map(|(_, value)| *value));
             (dim, self.level(source.name(), dim, values.collect()))
         });
         let (analysis, step) = source.time_dims().unwrap_or((None, TIME_DIM));
@@ -113,7 +125,10 @@ impl<'a> Layout<'a> {
             }
         }
         // What the source repeats along a dimension is predicted along it.
-        for number in (0..self.grid_dims.len()).filter(|n| !axes.contains(&Axis::Grid(*n))).collect::<Vec<_>>() {
+        for number in (0..self.grid_dims.len())
+            .filter(|n| !axes.contains(&Axis::Grid(*n)))
+            .collect::<Vec<_>>()
+        {
             axes.push(Axis::Grid(number));
         }
         if !axes.contains(&Axis::Step) {
@@ -138,8 +153,16 @@ impl<'a> Layout<'a> {
             return number;
         }
         let is_taken = self.levels.iter().any(|levels| levels.name == dim);
-        let name = if is_taken { format!("{input}_{dim}") } else { dim.to_owned() };
-        self.levels.push(Levels { name, source_name: dim.to_owned(), values });
+        let name = if is_taken {
+            format!("{input}_{dim}")
+        } else {
+            dim.to_owned()
+        };
+        self.levels.push(Levels {
+            name,
+            source_name: dim.to_owned(),
+            values,
+        });
         self.levels.len() - 1
     }
 
@@ -161,7 +184,10 @@ impl<'a> Layout<'a> {
         let dim = |axis: &Axis| match *axis {
             Axis::Analysis => (self.analysis_dim.as_deref().unwrap_or(ANALYSIS_DIM), 1),
             Axis::Step => (self.step_dim.as_str(), steps),
-            Axis::Grid(number) => (self.grid_dims[number].as_str(), self.grid_shape[number] as u64),
+            Axis::Grid(number) => (
+                self.grid_dims[number].as_str(),
+                self.grid_shape[number] as u64,
+            ),
             Axis::Level(number) => {
                 let levels = &self.levels[number];
                 (levels.name.as_str(), levels.values.len() as u64)
@@ -232,8 +258,18 @@ impl Levels {
         let values = &self.values;
         let doubles = || values.iter().map(|value| value.as_f64());
         match values.first() {
-            Some(LevelValue::Integer(_)) => Values::I64(doubles().map(|v| v as i64).collect::<ndarray::Array1<i64>>().into_dyn()),
-            Some(LevelValue::Float(_)) => Values::F32(doubles().map(|v| v as f32).collect::<ndarray::Array1<f32>>().into_dyn()),
+            Some(LevelValue::Integer(_)) => Values::I64(
+                doubles()
+                    .map(|v| v as i64)
+                    .collect::<ndarray::Array1<i64>>()
+                    .into_dyn(),
+            ),
+            Some(LevelValue::Float(_)) => Values::F32(
+                doubles()
+                    .map(|v| v as f32)
+                    .collect::<ndarray::Array1<f32>>()
+                    .into_dyn(),
+            ),
             _ => Values::F64(doubles().collect::<ndarray::Array1<f64>>().into_dyn()),
         }
     }

@@ -12,7 +12,12 @@ const USAGE: &str = "usage: mlwm-runner [--artifact FOLDER]\n\
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let artifact = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+    let artifact = match arguments
+        .iter()
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .as_slice()
+    {
         [] => PathBuf::from(ARTIFACT_DIR),
         ["--artifact", folder] => PathBuf::from(folder),
         ["--version"] => {

@@ -42,9 +42,13 @@ pub fn find_library(given: Option<PathBuf>) -> Result<PathBuf, RunnerError> {
             ))),
         };
     }
-    let beside = std::env::current_exe().ok().and_then(|exe| exe.parent().map(Path::to_owned));
-    let folders: Vec<PathBuf> =
-        beside.into_iter().chain(LIBRARY_FOLDERS.iter().map(PathBuf::from)).collect();
+    let beside = std::env::current_exe()
+        .ok()
+        .and_then(|exe| exe.parent().map(Path::to_owned));
+    let folders: Vec<PathBuf> = beside
+        .into_iter()
+        .chain(LIBRARY_FOLDERS.iter().map(PathBuf::from))
+        .collect();
     folders.iter().find_map(|folder| library_in(folder)).ok_or_else(|| {
         let folders: Vec<String> = folders.iter().map(|f| f.display().to_string()).collect();
         RunnerError::Library(format!(
@@ -57,10 +61,17 @@ pub fn find_library(given: Option<PathBuf>) -> Result<PathBuf, RunnerError> {
 /// The library in a folder: `libonnxruntime.so` or the newest of `libonnxruntime.so.*`.
 fn library_in(folder: &Path) -> Option<PathBuf> {
     let is_library = |path: &PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         name == LIBRARY_NAME || name.starts_with(&format!("{LIBRARY_NAME}."))
     };
-    let entries = std::fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
+    let entries = std::fs::read_dir(folder)
+        .ok()?
+        .flatten()
+        .map(|entry| entry.path());
     entries.filter(is_library).max()
 }
 
@@ -153,10 +164,18 @@ impl StepModel for OnnxModel {
 /// Checks names, element types and shapes of the graph's inputs and output.
 fn check_graph(session: &Session, interface: &Interface) -> Result<(), String> {
     let names = |outlets: &[ort::value::Outlet]| {
-        outlets.iter().map(|outlet| outlet.name().to_owned()).collect::<Vec<_>>().join(", ")
+        outlets
+            .iter()
+            .map(|outlet| outlet.name().to_owned())
+            .collect::<Vec<_>>()
+            .join(", ")
     };
     for outlet in session.inputs() {
-        if !interface.inputs.iter().any(|input| input.name == outlet.name()) {
+        if !interface
+            .inputs
+            .iter()
+            .any(|input| input.name == outlet.name())
+        {
             return Err(format!(
                 "the model takes the input `{}`, which the interface does not know",
                 outlet.name()
@@ -164,7 +183,10 @@ fn check_graph(session: &Session, interface: &Interface) -> Result<(), String> {
         }
     }
     for input in &interface.inputs {
-        let outlet = session.inputs().iter().find(|outlet| outlet.name() == input.name);
+        let outlet = session
+            .inputs()
+            .iter()
+            .find(|outlet| outlet.name() == input.name);
         let outlet = outlet.ok_or_else(|| {
             format!(
                 "the interface has the input `{}`, but the model takes {}",
@@ -172,9 +194,16 @@ fn check_graph(session: &Session, interface: &Interface) -> Result<(), String> {
                 names(session.inputs())
             )
         })?;
-        check_shape(&input.name, outlet.dtype(), input_shape(interface, &input.role))?;
+        check_shape(
+            &input.name,
+            outlet.dtype(),
+            input_shape(interface, &input.role),
+        )?;
     }
-    let outlet = session.outputs().iter().find(|outlet| outlet.name() == interface.output);
+    let outlet = session
+        .outputs()
+        .iter()
+        .find(|outlet| outlet.name() == interface.output);
     let outlet = outlet.ok_or_else(|| {
         format!(
             "the interface has the output `{}`, but the model returns {}",
@@ -183,16 +212,23 @@ fn check_graph(session: &Session, interface: &Interface) -> Result<(), String> {
         )
     })?;
     let points = interface.grid.points();
-    check_shape(&interface.output, outlet.dtype(), [1, points, interface.state.names.len() as u64])
+    check_shape(
+        &interface.output,
+        outlet.dtype(),
+        [1, points, interface.state.names.len() as u64],
+    )
 }
 
 fn input_shape(interface: &Interface, role: &InputRole) -> [u64; 3] {
     let count = |features: &Features| features.names.len() as u64;
     let (grid, features) = match role {
         InputRole::State { .. } => (None, count(&interface.state)),
-        InputRole::Forcing { features, past, future, grid } => {
-            (grid.as_ref(), count(features) * (past + future + 1))
-        }
+        InputRole::Forcing {
+            features,
+            past,
+            future,
+            grid,
+        } => (grid.as_ref(), count(features) * (past + future + 1)),
         InputRole::Static { features, grid } => (grid.as_ref(), count(features)),
     };
     [1, grid.unwrap_or(&interface.grid).points(), features]
@@ -207,7 +243,10 @@ fn check_shape(name: &str, found: &ValueType, expected: [u64; 3]) -> Result<(), 
         return Err(format!("`{name}` of the model is of {ty:?}, not float32"));
     }
     let fits = shape.len() == expected.len()
-        && shape.iter().zip(expected).all(|(found, expected)| *found < 0 || *found == expected as i64);
+        && shape
+            .iter()
+            .zip(expected)
+            .all(|(found, expected)| *found < 0 || *found == expected as i64);
     match fits {
         true => Ok(()),
         false => Err(format!(

@@ -51,12 +51,21 @@ impl Provenance {
     /// Global attributes; nothing in them depends on where or when the forecast is made.
     fn attributes(&self) -> Map<String, Value> {
         let version = env!("CARGO_PKG_VERSION");
-        let model = self.model.as_deref().unwrap_or("machine-learning weather model");
+        let model = self
+            .model
+            .as_deref()
+            .unwrap_or("machine-learning weather model");
         let mut attributes = Map::new();
         let mut set = |name: &str, value: Value| attributes.insert(name.to_owned(), value);
         set("Conventions", json!("CF-1.11"));
-        set("title", json!(format!("Forecast from {}", self.analysis_time)));
-        set("source", json!(format!("{model}, run by mlwm-runner {version}")));
+        set(
+            "title",
+            json!(format!("Forecast from {}", self.analysis_time)),
+        );
+        set(
+            "source",
+            json!(format!("{model}, run by mlwm-runner {version}")),
+        );
         set("analysis_time", json!(self.analysis_time.to_string()));
         set("member", json!(self.member));
         if let Some(seed) = self.seed {
@@ -124,24 +133,39 @@ impl<'a> Outputs<'a> {
             let failed = |error: mlwm_datasets::Error| write_error(&request.name, &error);
             let mut writer =
                 Writer::create(&place.partial, format, provenance.attributes()).map_err(failed)?;
-            let plan = Plan { layout: &outputs.layout, schedule: &inputs.schedule };
+            let plan = Plan {
+                layout: &outputs.layout,
+                schedule: &inputs.schedule,
+            };
             plan.define(&mut writer, &variables).map_err(failed)?;
-            outputs.files.push(File { name: request.name.clone(), place, writer, variables });
+            outputs.files.push(File {
+                name: request.name.clone(),
+                place,
+                writer,
+                variables,
+            });
         }
         Ok(outputs)
     }
 
     fn requested(&self, request: &OutputRequest) -> Result<Vec<usize>, RunnerError> {
-        let names = || self.layout.variables.iter().map(|variable| variable.name.as_str());
+        let names = || {
+            self.layout
+                .variables
+                .iter()
+                .map(|variable| variable.name.as_str())
+        };
         let Some(wanted) = &request.variables else {
             return Ok((0..self.layout.variables.len()).collect());
         };
         let find = |name: &String| {
-            names().position(|there| there == name).ok_or_else(|| RunnerError::NoVariable {
-                output: request.name.clone(),
-                variable: name.clone(),
-                there: names().collect::<Vec<_>>().join(", "),
-            })
+            names()
+                .position(|there| there == name)
+                .ok_or_else(|| RunnerError::NoVariable {
+                    output: request.name.clone(),
+                    variable: name.clone(),
+                    there: names().collect::<Vec<_>>().join(", "),
+                })
         };
         wanted.iter().map(find).collect()
     }
@@ -152,7 +176,9 @@ impl<'a> Outputs<'a> {
     /// If an output cannot be written, or a step of it never was.
     pub fn complete(self) -> Result<(), RunnerError> {
         for file in self.files {
-            file.writer.finish().map_err(|error| write_error(&file.name, &error))?;
+            file.writer
+                .finish()
+                .map_err(|error| write_error(&file.name, &error))?;
             file.place.complete(&file.name)?;
         }
         Ok(())
@@ -173,7 +199,9 @@ impl Sink for Outputs<'_> {
             for &number in &file.variables {
                 let variable = &self.layout.variables[number];
                 let physical = |column, value| self.standardization.physical(column, value);
-                let values = self.layout.unstack(variable, state, self.features, physical);
+                let values = self
+                    .layout
+                    .unstack(variable, state, self.features, physical);
                 let step_dim = self.layout.step_dim.as_str();
                 let start: Vec<u64> = self
                     .layout
@@ -218,7 +246,13 @@ impl Plan<'_> {
             let dims = self.layout.dims(variable, self.schedule.steps);
             let chunks: Vec<u64> = dims
                 .iter()
-                .map(|(dim, length)| if *dim == self.layout.step_dim { 1 } else { *length })
+                .map(|(dim, length)| {
+                    if *dim == self.layout.step_dim {
+                        1
+                    } else {
+                        *length
+                    }
+                })
                 .collect();
             let mut definition = Definition::new(&variable.name, &dims, Element::F32)
                 .chunks(&chunks)
@@ -238,7 +272,10 @@ impl Plan<'_> {
             None => [ANALYSIS_TIME, ELAPSED].as_slice(),
             Some(_) => ["time"].as_slice(),
         };
-        let names = times.iter().copied().chain(positions.iter().map(String::as_str));
+        let names = times
+            .iter()
+            .copied()
+            .chain(positions.iter().map(String::as_str));
         names.collect::<Vec<_>>().join(" ")
     }
 
@@ -258,7 +295,14 @@ impl Plan<'_> {
             Some(analysis) => ("time", vec![*analysis, step], step.0),
         };
         let definitions = [
-            (valid_name, valid_dims, valid, time_attributes(), "time", "valid time"),
+            (
+                valid_name,
+                valid_dims,
+                valid,
+                time_attributes(),
+                "time",
+                "valid time",
+            ),
             (
                 analysis_name,
                 analysis_dims,
@@ -313,11 +357,20 @@ fn attributes(variable: &Variable<'_>) -> Map<String, Value> {
 /// variables or the source itself name, and well-known ones.
 fn positions(source: &SourceInput, grid_dims: &[String]) -> Vec<String> {
     let dataset = source.dataset();
-    let variables = dataset.names().filter_map(|name| dataset.variable(name).ok());
+    let variables = dataset
+        .names()
+        .filter_map(|name| dataset.variable(name).ok());
     let named = variables.filter_map(|variable| variable.text_attribute("coordinates"));
-    let global = dataset.attributes().get("coordinates").and_then(Value::as_str);
+    let global = dataset
+        .attributes()
+        .get("coordinates")
+        .and_then(Value::as_str);
     let named = named.chain(global).flat_map(str::split_whitespace);
-    let mut names: Vec<String> = POSITIONS.into_iter().chain(named).map(str::to_owned).collect();
+    let mut names: Vec<String> = POSITIONS
+        .into_iter()
+        .chain(named)
+        .map(str::to_owned)
+        .collect();
     names.sort();
     names.dedup();
     names.retain(|name| {
@@ -339,16 +392,22 @@ fn copy_coordinate(
     name: &str,
     written: &mut Vec<String>,
 ) -> Result<(), mlwm_datasets::Error> {
-    let Ok(variable) = source.dataset().variable(name) else { return Ok(()) };
+    let Ok(variable) = source.dataset().variable(name) else {
+        return Ok(());
+    };
     if written.iter().any(|done| done == name) {
         return Ok(());
     }
     let ranges = source.grid_ranges_of(variable.dims());
     let lengths = ranges.iter().map(|range| range.end - range.start);
-    let dims: Vec<(&str, u64)> =
-        variable.dims().iter().map(String::as_str).zip(lengths).collect();
-    let definition = Definition::new(name, &dims, variable.element())
-        .attributes(plain_attributes(variable.attributes()));
+    let dims: Vec<(&str, u64)> = variable
+        .dims()
+        .iter()
+        .map(String::as_str)
+        .zip(lengths)
+        .collect();
+    let definition =
+        Definition::new(name, &dims, variable.element()).attributes(plain_attributes(variable));
     writer.define(&definition)?;
     writer.write(name, variable.read_range(&ranges)?)?;
     written.push(name.to_owned());
@@ -367,13 +426,15 @@ fn copy_grid_mapping(
         .ok()
         .and_then(|variable| variable.text_attribute("grid_mapping"));
     let Some(name) = name else { return Ok(None) };
-    let Ok(mapping) = dataset.variable(name) else { return Ok(None) };
+    let Ok(mapping) = dataset.variable(name) else {
+        return Ok(None);
+    };
     if !mapping.dims().is_empty() {
         return Ok(None);
     }
     if !written.iter().any(|done| done == name) {
-        let definition = Definition::new(name, &[], Element::I64)
-            .attributes(plain_attributes(mapping.attributes()));
+        let definition =
+            Definition::new(name, &[], Element::I64).attributes(plain_attributes(mapping));
         writer.define(&definition)?;
         // Its value means nothing by convention.
         writer.write(name, Values::I64(ArrayD::from_elem(IxDyn(&[]), 0)))?;
@@ -393,23 +454,25 @@ fn write_levels(
     }
     let values = levels.stored();
     let dims = [(levels.name.as_str(), levels.values.len() as u64)];
-    let attributes = dataset.variable(&levels.source_name)?.attributes();
-    let definition = Definition::new(&levels.name, &dims, values.element())
-        .attributes(plain_attributes(attributes));
+    let attributes = plain_attributes(dataset.variable(&levels.source_name)?);
+    let definition = Definition::new(&levels.name, &dims, values.element()).attributes(attributes);
     writer.define(&definition)?;
     writer.write(&levels.name, values)?;
     written.push(levels.name.clone());
     Ok(())
 }
 
-/// Attributes without those that name other variables or say how values are encoded.
-fn plain_attributes(attributes: &Map<String, Value>) -> Map<String, Value> {
+/// The attributes of a coordinate without those that name other variables.
+fn plain_attributes(variable: &mlwm_datasets::Variable) -> Map<String, Value> {
     const LEFT_OUT: [&str; 4] = ["coordinates", "bounds", "grid_mapping", "dtype"];
-    let mut attributes = attributes.clone();
+    let mut attributes = variable.decoded_attributes();
     attributes.retain(|name, _| !LEFT_OUT.contains(&name.as_str()));
     attributes
 }
 
 fn write_error(output: &str, error: &mlwm_datasets::Error) -> RunnerError {
-    RunnerError::Write { output: output.to_owned(), reason: error.to_string() }
+    RunnerError::Write {
+        output: output.to_owned(),
+        reason: error.to_string(),
+    }
 }

@@ -33,7 +33,9 @@ impl Place {
         let partial = if is_folder {
             let entries = fs::read_dir(path).map_err(failed)?;
             if entries.flatten().any(|entry| entry.file_name() != PARTIAL) {
-                return Err(RunnerError::Occupied { path: path.to_owned() });
+                return Err(RunnerError::Occupied {
+                    path: path.to_owned(),
+                });
             }
             path.join(PARTIAL)
         } else {
@@ -43,7 +45,11 @@ impl Place {
         if partial.exists() {
             fs::remove_dir_all(&partial).map_err(failed)?;
         }
-        Ok(Self { path: path.to_owned(), partial, is_folder })
+        Ok(Self {
+            path: path.to_owned(),
+            partial,
+            is_folder,
+        })
     }
 
     /// Brings the complete store to where it belongs, its group metadata last.
@@ -65,7 +71,10 @@ impl Place {
 }
 
 fn write_error(output: &str, path: &Path, error: &std::io::Error) -> RunnerError {
-    RunnerError::Write { output: output.to_owned(), reason: format!("{}: {error}", path.display()) }
+    RunnerError::Write {
+        output: output.to_owned(),
+        reason: format!("{}: {error}", path.display()),
+    }
 }
 
 #[cfg(test)]
@@ -94,7 +103,10 @@ mod tests {
             place.complete("out").unwrap();
             assert!(path.join("zarr.json").is_file() && path.join("t2m/zarr.json").is_file());
             assert!(!place.partial.exists());
-            assert!(matches!(Place::find("out", &path), Err(RunnerError::Occupied { .. })));
+            assert!(matches!(
+                Place::find("out", &path),
+                Err(RunnerError::Occupied { .. })
+            ));
         }
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
     }

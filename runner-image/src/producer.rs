@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use mlwm_datasets::prepare::{FeatureReader, ForecastInputs, Forcing};
+use mlwm_datasets::prepare::{FeatureReader, Forcing, ForecastInputs};
 
 use crate::RunnerError;
 use crate::standardize::{Standardization, standardized_static};
@@ -42,7 +42,11 @@ impl<'a> Producer<'a> {
             inputs,
             state: inputs.state.reader(&inputs.state_times()),
             standardization: Standardization::of(&inputs.state),
-            windows: inputs.forcings.iter().map(|forcing| Window::new(inputs, forcing)).collect(),
+            windows: inputs
+                .forcings
+                .iter()
+                .map(|forcing| Window::new(inputs, forcing))
+                .collect(),
             steps_done: 0,
         }
     }
@@ -73,8 +77,15 @@ impl<'a> Producer<'a> {
     pub fn step(&mut self) -> Result<StepInputs, RunnerError> {
         self.steps_done += 1;
         let time = self.inputs.schedule.valid_time(self.steps_done as i64);
-        let forcings = self.windows.iter_mut().map(Window::next).collect::<Result<_, _>>()?;
-        Ok(StepInputs { forcings, boundary: self.boundary(time)? })
+        let forcings = self
+            .windows
+            .iter_mut()
+            .map(Window::next)
+            .collect::<Result<_, _>>()?;
+        Ok(StepInputs {
+            forcings,
+            boundary: self.boundary(time)?,
+        })
     }
 
     fn boundary(&mut self, time: i64) -> Result<Vec<f32>, RunnerError> {
@@ -83,7 +94,9 @@ impl<'a> Producer<'a> {
             return Ok(Vec::new());
         }
         let state = self.state.read(Some(time))?;
-        self.inputs.state.check_finite(&state, Some(time), Some(points))?;
+        self.inputs
+            .state
+            .check_finite(&state, Some(time), Some(points))?;
         let columns = self.inputs.state.len();
         let mut boundary = Vec::with_capacity(points.len() * columns);
         for point in points {

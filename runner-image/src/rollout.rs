@@ -77,7 +77,9 @@ pub fn roll_out<M: StepModel>(
 
         let ran = run(interface, inputs, load_model, &prepared, send_states);
         drop(prepared); // Lets the producer end if the model did not.
-        producer.join().map_err(|_| RunnerError::Thread("preparation"))?;
+        producer
+            .join()
+            .map_err(|_| RunnerError::Thread("preparation"))?;
         let drained = writer.join().map_err(|_| RunnerError::Thread("writing"))?;
         // If the writer failed, the model only noticed that nobody listens.
         let written = drained?;
@@ -125,7 +127,10 @@ fn run<M: StepModel>(
     };
     let begin = Instant::now();
     let mut model = load_model()?;
-    let mut times = RolloutTimes { load: begin.elapsed(), ..RolloutTimes::default() };
+    let mut times = RolloutTimes {
+        load: begin.elapsed(),
+        ..RolloutTimes::default()
+    };
     let Prepared::Start(start) = next()? else {
         return Err(RunnerError::Thread("preparation"));
     };
@@ -142,9 +147,10 @@ fn run<M: StepModel>(
         let mut feeds = Vec::with_capacity(interface.inputs.len());
         for input in &interface.inputs {
             let (points, values) = match &input.role {
-                InputRole::State { steps_back } => {
-                    (points, states[states.len() - 1 - *steps_back as usize].as_slice())
-                }
+                InputRole::State { steps_back } => (
+                    points,
+                    states[states.len() - 1 - *steps_back as usize].as_slice(),
+                ),
                 InputRole::Forcing { .. } => match forcings.next() {
                     Some((forcing, values)) => (forcing.features.points(), values.as_slice()),
                     None => (0, [].as_slice()),
@@ -154,12 +160,20 @@ fn run<M: StepModel>(
                     None => (0, [].as_slice()),
                 },
             };
-            feeds.push(Feed { name: &input.name, points, values });
+            feeds.push(Feed {
+                name: &input.name,
+                points,
+                values,
+            });
         }
         let called = Instant::now();
         let mut state = model.step(&feeds)?;
         times.session += called.elapsed();
-        for (point, row) in inputs.boundary.iter().zip(step_inputs.boundary.chunks_exact(columns)) {
+        for (point, row) in inputs
+            .boundary
+            .iter()
+            .zip(step_inputs.boundary.chunks_exact(columns))
+        {
             state[point * columns..(point + 1) * columns].copy_from_slice(row);
         }
         let state = Arc::new(state);
@@ -194,9 +208,17 @@ fn check_prediction(inputs: &ForecastInputs, step: u64, state: &[f32]) -> Result
     }
     let columns = inputs.state.len();
     let count = |column: usize| {
-        state[column..].iter().step_by(columns).filter(|value| !value.is_finite()).count()
+        state[column..]
+            .iter()
+            .step_by(columns)
+            .filter(|value| !value.is_finite())
+            .count()
     };
-    let worst = inputs.state.features().enumerate().find(|(column, _)| count(*column) > 0);
+    let worst = inputs
+        .state
+        .features()
+        .enumerate()
+        .find(|(column, _)| count(*column) > 0);
     match worst {
         None => Ok(()),
         Some((column, feature)) => Err(RunnerError::NotFinite {

@@ -83,10 +83,17 @@ pub fn run(
     let outputs = Outputs::create(&task.outputs, &inputs, task.layout, &provenance)?;
     let open = begin.elapsed();
     let steps = inputs.schedule.steps;
-    log(&format!("running {steps} steps on {:?} from {}", task.device, task.analysis_time));
+    log(&format!(
+        "running {steps} steps on {:?} from {}",
+        task.device, task.analysis_time
+    ));
 
     let load = || OnnxModel::load(library, &artifact.model, interface, task.device);
-    let mut sink = Reporting { outputs, steps, log };
+    let mut sink = Reporting {
+        outputs,
+        steps,
+        log,
+    };
     let rolled = roll_out(interface, &inputs, load, &mut sink);
     let rollout = match rolled {
         Ok(rollout) => rollout,
@@ -96,7 +103,13 @@ pub fn run(
         }
     };
     sink.outputs.complete()?;
-    Ok(Timing { steps, open, rollout, total: begin.elapsed(), peak_rss: peak_rss() })
+    Ok(Timing {
+        steps,
+        open,
+        rollout,
+        total: begin.elapsed(),
+        peak_rss: peak_rss(),
+    })
 }
 
 /// Reports a step once it is written.
@@ -109,7 +122,13 @@ struct Reporting<'a> {
 impl Sink for Reporting<'_> {
     fn take(&mut self, step: u64, state: &[f32]) -> Result<(), RunnerError> {
         self.outputs.take(step, state)?;
-        (self.log)(&Progress { step, of: self.steps }.line());
+        (self.log)(
+            &Progress {
+                step,
+                of: self.steps,
+            }
+            .line(),
+        );
         Ok(())
     }
 }
@@ -117,7 +136,9 @@ impl Sink for Reporting<'_> {
 /// The peak of the resident memory, from `VmHWM` in `/proc/self/status`.
 fn peak_rss() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes * 1024)
 }

@@ -15,7 +15,11 @@ impl Standardization {
     pub fn of(features: &FeatureSet) -> Self {
         Self {
             mean: features.mean().iter().map(|mean| *mean as f32).collect(),
-            std: features.std().iter().map(|std| (*std as f32).max(f32::EPSILON)).collect(),
+            std: features
+                .std()
+                .iter()
+                .map(|std| (*std as f32).max(f32::EPSILON))
+                .collect(),
         }
     }
 

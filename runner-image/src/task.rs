@@ -53,10 +53,7 @@ impl Task {
     ///
     /// # Errors
     /// [`RunnerError::Environment`] naming the variable that is missing or wrong.
-    pub fn read(
-        get: impl Fn(&str) -> Option<String>,
-        has_gpu: bool,
-    ) -> Result<Self, RunnerError> {
+    pub fn read(get: impl Fn(&str) -> Option<String>, has_gpu: bool) -> Result<Self, RunnerError> {
         let given = |name: &str| get(name).filter(|value| !value.trim().is_empty());
         let wrong = |name: &str, why: &dyn std::fmt::Display| {
             RunnerError::Environment(format!("{name}: {why}"))
@@ -66,24 +63,27 @@ impl Task {
         };
         let number = |name: &str| -> Result<Option<u64>, RunnerError> {
             let parse = |text: String| {
-                text.trim().parse().map_err(|_| wrong(name, &format!("`{text}` is not a number")))
+                text.trim()
+                    .parse()
+                    .map_err(|_| wrong(name, &format!("`{text}` is not a number")))
             };
             given(name).map(parse).transpose()
         };
         if let Some(version) = given(env::MLWM_CONTRACT).filter(|version| version != "1") {
-            return Err(wrong(env::MLWM_CONTRACT, &format!("version `{version}` is not known")));
+            return Err(wrong(
+                env::MLWM_CONTRACT,
+                &format!("version `{version}` is not known"),
+            ));
         }
         let layout = match given(env::TIME_DIMENSIONS) {
-            Some(text) => {
-                TimeLayout::parse(&text).map_err(|error| RunnerError::Environment(error.to_string()))?
-            }
+            Some(text) => TimeLayout::parse(&text)
+                .map_err(|error| RunnerError::Environment(error.to_string()))?,
             None => TimeLayout::default(),
         };
         let inputs = required(env::DATASTORE_INPUT_PATHS)?;
         let outputs = required(env::MLWM_OUTPUTS)?;
-        let contract = |error: mlwm_spec::contract::ContractError| {
-            RunnerError::Environment(error.to_string())
-        };
+        let contract =
+            |error: mlwm_spec::contract::ContractError| RunnerError::Environment(error.to_string());
         let member = number(env::MLWM_MEMBER)?.unwrap_or(0);
         Ok(Self {
             analysis_time: required(env::ANALYSIS_TIME)?
@@ -91,7 +91,10 @@ impl Task {
                 .map_err(|error| wrong(env::ANALYSIS_TIME, &error))?,
             steps: number(env::NUM_EVAL_STEPS)?,
             duration: given(env::FORECAST_DURATION)
-                .map(|text| text.parse().map_err(|error| wrong(env::FORECAST_DURATION, &error)))
+                .map(|text| {
+                    text.parse()
+                        .map_err(|error| wrong(env::FORECAST_DURATION, &error))
+                })
                 .transpose()?,
             layout,
             inputs: parse_input_paths(&inputs).map_err(contract)?,
@@ -99,7 +102,11 @@ impl Task {
             member: u32::try_from(member).map_err(|error| wrong(env::MLWM_MEMBER, &error))?,
             seed: number(env::MLWM_SEED)?,
             identity: given(env::MLWM_TASK),
-            device: device(given(GPUS).as_deref(), given(VISIBLE_DEVICES).as_deref(), has_gpu),
+            device: device(
+                given(GPUS).as_deref(),
+                given(VISIBLE_DEVICES).as_deref(),
+                has_gpu,
+            ),
         })
     }
 
@@ -128,9 +135,10 @@ impl Task {
                     env::FORECAST_DURATION
                 )))
             }
-            (Some(0), _) => {
-                Err(RunnerError::Environment(format!("{} is 0", env::NUM_EVAL_STEPS)))
-            }
+            (Some(0), _) => Err(RunnerError::Environment(format!(
+                "{} is 0",
+                env::NUM_EVAL_STEPS
+            ))),
             (Some(steps), _) | (None, Some(steps)) => Ok(steps),
             (None, None) => Err(RunnerError::Environment(format!(
                 "neither {} nor {} is set",
@@ -172,12 +180,18 @@ mod tests {
             ("MLWM_MEMBER", "3"),
             ("MLWM_SEED", "9007199254740991"),
             ("MLWM_TASK", "sha256:abc"),
-            ("MLWM_OUTPUTS", r#"[{"name": "out", "path": "/out/a.zarr"}]"#),
+            (
+                "MLWM_OUTPUTS",
+                r#"[{"name": "out", "path": "/out/a.zarr"}]"#,
+            ),
         ])
     }
 
     fn read(environment: &BTreeMap<&str, &str>) -> Result<Task, RunnerError> {
-        Task::read(|name| environment.get(name).map(|value| (*value).to_owned()), false)
+        Task::read(
+            |name| environment.get(name).map(|value| (*value).to_owned()),
+            false,
+        )
     }
 
     #[test]

@@ -4,7 +4,8 @@
 mod case;
 
 use case::{
-    CaseArtifact, Kept, environment, interface, largest_difference, npy, open, predict, source, task,
+    CaseArtifact, Kept, environment, interface, largest_difference, npy, open, predict, source,
+    task,
 };
 use mlwm_runner::{Feed, Producer, RunnerError, StepModel, roll_out};
 use mlwm_spec::interface::InputRole;
@@ -28,8 +29,11 @@ fn prepared_arrays_equal_those_of_neural_lam() {
     for target in targets.chunks_exact(840 * 3) {
         let step = producer.step().unwrap();
         forcing.extend_from_slice(&step.forcings[0]);
-        let expected: Vec<f32> =
-            inputs.boundary.iter().flat_map(|p| target[p * 3..p * 3 + 3].to_vec()).collect();
+        let expected: Vec<f32> = inputs
+            .boundary
+            .iter()
+            .flat_map(|p| target[p * 3..p * 3 + 3].to_vec())
+            .collect();
         assert_eq!(step.boundary, expected);
     }
     assert_eq!(forcing, npy("shared/forcing_std"));
@@ -48,7 +52,10 @@ fn error_of(predicted: &[f32]) -> (f32, f32) {
     let expected = npy("graph_lam/pred_std");
     let step = 840 * 3;
     let at = |i: usize| {
-        largest_difference(&predicted[i * step..(i + 1) * step], &expected[i * step..(i + 1) * step])
+        largest_difference(
+            &predicted[i * step..(i + 1) * step],
+            &expected[i * step..(i + 1) * step],
+        )
     };
     (at(0), at(5))
 }
@@ -57,7 +64,10 @@ fn error_of(predicted: &[f32]) -> (f32, f32) {
 fn assert_wrong(what: &str, predicted: &[f32]) {
     let (first, last) = error_of(predicted);
     println!("{what}: standardized error {first:.2} at step 1, {last:.2} at step 6");
-    assert!(first > 0.05 && last > 0.05, "{what} is not noticed: {first}, {last}");
+    assert!(
+        first > 0.05 && last > 0.05,
+        "{what} is not noticed: {first}, {last}"
+    );
 }
 
 #[test]
@@ -65,7 +75,10 @@ fn swapped_states_are_noticed() {
     let mut swapped = interface();
     swapped.inputs[0].role = InputRole::State { steps_back: 1 };
     swapped.inputs[1].role = InputRole::State { steps_back: 0 };
-    assert_wrong("swapped states", &predict(&CaseArtifact::with(&swapped, |c| c), unchanged));
+    assert_wrong(
+        "swapped states",
+        &predict(&CaseArtifact::with(&swapped, |c| c), unchanged),
+    );
 }
 
 #[test]
@@ -74,12 +87,19 @@ fn a_window_major_window_is_noticed() {
         match name {
             "forcing" => values
                 .chunks_exact(12)
-                .flat_map(|row| (0..12).map(|i| row[i % 4 * 3 + i / 4]).collect::<Vec<f32>>())
+                .flat_map(|row| {
+                    (0..12)
+                        .map(|i| row[i % 4 * 3 + i / 4])
+                        .collect::<Vec<f32>>()
+                })
                 .collect(),
             _ => values.to_vec(),
         }
     }
-    assert_wrong("window-major forcing", &predict(&CaseArtifact::new(), window_major));
+    assert_wrong(
+        "window-major forcing",
+        &predict(&CaseArtifact::new(), window_major),
+    );
 }
 
 #[test]
@@ -88,21 +108,30 @@ fn late_forcing_is_noticed() {
     if let InputRole::Forcing { past, future, .. } = &mut late.inputs[2].role {
         (*past, *future) = (0, 2);
     }
-    assert_wrong("forcing a step late", &predict(&CaseArtifact::with(&late, |c| c), unchanged));
+    assert_wrong(
+        "forcing a step late",
+        &predict(&CaseArtifact::with(&late, |c| c), unchanged),
+    );
 }
 
 #[test]
 fn a_boundary_that_is_not_overwritten_is_noticed() {
     let mut free = interface();
     free.boundary_width = 0;
-    assert_wrong("no boundary overwrite", &predict(&CaseArtifact::with(&free, |c| c), unchanged));
+    assert_wrong(
+        "no boundary overwrite",
+        &predict(&CaseArtifact::with(&free, |c| c), unchanged),
+    );
 }
 
 #[test]
 fn a_narrower_boundary_is_noticed() {
     let mut narrow = interface();
     narrow.boundary_width = 3;
-    assert_wrong("boundary of 3 points", &predict(&CaseArtifact::with(&narrow, |c| c), unchanged));
+    assert_wrong(
+        "boundary of 3 points",
+        &predict(&CaseArtifact::with(&narrow, |c| c), unchanged),
+    );
 }
 
 #[test]
@@ -111,7 +140,10 @@ fn another_stacking_is_noticed() {
     transposed.grid.dims.reverse();
     transposed.grid.shape.reverse();
     let artifact = CaseArtifact::with(&transposed, |config| {
-        config.replace("method: stack\n        dims: [x, y]", "method: stack\n        dims: [y, x]")
+        config.replace(
+            "method: stack\n        dims: [x, y]",
+            "method: stack\n        dims: [y, x]",
+        )
     });
     assert_wrong("(y, x) stacking", &predict(&artifact, unchanged));
 }
@@ -140,7 +172,12 @@ fn a_prediction_that_is_not_finite_ends_the_forecast() {
     let artifact = folder.artifact();
     let task = task(&environment(&source(), std::path::Path::new("unused")));
     let inputs = open(&artifact, &task, 6);
-    let load = || Ok(Failing { steps: 0, nan_at: 3 });
+    let load = || {
+        Ok(Failing {
+            steps: 0,
+            nan_at: 3,
+        })
+    };
     let error = roll_out(&artifact.interface, &inputs, load, &mut Kept::default()).unwrap_err();
     assert!(
         matches!(&error, RunnerError::NotFinite { step: 3, count: 1, feature, .. } if feature == "u10m"),

@@ -48,8 +48,16 @@ print(json.dumps({
     "attrs": ds.attrs,
 }))
 "#;
-    let output = Command::new(python).args(["-c", script]).arg(path).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new(python)
+        .args(["-c", script])
+        .arg(path)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
@@ -67,17 +75,30 @@ fn the_forecast_is_that_of_neural_lam_in_the_layout_of_the_source() {
         let progress: Vec<&String> = lines.iter().filter(|l| l.starts_with("::mlwm ")).collect();
         assert_eq!(progress.len(), 6);
         assert_eq!(progress[5], r#"::mlwm {"step":6,"of":6}"#);
-        assert!(timing.line().starts_with("timing: {\"steps\":6,"), "{}", timing.line());
+        assert!(
+            timing.line().starts_with("timing: {\"steps\":6,"),
+            "{}",
+            timing.line()
+        );
         assert!(timing.peak_rss.unwrap() > 1 << 20);
         println!("{}", timing.line());
 
         let oracle = Dataset::open(&case_folder().join("oracle/graph_lam/forecast.zarr")).unwrap();
         let forecast = Dataset::open(&path).unwrap();
         for name in ["t2m", "u10m", "v10m"] {
-            let (expected, found) = (oracle.variable(name).unwrap(), forecast.variable(name).unwrap());
+            let (expected, found) = (
+                oracle.variable(name).unwrap(),
+                forecast.variable(name).unwrap(),
+            );
             assert_eq!(found.dims(), expected.dims());
-            assert_eq!(found.text_attribute("units"), expected.text_attribute("units"));
-            assert_eq!(found.text_attribute("long_name"), expected.text_attribute("long_name"));
+            assert_eq!(
+                found.text_attribute("units"),
+                expected.text_attribute("units")
+            );
+            assert_eq!(
+                found.text_attribute("long_name"),
+                expected.text_attribute("long_name")
+            );
             let difference = largest_difference(&floats(&forecast, name), &floats(&oracle, name));
             println!("zarr v{format}, {name}: differs by at most {difference:e}");
             assert!(difference <= 1e-4, "{name}: {difference}");
@@ -85,7 +106,10 @@ fn the_forecast_is_that_of_neural_lam_in_the_layout_of_the_source() {
         for name in ["x", "y"] {
             assert_eq!(floats(&forecast, name), floats(&oracle, name));
         }
-        assert_eq!(forecast.times("time").unwrap(), oracle.times("time").unwrap());
+        assert_eq!(
+            forecast.times("time").unwrap(),
+            oracle.times("time").unwrap()
+        );
     }
 }
 
@@ -100,13 +124,19 @@ fn xarray_reads_times_coordinates_and_provenance() {
     assert_eq!(found["variables"]["t2m"][1], "float32");
     assert_eq!(found["variables"]["t2m"][2]["units"], "K");
     assert_eq!(found["variables"].as_object().unwrap().len(), 3);
-    assert_eq!(found["chunks"]["u10m"], json!([[1, 1, 1, 1, 1, 1], [28], [30]]));
+    assert_eq!(
+        found["chunks"]["u10m"],
+        json!([[1, 1, 1, 1, 1, 1], [28], [30]])
+    );
     let coords = &found["coords"];
     assert_eq!(coords["time"][1][0], "2022-04-07T06:00:00");
     assert_eq!(coords["time"][1][5], "2022-04-07T21:00:00");
     assert_eq!(coords["analysis_time"], json!([[], "2022-04-07T03:00:00"]));
     let hours: Vec<i64> = (1..=6).map(|step| step * 10_800).collect();
-    assert_eq!(coords["elapsed_forecast_duration"], json!([["time"], hours]));
+    assert_eq!(
+        coords["elapsed_forecast_duration"],
+        json!([["time"], hours])
+    );
     assert_eq!(coords["lat"][0], json!(["y", "x"]));
     assert!(coords["x"].is_array() && coords["y"].is_array() && coords["lon"].is_array());
     let attrs = &found["attrs"];
@@ -125,8 +155,16 @@ fn the_same_task_writes_the_same_bytes() {
     for path in &paths {
         run(&artifact, &environment(&source(), path)).unwrap();
     }
-    let difference = Command::new("diff").arg("-r").args(&paths).output().unwrap();
-    assert!(difference.status.success(), "{}", String::from_utf8_lossy(&difference.stdout));
+    let difference = Command::new("diff")
+        .arg("-r")
+        .args(&paths)
+        .output()
+        .unwrap();
+    assert!(
+        difference.status.success(),
+        "{}",
+        String::from_utf8_lossy(&difference.stdout)
+    );
 }
 
 #[test]
@@ -145,9 +183,15 @@ fn outputs_take_a_subset_and_unknown_variables_are_refused() {
     };
     let error = ask(json!(["t2m", "t3m"])).unwrap_err();
     assert_eq!(error.exit_code(), ExitCode::BadConfiguration);
-    assert!(error.to_string().contains("t3m") && error.to_string().contains("t2m, u10m"), "{error}");
+    assert!(
+        error.to_string().contains("t3m") && error.to_string().contains("t2m, u10m"),
+        "{error}"
+    );
     ask(json!(["t2m"])).unwrap();
-    let (wind, other) = (Dataset::open(&first).unwrap(), Dataset::open(&second).unwrap());
+    let (wind, other) = (
+        Dataset::open(&first).unwrap(),
+        Dataset::open(&second).unwrap(),
+    );
     assert!(wind.contains("u10m") && wind.contains("v10m") && !wind.contains("t2m"));
     assert!(other.contains("t2m") && !other.contains("u10m"));
     let error = ask(json!(["t2m"])).unwrap_err();
@@ -178,7 +222,11 @@ fn a_model_that_does_not_match_its_interface_is_refused() {
         assert_eq!(error.exit_code(), ExitCode::ArtifactMismatch, "{error}");
         assert!(error.to_string().contains(says), "{error}");
     }
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "something was left behind");
+    assert_eq!(
+        fs::read_dir(folder.path()).unwrap().count(),
+        0,
+        "something was left behind"
+    );
 }
 
 #[test]
@@ -205,18 +253,35 @@ fn the_command_reports_and_classifies() {
             .output()
             .unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        (output.status.code(), text(&output.stdout), text(&output.stderr))
+        (
+            output.status.code(),
+            text(&output.stdout),
+            text(&output.stderr),
+        )
     };
     let (code, stdout, stderr) = command(&environment);
     assert_eq!((code, stderr.as_str()), (Some(0), ""));
-    assert!(stdout.contains("\n::mlwm {\"step\":1,\"of\":6}\n"), "{stdout}");
-    assert!(stdout.lines().last().unwrap().starts_with("timing: "), "{stdout}");
+    assert!(
+        stdout.contains("\n::mlwm {\"step\":1,\"of\":6}\n"),
+        "{stdout}"
+    );
+    assert!(
+        stdout.lines().last().unwrap().starts_with("timing: "),
+        "{stdout}"
+    );
     assert!(path.join("zarr.json").is_file());
 
     environment.insert("NUM_EVAL_STEPS".into(), "60".into());
     environment.remove("FORECAST_DURATION");
     let (code, _, stderr) = command(&environment);
-    assert_eq!(code, Some(i32::from(ExitCode::InputMissing.number())), "{stderr}");
-    assert!(stderr.starts_with("error: ") && stderr.trim().lines().count() == 1, "{stderr}");
-    assert!(stderr.contains("11 of 60 steps"), "{stderr}");
+    assert_eq!(
+        code,
+        Some(i32::from(ExitCode::InputMissing.number())),
+        "{stderr}"
+    );
+    assert!(
+        stderr.starts_with("error: ") && stderr.trim().lines().count() == 1,
+        "{stderr}"
+    );
+    assert!(stderr.contains("9 of 60 steps"), "{stderr}");
 }

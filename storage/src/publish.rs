@@ -10,8 +10,11 @@
 //! 2. **Objects there without manifest and marker?** They are not mlwm's: a conflict, and nothing
 //!    is touched. With a marker they are what an interrupted publication left.
 //! 3. **Marker.** It holds the task's identity and a random number that tells this attempt from
-//!    any other. Where no marker was, it is created conditionally; an old one is replaced. After
-//!    it, the manifest is looked for once more.
+//!    any other. Where no marker was, it is created conditionally; an old one is replaced. A
+//!    publication looks at its marker all the time ([`Options::watch`](crate::Options)) and stops
+//!    when it finds another's. So whoever replaced a marker, or created one in a store without
+//!    conditional writes, waits until a rival must have stopped, and goes on if the marker is
+//!    still its own. Then the manifest is looked for once more.
 //! 4. **Leftovers** that are no part of this output are removed, and with them the Zarr metadata
 //!    of its root, so that no reader opens a mixture.
 //! 5. **Objects**, in parallel, hashed while they are read; then, one after the other, the Zarr
@@ -26,11 +29,11 @@
 //! Killed at any point, the same command continues: before step 7 it starts over from step 2 as
 //! the owner of the leftovers, after it step 1 finds the work done and only removes the marker.
 //!
-//! Two publications to one place at the same time: the later marker wins, the other stops at
-//! step 7. Stores that ignore `If-None-Match` (Garage does) leave a gap: if the winner's steps 3
-//! and 4 fall between the loser's look at the marker and its manifest, both reach step 7. The
-//! second to write then finds a manifest that is not its own when it looks before it writes, or
-//! when it reads again. mlwm's ledger keeps two runs of one task apart on one machine.
+//! Of two publications to one place at the same time the later marker wins, and the other stops.
+//! What this cannot survive is a rival that stands still (a suspended process, a network that is
+//! cut off) for longer than the wait and then wakes with a write under way, which no protocol
+//! without the store's help can; [`verify`](crate::verify) finds that. Where a store honours
+//! `If-None-Match` (Amazon's does, Garage's does not) there is never a second manifest.
 
 use std::path::Path;
 
@@ -129,13 +132,13 @@ impl Store {
         if let Some(theirs) = self.manifest(uri).await? {
             return work.compare(files, theirs, None).await;
         }
-        let marker = work.mark().await?;
+        let marker = pool::unless_cancelled(uri, cancel, work.mark()).await?;
         // Another attempt may have finished between the first look and the marker.
         if let Some(theirs) = self.manifest(uri).await? {
             return work.compare(files, theirs, Some(&marker)).await;
         }
         work.clear(&files).await?;
-        let sent = work.send(files).await?;
+        let sent = work.send(files, &marker).await?;
         work.check_arrived(&sent).await?;
         let objects: Vec<ObjectRecord> = sent.into_iter().map(|(object, _)| object).collect();
         let bytes = objects.iter().map(|object| object.size).sum();
@@ -166,6 +169,9 @@ impl Store {
         .await
     }
 }
+
+/// An object that was sent, and the entity tag that the store gave it.
+type Sent = (ObjectRecord, Option<String>);
 
 /// One attempt to publish.
 struct Publication<'a> {
@@ -259,11 +265,23 @@ impl Publication<'_> {
             attempt: random_number(),
         };
         let text = json(&place, &marker)?;
-        if old.is_some() {
-            self.store.put(&place, text).await?;
-        } else if !self.store.create(&place, text).await? {
-            self.check_marker(&marker).await?;
+        let alone = match old {
+            Some(_) => {
+                self.store.put(&place, text).await?;
+                false
+            }
+            None => {
+                if !self.store.create(&place, text.clone()).await? {
+                    self.check_marker(&marker).await?;
+                }
+                // A store that now creates it again does not know conditional writes.
+                !self.store.create(&place, text).await?
+            }
+        };
+        if !alone {
+            tokio::time::sleep(self.store.options.watch.mul_f64(2.5)).await;
         }
+        self.check_marker(&marker).await?;
         Ok(marker)
     }
 
@@ -288,11 +306,37 @@ impl Publication<'_> {
         self.store.delete(self.uri, leftovers).await
     }
 
-    /// Step 5: every object with its entity tag, ordered by path.
-    async fn send(
+    /// Step 5, while the marker is watched: every object with its entity tag, ordered by path.
+    async fn send(&self, files: Vec<LocalFile>, marker: &Marker) -> Result<Vec<Sent>, Error> {
+        let stop = self.cancel.child_token();
+        let sending = self.send_all(files, &stop);
+        tokio::pin!(sending);
+        tokio::select! {
+            sent = &mut sending => sent,
+            lost = self.lost(marker) => {
+                stop.cancel();
+                // What is under way ends by itself, so that no part of it is left behind.
+                let _ = sending.await;
+                Err(lost)
+            }
+        }
+    }
+
+    /// Comes back when another attempt has put its marker here.
+    async fn lost(&self, marker: &Marker) -> Error {
+        loop {
+            tokio::time::sleep(self.store.options.watch).await;
+            if let Err(lost @ Error::TakenOver { .. }) = self.check_marker(marker).await {
+                return lost;
+            }
+        }
+    }
+
+    async fn send_all(
         &self,
         files: Vec<LocalFile>,
-    ) -> Result<Vec<(ObjectRecord, Option<String>)>, Error> {
+        cancel: &CancellationToken,
+    ) -> Result<Vec<Sent>, Error> {
         let counter = Counter::start(
             self.progress,
             Phase::Uploading,
@@ -321,7 +365,7 @@ impl Publication<'_> {
                     ))
                 }
             };
-            sent.extend(pool::run_all(self.uri, files, at_once, self.cancel, send_one).await?);
+            sent.extend(pool::run_all(self.uri, files, at_once, cancel, send_one).await?);
         }
         self.store.sync(self.uri, names).await?;
         sent.sort();
@@ -329,7 +373,7 @@ impl Publication<'_> {
     }
 
     /// Step 6: the store lists what was sent, and nothing else.
-    async fn check_arrived(&self, sent: &[(ObjectRecord, Option<String>)]) -> Result<(), Error> {
+    async fn check_arrived(&self, sent: &[Sent]) -> Result<(), Error> {
         let listed = self.store.list(self.uri).await?;
         let objects: Vec<ObjectRecord> = sent.iter().map(|(object, _)| object.clone()).collect();
         let mut differences = Differences::default();
@@ -407,8 +451,16 @@ impl Publication<'_> {
     }
 
     fn conflict(&self, theirs: Digest, their_objects: Digest, our_objects: Digest) -> Error {
-        let between = Rivals { theirs, their_objects, ours: self.task, our_objects };
-        Error::Conflict { uri: self.uri.to_string(), between: Box::new(between) }
+        let between = Rivals {
+            theirs,
+            their_objects,
+            ours: self.task,
+            our_objects,
+        };
+        Error::Conflict {
+            uri: self.uri.to_string(),
+            between: Box::new(between),
+        }
     }
 
     /// Step 8: nothing is left but the output and its manifest.

@@ -7,24 +7,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::stream::{self, FuturesUnordered};
+use futures::stream;
 use futures::{StreamExt, TryStreamExt};
-use mlwm_spec::Digest;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::path::Path as Key;
 use object_store::{
-    BackoffConfig, Certificate, ClientOptions, GetOptions, MultipartUpload, ObjectStore,
-    ObjectStoreExt, PutMode, PutPayload, RetryConfig,
+    BackoffConfig, Certificate, ClientOptions, GetOptions, ObjectStore, ObjectStoreExt, PutMode,
+    PutPayload, RetryConfig,
 };
-use sha2::{Digest as _, Sha256};
-use tokio_util::sync::CancellationToken;
 
 use crate::credentials::Chain;
 use crate::fault::{self, Request};
-use crate::progress::Counter;
-use crate::store::{Options, PARTS_AT_ONCE, Store, Uploaded};
-use crate::tree::LocalFile;
-use crate::{Error, Listed, S3Access, Uri, pool};
+use crate::store::Options;
+use crate::{Error, Listed, S3Access, Uri};
 
 /// How often a download is begun again after its connection broke.
 const RESTARTS: u32 = 6;
@@ -137,29 +132,22 @@ impl S3 {
     /// The content of an object of at most `limit` bytes, `None` if there is none.
     pub(crate) async fn read_small(&self, uri: &Uri, limit: u64) -> Result<Option<Vec<u8>>, Error> {
         let key = self.key(uri, "")?;
-        let found = match self.client.get(&key).await {
-            Ok(found) => found,
-            Err(error @ object_store::Error::NotFound { .. }) => {
-                let missing_bucket = fault::code(&error).as_deref() == Some("NoSuchBucket");
-                return if missing_bucket {
-                    Err(self.fault(uri, &error))
-                } else {
-                    Ok(None)
-                };
+        let read = again(|| async {
+            let found = self.client.get(&key).await?;
+            if found.meta.size > limit {
+                return Ok(None);
             }
-            Err(error) => return Err(self.fault(uri, &error)),
-        };
-        if found.meta.size > limit {
-            return Err(Error::TooLarge {
+            found.bytes().await.map(Some)
+        });
+        match read.await {
+            Ok(Some(bytes)) => Ok(Some(bytes.into())),
+            Ok(None) => Err(Error::TooLarge {
                 uri: uri.to_string(),
                 limit,
-            });
+            }),
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => Err(self.fault(uri, &error)),
         }
-        let bytes = found
-            .bytes()
-            .await
-            .map_err(|error| self.fault(uri, &error))?;
-        Ok(Some(bytes.into()))
     }
 
     /// `length` bytes of an object from `start`. A connection that breaks or falls silent is begun
@@ -255,11 +243,14 @@ impl S3 {
     /// Writes a small object unless there is one; whether it did.
     pub(crate) async fn create(&self, uri: &Uri, bytes: Vec<u8>) -> Result<bool, Error> {
         let key = self.key(uri, "")?;
-        let put = self
-            .client
-            .put_opts(&key, bytes.clone().into(), PutMode::Create.into())
-            .await;
-        match put {
+        let payload = PutPayload::from(bytes.clone());
+        // If the answer to a successful request is lost, the next one finds the object there; the
+        // caller then looks whose it is.
+        let put = again(|| {
+            self.client
+                .put_opts(&key, payload.clone(), PutMode::Create.into())
+        });
+        match put.await {
             Ok(_) => Ok(true),
             Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
             Err(error) if fault::status(&error) == Some(501) => {

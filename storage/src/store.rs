@@ -36,6 +36,8 @@ pub struct Options {
     pub stall: Duration,
     /// How long a request that fails in a way that may pass is repeated.
     pub retry_for: Duration,
+    /// How often a publication looks whether another one has taken over its place.
+    pub watch: Duration,
     /// Where S3 is and who asks; `None`: as the environment says.
     pub s3: Option<S3Access>,
 }
@@ -48,6 +50,7 @@ impl Default for Options {
             memory_bytes: 128 << 20,
             stall: Duration::from_secs(30),
             retry_for: Duration::from_secs(60),
+            watch: Duration::from_secs(1),
             s3: None,
         }
     }

@@ -148,7 +148,8 @@ def standardized(model, features, times, inputs, layout, analysis_time):
         found = prepared[f"{variable}_feature"].values.tolist()
         if found != statistics[f"{variable}_feature"].values.tolist():
             raise ValueError(f"features of the input, {found}, are not those of training")
-        for dim in ("x", "y"):
+        # An artifact keeps no grid beside its statistics, a training dataset does.
+        for dim in {"x", "y"} & set(statistics.variables):
             if not np.array_equal(prepared[dim].values, statistics[dim].values):
                 raise ValueError(f"`{dim}` of the input is not that of training")
         arrays.append(prepared.values.astype(np.float32))

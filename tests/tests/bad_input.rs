@@ -246,7 +246,7 @@ fn disk_full() {
     let ran = site.run("danra", &["--workdir", "small"]);
     let left = site.files("small/input");
     mount(&["umount", folder]);
-    ran.expect(30, &["space"]);
+    ran.expect(30, &["bytes free", "small/input"]);
     assert_eq!(left, Vec::<String>::new());
     site.expect_nothing_left();
 }

@@ -13,7 +13,8 @@ use super::PrepareError;
 use super::grid::grid_difference;
 use super::mapping::{Mapping, check_config};
 use super::plane::{Data, Plane, Real, copy_planes};
-use super::source::{Axis, Feature, Opening, Origin, SourceInput, SourceVariable};
+use super::opening::Opening;
+use super::source::{Axis, Feature, Origin, SourceInput, SourceVariable};
 use crate::Values;
 
 /// A datastore: a configuration and the datasets that feed its inputs.

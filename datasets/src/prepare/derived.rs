@@ -6,8 +6,9 @@ use serde_json::Value;
 use super::PrepareError;
 use super::derive::{Component, Degrees, ToaRadiation, day_of_year, hour_of_day};
 use super::mapping::TIME_DIM;
+use super::opening::Opening;
 use super::plane::{Data, Plane, copy_planes};
-use super::source::{Opening, SourceInput};
+use super::source::SourceInput;
 use super::times::TimeAxis;
 use crate::Values;
 

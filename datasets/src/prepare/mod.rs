@@ -17,6 +17,7 @@ mod forecast;
 mod grid;
 mod mapping;
 mod name_format;
+mod opening;
 mod plane;
 mod select;
 mod source;

@@ -29,7 +29,11 @@ pub fn library() -> PathBuf {
     let folder = home.join(".cache/mlwm/python/lib/python3.11/site-packages/onnxruntime/capi");
     let entries = fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
     let is_library = |path: &PathBuf| path.to_string_lossy().contains("libonnxruntime.so");
-    entries.flatten().map(|entry| entry.path()).find(is_library).expect("ONNX Runtime is installed")
+    entries
+        .flatten()
+        .map(|entry| entry.path())
+        .find(is_library)
+        .expect("ONNX Runtime is installed")
 }
 
 /// A float32 array of a `.npy` file in C order.
@@ -38,9 +42,14 @@ pub fn npy(name: &str) -> Vec<f32> {
     let bytes = fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let length = usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
     let header = std::str::from_utf8(&bytes[10..10 + length]).unwrap();
-    assert!(header.contains("'<f4'") && header.contains("'fortran_order': False"), "{header}");
+    assert!(
+        header.contains("'<f4'") && header.contains("'fortran_order': False"),
+        "{header}"
+    );
     let values = bytes[10 + length..].chunks_exact(4);
-    values.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+    values
+        .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+        .collect()
 }
 
 /// What the case's model needs, from the facts that its export left.
@@ -48,10 +57,16 @@ pub fn interface() -> Interface {
     let text = fs::read_to_string(case_folder().join("onnx/graph_lam.json")).unwrap();
     let facts: ExportFacts = serde_json::from_str(&text).unwrap();
     let features = |variable: &str, names: &[String]| Features {
-        sources: vec![Source { datastore: "danra".into(), variable: variable.into() }],
+        sources: vec![Source {
+            datastore: "danra".into(),
+            variable: variable.into(),
+        }],
         names: names.to_vec(),
     };
-    let input = |name: &str, role: InputRole| ModelInput { name: name.into(), role };
+    let input = |name: &str, role: InputRole| ModelInput {
+        name: name.into(),
+        role,
+    };
     Interface {
         version: 1,
         model: facts.model.clone(),
@@ -60,7 +75,11 @@ pub fn interface() -> Interface {
         state: features("state", &facts.state_features),
         grid: Grid {
             dims: facts.stack_dims.clone(),
-            shape: facts.stack_dims.iter().map(|dim| facts.grid_shape[dim]).collect(),
+            shape: facts
+                .stack_dims
+                .iter()
+                .map(|dim| facts.grid_shape[dim])
+                .collect(),
             coordinates: vec![],
         },
         boundary_width: facts.n_boundary_points,
@@ -97,14 +116,22 @@ impl CaseArtifact {
         fs::create_dir(path.join("configs")).unwrap();
         fs::create_dir(path.join("stats")).unwrap();
         let case = case_folder();
-        fs::copy(case.join("onnx/graph_lam.onnx"), path.join("checkpoint.onnx")).unwrap();
+        fs::copy(
+            case.join("onnx/graph_lam.onnx"),
+            path.join("checkpoint.onnx"),
+        )
+        .unwrap();
         let text = serde_json::to_string(interface).unwrap();
         fs::write(path.join("interface.json"), text).unwrap();
         let text = fs::read_to_string(case.join("train/danra.datastore.yaml")).unwrap();
         fs::write(path.join("configs/danra.datastore.yaml"), config(text)).unwrap();
         let stats = path.join("stats/danra.datastore.stats.zarr");
         extract_statistics(&case.join("train/danra.datastore.zarr"), &stats).unwrap();
-        fs::write(path.join("artifact.yaml"), "format_version: 1\nname: tiny-graph-lam\n").unwrap();
+        fs::write(
+            path.join("artifact.yaml"),
+            "format_version: 1\nname: tiny-graph-lam\n",
+        )
+        .unwrap();
         Self { folder }
     }
 
@@ -178,10 +205,16 @@ pub struct Rewired<M> {
 
 impl<M: StepModel> StepModel for Rewired<M> {
     fn step(&mut self, feeds: &[Feed<'_>]) -> Result<Vec<f32>, RunnerError> {
-        let rewired: Vec<Vec<f32>> =
-            feeds.iter().map(|feed| (self.rewire)(feed.name, feed.values)).collect();
+        let rewired: Vec<Vec<f32>> = feeds
+            .iter()
+            .map(|feed| (self.rewire)(feed.name, feed.values))
+            .collect();
         let feeds: Vec<Feed<'_>> = std::iter::zip(feeds, &rewired)
-            .map(|(feed, values)| Feed { name: feed.name, points: feed.points, values })
+            .map(|(feed, values)| Feed {
+                name: feed.name,
+                points: feed.points,
+                values,
+            })
             .collect();
         self.model.step(&feeds)
     }
@@ -205,10 +238,20 @@ pub fn predict(artifact: &CaseArtifact, rewire: fn(&str, &[f32]) -> Vec<f32>) ->
 
 pub fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
-    std::iter::zip(a, b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+    std::iter::zip(a, b)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f32::max)
 }
 
 /// All values of a float variable.
 pub fn floats(dataset: &Dataset, name: &str) -> Vec<f32> {
-    dataset.variable(name).unwrap().read().unwrap().into_f32().unwrap().into_iter().collect()
+    dataset
+        .variable(name)
+        .unwrap()
+        .read()
+        .unwrap()
+        .into_f32()
+        .unwrap()
+        .into_iter()
+        .collect()
 }

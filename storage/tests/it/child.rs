@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use mlwm_storage::{Progress, Store, Uri, publish, stage, verify};
+use mlwm_storage::{Error, Options, Progress, Store, Uri};
 use mlwm_tests::s3::S3Server;
 use tokio_util::sync::CancellationToken;
 
-use crate::common::{manifest, task};
+use crate::common::{WATCH, manifest, task};
 
 /// A command that runs [`run`] with one job: `publish`, `stage`, `verify` or `list`.
 pub(crate) fn command(
@@ -75,26 +75,36 @@ fn run() {
         .build()
         .unwrap();
     let before = peak_kibibytes();
+    let options = Options {
+        watch: WATCH,
+        ..Options::default()
+    };
     let result = runtime.block_on(async {
+        let store = Store::open_with(&uri, options).await?;
         match job.as_str() {
             "publish" => {
                 let make = |objects| manifest(task("child"), &uri, objects);
-                publish(&folder, &uri, task("child"), make, &progress, &cancel)
-                    .await
-                    .map(|_| 0)
+                let published = store
+                    .publish(&folder, &uri, task("child"), make, &progress, &cancel)
+                    .await?;
+                Ok(published.manifest.objects.len())
             }
-            "stage" => stage(&uri, &folder, &progress, &cancel)
-                .await
-                .map(|s| s.objects.len()),
-            "verify" => verify(&uri, &progress, &cancel)
-                .await
-                .map(|v| v.manifest.objects.len()),
-            _ => match Store::open(&uri).await {
-                Ok(store) => store.list(&uri).await.map(|listed| listed.len()),
-                Err(error) => Err(error),
-            },
+            "stage" => Ok(store
+                .stage(&uri, &folder, &progress, &cancel)
+                .await?
+                .objects
+                .len()),
+            "verify" => Ok(store
+                .verify(&uri, &progress, &cancel)
+                .await?
+                .manifest
+                .objects
+                .len()),
+            "list" => Ok(store.list(&uri).await?.len()),
+            _ => unreachable!("no such job"),
         }
     });
+    let result: Result<usize, Error> = result;
     println!();
     match result {
         Ok(count) => println!("JOB ok {count}"),

@@ -16,6 +16,9 @@ use tokio_util::sync::CancellationToken;
 pub(crate) static GARAGE: LazyLock<S3Server> = LazyLock::new(S3Server::garage);
 pub(crate) static MOTO: LazyLock<S3Server> = LazyLock::new(S3Server::moto);
 
+/// Short, so that the tests are.
+pub(crate) const WATCH: Duration = Duration::from_millis(100);
+
 /// A place to publish to and stage from.
 pub(crate) struct Place {
     pub(crate) store: Store,
@@ -35,7 +38,15 @@ impl Place {
             .parse()
             .unwrap();
         Self {
-            store: Store::open(&uri).await.unwrap(),
+            store: Store::open_with(
+                &uri,
+                Options {
+                    watch: WATCH,
+                    ..Options::default()
+                },
+            )
+            .await
+            .unwrap(),
             uri,
             folder: Some(folder),
         }
@@ -53,6 +64,7 @@ impl Place {
             s3: Some(access),
             stall: Duration::from_secs(2),
             retry_for: Duration::from_secs(4),
+            watch: WATCH,
             ..Options::default()
         };
         let store = Store::open_with(&uri, options).await.unwrap();
