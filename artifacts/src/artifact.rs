@@ -28,7 +28,8 @@ pub struct Artifact {
     length: u64,
     name: String,
     files: Vec<FileEntry>,
-    members: HashMap<String, Member>,
+    /// By name, with the position in `files`.
+    members: HashMap<String, (usize, Member)>,
     pub(crate) deviation: Option<String>,
     pub(crate) has_hashes: bool,
     digest: OnceLock<Digest>,
@@ -64,7 +65,11 @@ impl Artifact {
                     sha256: None,
                 })
                 .collect(),
-            members: members.into_iter().map(|m| (m.name.clone(), m)).collect(),
+            members: members
+                .into_iter()
+                .enumerate()
+                .map(|(position, member)| (member.name.clone(), (position, member)))
+                .collect(),
             deviation,
             has_hashes: false,
             digest: OnceLock::new(),
@@ -171,20 +176,15 @@ impl Artifact {
     /// Reads one file. The reader compares size, CRC-32 and (where recorded) SHA-256 at the end,
     /// and fails there if they differ.
     pub fn reader(&self, member: &str) -> Result<MemberReader, Error> {
-        let found = self
+        let (position, found) = self
             .members
             .get(member)
             .ok_or_else(|| self.no_member(member, ""))?;
-        let sha256 = self
-            .files
-            .iter()
-            .find(|entry| entry.path == member)
-            .and_then(|entry| entry.sha256);
         Ok(MemberReader {
             artifact: self.path.clone(),
             span: Span::new(&self.file, found.offset, found.size),
             member: found.clone(),
-            expected: sha256,
+            expected: self.files[*position].sha256,
             sha256: Sha256::new(),
             crc32: crc32fast::Hasher::new(),
         })

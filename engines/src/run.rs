@@ -290,9 +290,7 @@ impl Running<'_> {
             return true;
         }
         let limited = self.request.resources.memory.is_some();
-        limited
-            && state.exit_code != Some(0)
-            && follow::saw_oom(self.engine, self.id, state.started_at.as_deref()).await
+        limited && state.exit_code != Some(0) && follow::saw_oom(self.engine, self.id).await
     }
 }
 

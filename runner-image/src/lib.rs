@@ -7,6 +7,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod artifact;
+mod contents;
 mod error;
 mod layout;
 mod model;

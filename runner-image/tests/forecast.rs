@@ -1,5 +1,5 @@
 //! The forecast of the neural-lam case against neural-lam itself, and wired wrongly on purpose.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
 mod case;
 

@@ -1,6 +1,6 @@
 //! Outputs of models with levels, several inputs and forecasts as inputs: what a model that
 //! predicts the last known state writes must be that state as the source has it.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
 mod case;
 

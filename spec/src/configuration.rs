@@ -60,6 +60,7 @@ pub struct Configuration {
     pub timeout: Option<Period>,
     /// Environment variables for the container. Never credentials: they would be recorded.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    #[schemars(extend("additionalProperties" = {"type": ["string", "number", "boolean"]}))]
     pub environment: IndexMap<String, String>,
 }
 

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 
 use mlwm_spec::interface::{Features, Grid};
 
-use super::datastore::{PreparedVariable, Reader};
+use super::datastore::PreparedVariable;
 use super::grid::grid_difference;
 use super::plane::Real;
+use super::reader::Reader;
 use super::source::Feature;
 use super::{Datastore, ForecastRequest, PrepareError};
 

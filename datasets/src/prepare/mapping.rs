@@ -196,15 +196,25 @@ impl Mapping {
                 "no entry of dim_mapping makes a spatial dimension".to_owned(),
             ));
         }
-        mapping.time = match (mapping.time_name.clone(), analysis, elapsed, layout) {
+        mapping.set_time(analysis, elapsed, layout).map_err(wrong)?;
+        Ok(mapping)
+    }
+
+    /// Decides which dimensions of time the source has, from those that the configuration maps.
+    fn set_time(
+        &mut self,
+        analysis: Option<String>,
+        elapsed: Option<String>,
+        layout: TimeLayout,
+    ) -> Result<(), String> {
+        self.time = match (self.time_name.clone(), analysis, elapsed, layout) {
             (None, None, None, _) => None,
             (Some(time), None, None, TimeLayout::Time) => Some(TimeDims::Valid(time)),
             (Some(time), None, None, TimeLayout::Forecast) => {
                 // Trained on valid time, run on forecasts: time has two dimensions instead of one.
-                mapping.allowed.retain(|dim| *dim != time);
-                mapping
-                    .allowed
-                    .extend([ANALYSIS_DIM.to_owned(), ELAPSED_DIM.to_owned()]);
+                self.allowed.retain(|dim| *dim != time);
+                self.allowed
+                    .splice(0..0, [ANALYSIS_DIM.to_owned(), ELAPSED_DIM.to_owned()]);
                 Some(TimeDims::Forecast {
                     analysis: ANALYSIS_DIM.to_owned(),
                     elapsed: ELAPSED_DIM.to_owned(),
@@ -214,20 +224,19 @@ impl Mapping {
                 Some(TimeDims::Forecast { analysis, elapsed })
             }
             (None, Some(_), Some(_), TimeLayout::Time) => {
-                return Err(wrong(format!(
-                    "it maps {ANALYSIS_DIM} and {ELAPSED_DIM}: set the time dimensions to \
-                     `{}`",
+                return Err(format!(
+                    "it maps {ANALYSIS_DIM} and {ELAPSED_DIM}: set the time dimensions to `{}`",
                     TimeLayout::Forecast.as_str()
-                )));
+                ));
             }
             _ => {
-                return Err(wrong(format!(
+                return Err(format!(
                     "dim_mapping has a mixture of dimensions of time: map either {TIME_DIM}, or \
                      {ANALYSIS_DIM} and {ELAPSED_DIM}"
-                )));
+                ));
             }
         };
-        Ok(mapping)
+        Ok(())
     }
 }
 

@@ -12,6 +12,7 @@ mod datastore;
 mod derive;
 mod derived;
 mod error;
+mod extraction;
 mod features;
 mod forecast;
 mod grid;
@@ -19,17 +20,19 @@ mod mapping;
 mod name_format;
 mod opening;
 mod plane;
+mod reader;
 mod select;
 mod source;
 mod times;
 
-pub use datastore::{Datastore, PreparedVariable, Reader};
+pub use datastore::{Datastore, PreparedVariable};
 pub use error::{MissingTimes, PrepareError};
 pub use features::{FeatureReader, FeatureSet};
 pub use forecast::{Forcing, ForecastInputs, ForecastRequest, Report, Schedule, check};
 pub use grid::{COORDINATE_TOLERANCE, boundary_points, grid_difference};
 pub use mapping::{ANALYSIS_DIM, ELAPSED_DIM, TIME_DIM};
 pub use name_format::LevelValue;
+pub use reader::Reader;
 pub use source::{Feature, SourceInput};
 
 #[cfg(test)]

@@ -30,6 +30,8 @@ pub struct Feature {
     pub dims: Vec<String>,
     /// Dimension and value of the level that it is on, if levels became features.
     pub level: Option<(String, LevelValue)>,
+    /// Dimensions of the source variable that a single value was selected of, and that value.
+    pub selected: Vec<(String, LevelValue)>,
 }
 
 /// What a dimension of a source variable is used for.

@@ -149,6 +149,7 @@ fn other_ways_to_write_values() {
         ("cpus: 2", "cpus: 0.5"),
         ("memory: 4GiB", "memory: 512MiB"),
         ("time_layout: forecast", "time_layout: time"),
+        ("GREETING: hello", "GREETING: true"),
         ("docker_image:", "image:"),
     ] {
         read(&altered(from, to));

@@ -15,7 +15,6 @@ use crate::testing::python;
 fn refused(case: &Case, code: ExitCode, says: &[&str]) -> PrepareError {
     let error = check(&case.request(6)).unwrap_err();
     let text = error.to_string();
-    println!("{text}");
     assert_eq!(error.exit_code(), code, "{text}");
     for part in says {
         assert!(text.contains(part), "`{text}` does not say `{part}`");
@@ -28,7 +27,10 @@ fn configured(from: &str, to: &str) -> Case {
     let mut case = Case::new(None);
     let path = case_folder().join("train/danra.datastore.yaml");
     let text = std::fs::read_to_string(path).unwrap();
-    assert!(text.contains(from), "the configuration does not contain `{from}`");
+    assert!(
+        text.contains(from),
+        "the configuration does not contain `{from}`"
+    );
     let config = mlwm_spec::yaml::parse(&text.replacen(from, to, 1), "test").unwrap();
     case.configs.insert("danra".into(), config);
     case
@@ -37,18 +39,39 @@ fn configured(from: &str, to: &str) -> Case {
 #[test]
 fn configurations_that_are_not_supported() {
     let wrong = ExitCode::BadConfiguration;
-    let forcing = "function: mllam_data_prep.ops.derive_variable.physical_field.calculate_toa_radiation";
+    let forcing =
+        "function: mllam_data_prep.ops.derive_variable.physical_field.calculate_toa_radiation";
     for (from, to, says) in [
         ("schema_version: v0.6.0", "schema_version: v0.7.0", "v0.7.0"),
-        ("  chunking:", "  domain_cropping: {margin_width_degrees: 1}\n  chunking:", "domain_cropping"),
-        ("  coord_ranges:\n", "  coord_ranges:\n    grid_index: {start: 0, end: 9}\n", "grid_index"),
+        (
+            "  chunking:",
+            "  domain_cropping: {margin_width_degrees: 1}\n  chunking:",
+            "domain_cropping",
+        ),
+        (
+            "  coord_ranges:\n",
+            "  coord_ranges:\n    grid_index: {start: 0, end: 9}\n",
+            "grid_index",
+        ),
         ("method: stack\n", "method: flatten\n", "flatten"),
         ("method: stack\n", "method: rename\n", "lacks `dim`"),
-        ("name_format: \"{var_name}\"", "name_format: \"{variable}\"", "{variable}"),
+        (
+            "name_format: \"{var_name}\"",
+            "name_format: \"{variable}\"",
+            "{variable}",
+        ),
         ("name_format: \"{var_name}\"", "name_format: x", "lacks"),
         ("variables: [t2m, u10m, v10m]", "variables: []", "neither"),
-        ("variables: [t2m, u10m, v10m]", "variables: [t2m, t2m, v10m]", "twice"),
-        ("      state_feature:\n", "      other_feature:\n", "state_feature"),
+        (
+            "variables: [t2m, u10m, v10m]",
+            "variables: [t2m, t2m, v10m]",
+            "twice",
+        ),
+        (
+            "      state_feature:\n",
+            "      other_feature:\n",
+            "state_feature",
+        ),
         (forcing, "function: numpy.sin", "numpy.sin"),
         ("component: sin", "component: tan", "tan"),
         ("lat: ds_input.lat", "lat: 56", "lat"),
@@ -61,28 +84,59 @@ fn configurations_that_are_not_supported() {
 #[test]
 fn what_is_not_in_the_dataset() {
     let missing = ExitCode::InputMissing;
-    refused(&configured("[t2m, u10m, v10m]", "[t2m, u10m, w10m]"), missing, &["w10m", "v10m", "swavr0m"]);
-    refused(&configured("dims: [x, y]\n      state", "dims: [x, z]\n      state"), missing, &["`z`", "x, y"]);
+    refused(
+        &configured("[t2m, u10m, v10m]", "[t2m, u10m, w10m]"),
+        missing,
+        &["w10m", "v10m", "swavr0m"],
+    );
+    refused(
+        &configured("dims: [x, y]\n      state", "dims: [x, z]\n      state"),
+        missing,
+        &["`z`", "x, y"],
+    );
     let selected = "variables: {t2m: {altitude: {values: [2]}}}";
-    refused(&configured("variables: [t2m, u10m, v10m]", selected), missing, &["altitude", "t2m(time, y, x)"]);
-    refused(&Case::new(Some(Path::new("/nowhere.zarr"))), missing, &["/nowhere.zarr"]);
+    refused(
+        &configured("variables: [t2m, u10m, v10m]", selected),
+        missing,
+        &["altitude", "t2m(time, y, x)"],
+    );
+    refused(
+        &Case::new(Some(Path::new("/nowhere.zarr"))),
+        missing,
+        &["/nowhere.zarr"],
+    );
     let mut no_path = Case::new(None);
-    no_path.inputs.retain(|input| input.input != "danra_forcing");
+    no_path
+        .inputs
+        .retain(|input| input.input != "danra_forcing");
     refused(&no_path, missing, &["danra.danra_forcing"]);
     let mut early = Case::new(None);
     early.analysis_time = "2022-04-01T00:00Z".parse().unwrap();
     refused(&early, missing, &["2022-03-31T21:00Z", "0 of 6 steps"]);
     let mut late = Case::new(None);
     late.analysis_time = "2022-04-07T21:00Z".parse().unwrap();
-    let error = refused(&late, missing, &["from 2022-04-01T00:00Z to 2022-04-08T09:00Z", "3 of 6 steps"]);
-    let PrepareError::MissingTimes(times) = error else { panic!("{error}") };
+    let error = refused(
+        &late,
+        missing,
+        &[
+            "from 2022-04-01T00:00Z to 2022-04-08T09:00Z",
+            "3 of 6 steps",
+        ],
+    );
+    let PrepareError::MissingTimes(times) = error else {
+        panic!("{error}")
+    };
     assert_eq!((times.possible_steps, times.missing.len()), (3, 2));
 }
 
 #[test]
 fn artifacts_that_do_not_fit_together() {
     let mismatch = ExitCode::ArtifactMismatch;
-    refused(&configured("[t2m, u10m, v10m]", "[u10m, t2m, v10m]"), mismatch, &["t2m, u10m, v10m", "u10m, t2m, v10m"]);
+    refused(
+        &configured("[t2m, u10m, v10m]", "[u10m, t2m, v10m]"),
+        mismatch,
+        &["t2m, u10m, v10m", "u10m, t2m, v10m"],
+    );
     let mut names = Case::new(None);
     names.interface.state.names.swap(0, 1);
     refused(&names, mismatch, &["interface", "u10m, t2m"]);
@@ -100,9 +154,17 @@ fn artifacts_that_do_not_fit_together() {
 #[test]
 fn datasets_that_the_model_cannot_use() {
     let corrupt = ExitCode::InputCorrupt;
-    refused(&configured("dims: [time, x, y]", "dims: [time, x]"), corrupt, &["dimension `y`"]);
+    refused(
+        &configured("dims: [time, x, y]", "dims: [time, x]"),
+        corrupt,
+        &["dimension `y`"],
+    );
     let checked = "attributes: {source: DANRA}\n    target_output_variable: state";
-    refused(&configured("target_output_variable: state", checked), corrupt, &["`source`"]);
+    refused(
+        &configured("target_output_variable: state", checked),
+        corrupt,
+        &["`source`"],
+    );
     let mut shape = Case::new(None);
     shape.interface.grid.shape[0] = 31;
     refused(&shape, corrupt, &["30 x 28", "31 x 28"]);
@@ -154,11 +216,31 @@ fn spoiled_data() {
     let (corrupt, missing) = (ExitCode::InputCorrupt, ExitCode::InputMissing);
 
     let forcing = spoiled("nan_forcing");
-    refused(&forcing, corrupt, &["1 of 840 values", "`swavr0m`", "2022-04-07T18:00Z"]);
-    refused(&spoiled("inf_state"), corrupt, &["`u10m`", "2022-04-07T00:00Z"]);
-    refused(&spoiled("nan_boundary_later"), corrupt, &["1 of 400 values", "`t2m`"]);
-    refused(&spoiled("duplicate_time"), corrupt, &["2022-04-07T06:00Z more than once"]);
-    refused(&spoiled("gap"), missing, &["2022-04-07T12:00Z missing", "1 of 6 steps"]);
+    refused(
+        &forcing,
+        corrupt,
+        &["1 of 840 values", "`swavr0m`", "2022-04-07T18:00Z"],
+    );
+    refused(
+        &spoiled("inf_state"),
+        corrupt,
+        &["`u10m`", "2022-04-07T00:00Z"],
+    );
+    refused(
+        &spoiled("nan_boundary_later"),
+        corrupt,
+        &["1 of 400 values", "`t2m`"],
+    );
+    refused(
+        &spoiled("duplicate_time"),
+        corrupt,
+        &["2022-04-07T06:00Z more than once"],
+    );
+    refused(
+        &spoiled("gap"),
+        missing,
+        &["2022-04-07T12:00Z missing", "1 of 6 steps"],
+    );
     refused(&spoiled("no_lat"), missing, &["`lat`"]);
     // The model does not see the driving state in the interior, nor the order of times.
     check(&spoiled("nan_inside_later").request(6)).unwrap();
@@ -179,7 +261,10 @@ fn requests_that_make_no_sense() {
     let mut twice = Case::new(None);
     twice.inputs[1] = twice.inputs[0].clone();
     refused(&twice, wrong, &["two datasets"]);
-    let forecasts = super::super::ForecastRequest { layout: TimeLayout::Forecast, ..case.request(6) };
+    let forecasts = super::super::ForecastRequest {
+        layout: TimeLayout::Forecast,
+        ..case.request(6)
+    };
     let error = check(&forecasts).unwrap_err();
     assert_eq!(error.exit_code(), ExitCode::InputMissing);
     assert!(error.to_string().contains("analysis_time"), "{error}");
