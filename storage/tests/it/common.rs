@@ -23,6 +23,8 @@ pub(crate) const WATCH: Duration = Duration::from_millis(100);
 pub(crate) struct Place {
     pub(crate) store: Store,
     pub(crate) uri: Uri,
+    /// What the store was opened with.
+    pub(crate) options: Options,
     /// The folder of a `file://` place.
     pub(crate) folder: Option<TempDir>,
 }
@@ -37,17 +39,15 @@ impl Place {
             .unwrap()
             .parse()
             .unwrap();
+        let options = Options {
+            watch: WATCH,
+            ..Options::default()
+        };
+        let store = Store::open_with(&uri, options.clone()).await.unwrap();
         Self {
-            store: Store::open_with(
-                &uri,
-                Options {
-                    watch: WATCH,
-                    ..Options::default()
-                },
-            )
-            .await
-            .unwrap(),
+            store,
             uri,
+            options,
             folder: Some(folder),
         }
     }
@@ -67,10 +67,11 @@ impl Place {
             watch: WATCH,
             ..Options::default()
         };
-        let store = Store::open_with(&uri, options).await.unwrap();
+        let store = Store::open_with(&uri, options.clone()).await.unwrap();
         Self {
             store,
             uri,
+            options,
             folder: None,
         }
     }

@@ -223,38 +223,47 @@ async fn two_publishers_at_once_never_mix() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[tokio::test]
 async fn a_slow_publication_stops_when_another_takes_over() {
     for place in Place::all("take-over").await {
         let (one, two) = (output(1), output(2));
         let (begun, wait) = std::sync::mpsc::channel();
-        let (go, gate) = std::sync::mpsc::channel::<()>();
-        let gate = std::sync::Mutex::new(gate);
         let progress = mlwm_storage::Progress::new(move |event: mlwm_storage::ProgressEvent| {
-            // Stands still after some objects until the other one is done.
-            if event.done_objects == 3 && begun.send(()).is_ok() {
-                let _ = gate.lock().unwrap().recv();
+            if event.done_objects == 2 {
+                let _ = begun.send(());
             }
+            // It would need seconds for its objects, and the other one needs less.
+            std::thread::sleep(std::time::Duration::from_millis(80));
         });
-        let (store, uri, folder) = (
-            place.store.clone(),
-            place.uri.clone(),
-            one.path().to_owned(),
-        );
-        let slow = tokio::spawn(async move {
-            let cancel = tokio_util::sync::CancellationToken::new();
-            let make = |objects| manifest(task("one"), &uri, objects);
-            store
-                .publish(&folder, &uri, task("one"), make, &progress, &cancel)
-                .await
+        let (uri, folder) = (place.uri.clone(), one.path().to_owned());
+        let options = mlwm_storage::Options {
+            in_flight: 2,
+            ..place.options.clone()
+        };
+        let slow = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(4)
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                let store = mlwm_storage::Store::open_with(&uri, options).await.unwrap();
+                let cancel = tokio_util::sync::CancellationToken::new();
+                let make = |objects| manifest(task("one"), &uri, objects);
+                store
+                    .publish(&folder, &uri, task("one"), make, &progress, &cancel)
+                    .await
+            })
         });
         tokio::task::spawn_blocking(move || wait.recv())
             .await
             .unwrap()
             .unwrap();
         place.publish(two.path(), task("two")).await.unwrap();
-        drop(go);
-        let error = slow.await.unwrap().unwrap_err();
+        let error = tokio::task::spawn_blocking(|| slow.join().unwrap())
+            .await
+            .unwrap();
+        let error = error.unwrap_err();
         assert!(matches!(error, Error::TakenOver { .. }), "{error}");
         place.verify().await.unwrap();
         let dest = tempfile::tempdir().unwrap();
