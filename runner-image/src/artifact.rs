@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use mlwm_datasets::Statistics;
+use mlwm_spec::datastore::DATASTORE_SUFFIX;
 use mlwm_spec::interface::{INTERFACE_VERSION, InputRole, Source};
 use mlwm_spec::{DatastoreConfig, Digest, Interface, yaml};
 
@@ -16,9 +17,9 @@ pub struct Artifact {
     pub model: PathBuf,
     /// What the step model needs besides its weights.
     pub interface: Interface,
-    /// Configurations of the datastores that the interface names.
+    /// Configurations of all datastores.
     pub configs: BTreeMap<String, DatastoreConfig>,
-    /// Their training statistics.
+    /// Training statistics of the datastores that the interface names.
     pub statistics: BTreeMap<String, Statistics>,
     /// Name and digest of `artifact.yaml`, which lists every other file with its digest.
     pub identity: Option<(String, Digest)>,
@@ -47,19 +48,18 @@ impl Artifact {
                 interface.version
             )));
         }
-        let (mut configs, mut statistics) = (BTreeMap::new(), BTreeMap::new());
-        for name in datastores(&interface) {
-            let path = folder
-                .join("configs")
-                .join(format!("{name}.datastore.yaml"));
-            let text = read_text(&path)?;
-            let config = yaml::parse(&text, &path.display().to_string())
+        let mut configs = BTreeMap::new();
+        for (name, path) in config_files(&folder.join("configs"))? {
+            let config = yaml::parse(&read_text(&path)?, &path.display().to_string())
                 .map_err(|error| RunnerError::Artifact(error.to_string()))?;
+            configs.insert(name, config);
+        }
+        let mut statistics = BTreeMap::new();
+        for name in datastores(&interface) {
             let path = folder
                 .join("stats")
                 .join(format!("{name}.datastore.stats.zarr"));
             let stored = Statistics::open(&path).map_err(|error| unreadable(&path, &error))?;
-            configs.insert(name.clone(), config);
             statistics.insert(name, stored);
         }
         let identity = identity(&folder.join("artifact.yaml"))?;
@@ -71,6 +71,20 @@ impl Artifact {
             identity,
         })
     }
+}
+
+/// Names of datastores and the files of their configurations.
+fn config_files(folder: &Path) -> Result<Vec<(String, PathBuf)>, RunnerError> {
+    let entries = std::fs::read_dir(folder).map_err(|error| unreadable(folder, &error))?;
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|error| unreadable(folder, &error))?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        if let Some(name) = name.and_then(|name| name.strip_suffix(DATASTORE_SUFFIX)) {
+            files.push((name.to_owned(), path.clone()));
+        }
+    }
+    Ok(files)
 }
 
 /// The datastores that an interface takes features from.
