@@ -131,7 +131,10 @@ fn judge(
         return Err(Error::Timeout { timeout, log, last });
     }
     let code = ended.exit_code;
-    match (code, ended.oom_killed) {
+    // Podman does not say so: a container with a limit that was killed, and not by us, is taken to
+    // have run into it.
+    let killed = code == 137 && planned.resources.memory.is_some();
+    match (code, ended.oom_killed || killed) {
         (0, false) => Ok(()),
         // Also if the first process lived on: what it made without the one that was killed is not
         // to be trusted.

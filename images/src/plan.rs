@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::labels;
 
 /// The `Containerfile` of models that the built-in runner runs.
-const CONTAINERFILE: &str = include_str!("../Containerfile");
+const CONTAINERFILE: &str = include_str!("../../runner-image/Containerfile");
 /// Where the runner lies in the context, and in the image.
 const RUNNER: &str = "opt/mlwm/bin/mlwm-runner";
 const LIBRARIES: &str = "opt/mlwm/lib";

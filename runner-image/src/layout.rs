@@ -77,10 +77,13 @@ impl<'a> Layout<'a> {
             .variables()
             .first()
             .map(|variable| variable.grid());
+        // Inputs may call the grid's dimensions differently; the output has one name for each.
+        let first = inputs.state.variables().first();
+        let first = first.and_then(|variable| variable.sources().first());
         let mut made = Self {
             analysis_dim,
             step_dim,
-            grid_dims: grid.map_or(vec![], |grid| grid.dims.clone()),
+            grid_dims: first.map_or(vec![], |source| source.grid_dims().to_vec()),
             grid_shape: grid.map_or(vec![], |g| g.shape.iter().map(|n| *n as usize).collect()),
             levels: Vec::new(),
             variables: Vec::new(),
@@ -120,7 +123,7 @@ impl<'a> Layout<'a> {
                 axes.push(Axis::Step);
             } else if let Some((_, number)) = level.as_ref().filter(|(level, _)| *level == dim) {
                 axes.push(Axis::Level(*number));
-            } else if let Some(number) = self.grid_dims.iter().position(|grid| grid == dim) {
+            } else if let Some(number) = source.grid_dims().iter().position(|grid| grid == dim) {
                 axes.push(Axis::Grid(number));
             }
         }

@@ -7,9 +7,6 @@ use mlwm_spec::{AnalysisTime, Period};
 
 use crate::RunnerError;
 
-/// Set by the host when the configuration asks for GPUs.
-const GPUS: &str = "MLWM_GPUS";
-
 /// What the NVIDIA container runtime was told to give.
 const VISIBLE_DEVICES: &str = "NVIDIA_VISIBLE_DEVICES";
 

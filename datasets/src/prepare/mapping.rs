@@ -29,8 +29,10 @@ pub(crate) enum TimeDims {
 /// How the dimensions of one input map to those of its target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Mapping {
-    /// Dimensions that are stacked, the first varying slowest.
+    /// Dimensions of the source that are stacked, the first varying slowest.
     pub grid: Vec<String>,
+    /// What they are called once they are renamed.
+    pub grid_names: Vec<String>,
     /// Dimensions of time; none for static features.
     pub time: Option<TimeDims>,
     /// Name of the time dimension in the configuration.
@@ -112,6 +114,7 @@ impl Mapping {
 
         let mut mapping = Self {
             grid: Vec::new(),
+            grid_names: Vec::new(),
             time: None,
             time_name: None,
             level: None,
@@ -127,11 +130,19 @@ impl Mapping {
                 "dim_mapping lacks the dimension `{dim}` of `{target}`"
             )));
         }
+        // Dimensions may be renamed first, and stacked under their new names.
+        let mut renamed: Vec<(&str, &str)> = Vec::new();
         for (dim, how) in &input.dim_mapping {
             if !output_dims.contains(dim) {
-                return Err(wrong(format!(
-                    "dim_mapping makes `{dim}`, which is not a dimension of `{target}`"
-                )));
+                match (how.method.as_str(), &how.dim) {
+                    ("rename", Some(from)) => renamed.push((from, dim)),
+                    _ => {
+                        return Err(wrong(format!(
+                            "dim_mapping makes `{dim}`, which is not a dimension of `{target}`"
+                        )));
+                    }
+                }
+                continue;
             }
             let is_time = [TIME_DIM, ANALYSIS_DIM, ELAPSED_DIM].contains(&dim.as_str());
             match how.method.as_str() {
@@ -196,8 +207,33 @@ impl Mapping {
                 "no entry of dim_mapping makes a spatial dimension".to_owned(),
             ));
         }
+        mapping.use_source_names(&renamed).map_err(wrong)?;
         mapping.set_time(analysis, elapsed, layout).map_err(wrong)?;
         Ok(mapping)
+    }
+
+    /// Replaces dimensions that are renamed before they are stacked by what the source calls them.
+    fn use_source_names(&mut self, renamed: &[(&str, &str)]) -> Result<(), String> {
+        self.grid_names.clone_from(&self.grid);
+        for (from, to) in renamed {
+            let mut used = false;
+            for dim in self.grid.iter_mut().filter(|dim| dim == to) {
+                *dim = (*from).to_owned();
+                used = true;
+            }
+            if self.level.as_deref() == Some(to) {
+                self.level = Some((*from).to_owned());
+                for end in ["}", ":"] {
+                    let (new, old) = (format!("{{{to}{end}"), format!("{{{from}{end}"));
+                    self.name_format = self.name_format.replace(&new, &old);
+                }
+                used = true;
+            }
+            if !used {
+                return Err(format!("dim_mapping makes `{to}`, which nothing stacks"));
+            }
+        }
+        Ok(())
     }
 
     /// Decides which dimensions of time the source has, from those that the configuration maps.

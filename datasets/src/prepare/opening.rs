@@ -62,6 +62,7 @@ impl Opening<'_> {
             path: self.path.to_owned(),
             dataset,
             grid,
+            grid_dims: self.mapping.grid.clone(),
             grid_ranges,
             times,
             variables: Vec::new(),
@@ -108,7 +109,7 @@ impl Opening<'_> {
     /// Shape and coordinates of the stacked dimensions, and the part of each that is taken.
     fn grid(&self, dataset: &Dataset) -> Result<(Grid, Vec<Range<u64>>), PrepareError> {
         let mut grid = Grid {
-            dims: self.mapping.grid.clone(),
+            dims: self.mapping.grid_names.clone(),
             shape: vec![],
             coordinates: vec![],
         };

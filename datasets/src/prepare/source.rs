@@ -75,6 +75,8 @@ pub struct SourceInput {
     pub(crate) path: PathBuf,
     pub(crate) dataset: Dataset,
     pub(crate) grid: Grid,
+    /// What the dataset calls the dimensions of the grid.
+    pub(crate) grid_dims: Vec<String>,
     /// The part of each stacked dimension that is taken.
     pub(crate) grid_ranges: Vec<Range<u64>>,
     pub(crate) times: Option<TimeAxis>,
@@ -110,9 +112,14 @@ impl SourceInput {
         Some((analysis, axis.dim.as_str()))
     }
 
+    /// What the dataset calls the dimensions of the grid, the slowest first.
+    pub fn grid_dims(&self) -> &[String] {
+        &self.grid_dims
+    }
+
     /// The part of some stacked dimensions that is taken, in the order given.
     pub fn grid_ranges_of(&self, dims: &[String]) -> Vec<Range<u64>> {
-        let number = |dim| self.grid.dims.iter().position(|grid_dim| grid_dim == dim);
+        let number = |dim| self.grid_dims.iter().position(|grid_dim| grid_dim == dim);
         dims.iter()
             .filter_map(number)
             .map(|number| self.grid_ranges[number].clone())

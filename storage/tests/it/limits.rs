@@ -5,7 +5,7 @@ use std::fs;
 use crate::child::{printed, run_job};
 use crate::common::{GARAGE, Place, noise, tree};
 
-/// What 32 connections, the TLS library and the listing of 2,000 objects may take, beside
+/// What 64 connections, the TLS library and the listing of 2,000 objects may take, beside
 /// the bytes of objects in flight.
 const OVERHEAD_MIB: u64 = 60;
 
@@ -32,7 +32,7 @@ async fn two_thousand_small_objects() {
     let dest = parent.path().join("in");
     let down = peak_mib(&run_job("stage", &place.uri, &dest, Some(&GARAGE)));
     assert!(tree(&dest) == tree(local.path()));
-    // 100 MB of objects, of which 32 are in flight.
+    // 100 MB of objects, of which 64 are in flight.
     assert!(
         up < OVERHEAD_MIB && down < OVERHEAD_MIB,
         "up {up} MiB, down {down} MiB"

@@ -3,6 +3,8 @@
 use std::fs;
 use std::time::Instant;
 
+use mlwm_storage::Store;
+
 use crate::common::{GARAGE, Place, noise, task};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -15,10 +17,16 @@ async fn ten_thousand_objects_of_50_kb() {
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join(index.to_string()), noise(index, 50_000)).unwrap();
     }
-    for place in [
-        Place::s3(&GARAGE, "garage-measure").await,
-        Place::file().await,
-    ] {
+    let mut places = vec![Place::file().await];
+    for in_flight in [32, 64, 128] {
+        let mut place = Place::s3(&GARAGE, &format!("garage-measure-{in_flight}")).await;
+        place.options.in_flight = in_flight;
+        place.store = Store::open_with(&place.uri, place.options.clone())
+            .await
+            .unwrap();
+        places.push(place);
+    }
+    for place in places {
         let started = Instant::now();
         place.publish(local.path(), task("a")).await.unwrap();
         let up = started.elapsed();
