@@ -32,7 +32,9 @@ pub(crate) struct Ran {
 /// Removes the containers that an mlwm left behind which was killed.
 pub(crate) async fn sweep(engine: &Engine) -> Result<(), Error> {
     let (name, value) = CONTRACT_LABEL;
-    engine.sweep(&BTreeMap::from([(name.to_owned(), value.to_owned())])).await?;
+    engine
+        .sweep(&BTreeMap::from([(name.to_owned(), value.to_owned())]))
+        .await?;
     Ok(())
 }
 
@@ -117,12 +119,7 @@ fn caller() -> Result<(u32, u32), Error> {
     Ok((me.uid(), me.gid()))
 }
 
-fn judge(
-    planned: &PlannedTask,
-    ended: &Ended,
-    log: &Path,
-    last: Vec<String>,
-) -> Result<(), Error> {
+fn judge(planned: &PlannedTask, ended: &Ended, log: &Path, last: Vec<String>) -> Result<(), Error> {
     let log = log.to_owned();
     if ended.cancelled {
         return Err(Error::Interrupted);
@@ -208,7 +205,9 @@ impl<'a> Lines<'a> {
             self.file = Some(BufWriter::new(File::create(self.path)?));
         }
         // It was just made, if it was not there.
-        self.file.as_mut().ok_or_else(|| std::io::ErrorKind::NotFound.into())
+        self.file
+            .as_mut()
+            .ok_or_else(|| std::io::ErrorKind::NotFound.into())
     }
 
     /// The last lines, once all are in the file; an empty file if there are none.

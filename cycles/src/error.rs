@@ -45,7 +45,9 @@ pub enum Error {
         source: InvalidDigest,
     },
     /// A reference to an artifact has a scheme that is not understood.
-    #[error("artifact `{reference}`: `{scheme}://` is not supported yet: copy the zip to this machine and give its path")]
+    #[error(
+        "artifact `{reference}`: `{scheme}://` is not supported yet: copy the zip to this machine and give its path"
+    )]
     ArtifactScheme {
         /// The reference.
         reference: String,
@@ -74,10 +76,14 @@ pub enum Error {
         source: UriError,
     },
     /// The length of the forecast is not given.
-    #[error("configuration `{0}` says not how long the forecast is: add `forecast_duration: PT18H` or give --forecast-duration")]
+    #[error(
+        "configuration `{0}` says not how long the forecast is: add `forecast_duration: PT18H` or give --forecast-duration"
+    )]
     NoForecastDuration(String),
     /// The length of the forecast is no whole number of steps.
-    #[error("configuration `{configuration}`: a forecast of {duration} is no whole number of steps of {step_seconds} s, the step of its model")]
+    #[error(
+        "configuration `{configuration}`: a forecast of {duration} is no whole number of steps of {step_seconds} s, the step of its model"
+    )]
     ForecastDuration {
         /// The configuration.
         configuration: String,
@@ -98,7 +104,10 @@ pub enum Error {
     #[error("cannot write JSON: {0}")]
     Json(serde_json::Error),
     /// A configuration feeds an input that no datastore has.
-    #[error("configuration `{configuration}`: `{name}` in datastore_inputs is not an input of the artifact's datastores (they are: {})", list(known))]
+    #[error(
+        "configuration `{configuration}`: `{name}` in datastore_inputs is not an input of the artifact's datastores (they are: {})",
+        list(known)
+    )]
     UnknownDatastoreInput {
         /// The configuration.
         configuration: String,
@@ -108,7 +117,10 @@ pub enum Error {
         known: Vec<String>,
     },
     /// Inputs of the datastores are fed by nothing.
-    #[error("configuration `{configuration}`: nothing feeds {}: name them in `datastore_inputs` of the inputs that hold them", list(missing))]
+    #[error(
+        "configuration `{configuration}`: nothing feeds {}: name them in `datastore_inputs` of the inputs that hold them",
+        list(missing)
+    )]
     UnfedDatastoreInputs {
         /// The configuration.
         configuration: String,
@@ -143,7 +155,9 @@ pub enum Error {
     #[error(transparent)]
     Storage(#[from] mlwm_storage::Error),
     /// The image is not in the engine.
-    #[error("image `{image}` is not in the engine: run `mlwm image build {configuration}`, or pull it")]
+    #[error(
+        "image `{image}` is not in the engine: run `mlwm image build {configuration}`, or pull it"
+    )]
     ImageMissing {
         /// The reference.
         image: String,
@@ -151,7 +165,9 @@ pub enum Error {
         configuration: String,
     },
     /// The image was made from another artifact.
-    #[error("image `{image}` was built from artifact {built}, but the configuration names {wanted}: run `mlwm image build {configuration}`")]
+    #[error(
+        "image `{image}` was built from artifact {built}, but the configuration names {wanted}: run `mlwm image build {configuration}`"
+    )]
     ImageArtifact {
         /// The reference.
         image: String,
@@ -163,7 +179,9 @@ pub enum Error {
         configuration: String,
     },
     /// Something else is published where the forecast would go.
-    #[error("{manifest} is of another task: {difference}; nothing is overwritten, publish elsewhere or remove it")]
+    #[error(
+        "{manifest} is of another task: {difference}; nothing is overwritten, publish elsewhere or remove it"
+    )]
     Published {
         /// The manifest that is there.
         manifest: String,

@@ -41,10 +41,13 @@ impl ArtifactFacts {
         let (path, pinned) = match reference.split_once("@sha256:") {
             Some((path, hex)) => {
                 let digest = format!("sha256:{hex}").parse::<Digest>();
-                (path, Some(digest.map_err(|source| Error::Pin {
-                    reference: reference.to_owned(),
-                    source,
-                })?))
+                (
+                    path,
+                    Some(digest.map_err(|source| Error::Pin {
+                        reference: reference.to_owned(),
+                        source,
+                    })?),
+                )
             }
             None => (reference, None),
         };

@@ -22,13 +22,19 @@ pub(crate) fn check(
 ) -> Result<(), String> {
     let empty = std::fs::read_dir(path).map_or(true, |mut entries| entries.next().is_none());
     if empty {
-        return Err(format!("was not written: there is nothing at {}", wanted.internal_path));
+        return Err(format!(
+            "was not written: there is nothing at {}",
+            wanted.internal_path
+        ));
     }
     let dataset = Dataset::open(path).map_err(unreadable)?;
     for name in wanted.variables.iter().flatten() {
         if !dataset.contains(name) {
             let there: Vec<&str> = dataset.names().collect();
-            return Err(format!("has no variable `{name}` (it has: {})", there.join(", ")));
+            return Err(format!(
+                "has no variable `{name}` (it has: {})",
+                there.join(", ")
+            ));
         }
     }
     let mut data = 0;
@@ -39,7 +45,9 @@ pub(crate) fn check(
         if floating {
             let missing = variable.missing_chunks();
             if missing > 0 {
-                return Err(format!("is incomplete: {missing} chunks of `{name}` were never written"));
+                return Err(format!(
+                    "is incomplete: {missing} chunks of `{name}` were never written"
+                ));
             }
         }
         let finite = floating && planned.steps.is_some();
@@ -114,7 +122,10 @@ fn check_times(
     let found = match timed(dataset, variable) {
         Some((dim, TimeKind::Times)) => dataset.times(dim),
         Some((dim, TimeKind::Durations)) => dataset.durations(dim).map(|durations| {
-            durations.iter().map(|duration| analysis_time + duration).collect()
+            durations
+                .iter()
+                .map(|duration| analysis_time + duration)
+                .collect()
         }),
         None => return Ok(()),
     };

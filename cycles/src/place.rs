@@ -66,7 +66,8 @@ impl Place {
         let Some(manifest) = &self.manifest else {
             return Ok(());
         };
-        let duration = |text: &Option<String>| text.clone().unwrap_or_else(|| "not given".to_owned());
+        let duration =
+            |text: &Option<String>| text.clone().unwrap_or_else(|| "not given".to_owned());
         let artifact = |digest: Option<Digest>| {
             digest.map_or_else(|| "none".to_owned(), |digest| digest.to_string())
         };

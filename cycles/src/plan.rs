@@ -8,8 +8,8 @@ use mlwm_spec::task::TaskKey;
 use mlwm_spec::{AnalysisTime, Digest, Interface, Members, Period};
 use serde::Serialize;
 
-use crate::load::{ArtifactFacts, Loaded};
 use crate::Error;
+use crate::load::{ArtifactFacts, Loaded};
 
 /// The folder for intermediate files in a container.
 const CONTAINER_WORKDIR: &str = "/tmp";
@@ -130,7 +130,10 @@ pub struct PlanOptions {
 impl PlannedTask {
     /// What people call the task: `gefion-1 2022-04-07T03:00Z member 0`.
     pub fn title(&self) -> String {
-        format!("{} {} member {}", self.configuration, self.analysis_time, self.member)
+        format!(
+            "{} {} member {}",
+            self.configuration, self.analysis_time, self.member
+        )
     }
 
     /// Length of the forecast as the container is told it, if it is.
@@ -147,7 +150,10 @@ pub fn plan(
 ) -> Result<Plan, Error> {
     let mut tasks = Vec::new();
     for loaded in configurations {
-        let members = options.members.clone().or_else(|| loaded.configuration.members.clone());
+        let members = options
+            .members
+            .clone()
+            .or_else(|| loaded.configuration.members.clone());
         for member in members.unwrap_or_else(Members::control).iter() {
             tasks.push(plan_task(loaded, analysis_time, member, options)?);
         }
@@ -169,7 +175,9 @@ fn plan_task(
     let configuration = &loaded.configuration;
     let facts = loaded.artifact.as_ref();
     let interface = facts.and_then(|facts| facts.interface.as_ref());
-    let duration = options.forecast_duration.or(configuration.forecast_duration);
+    let duration = options
+        .forecast_duration
+        .or(configuration.forecast_duration);
     let time_layout = configuration.time_layout.unwrap_or_else(|| {
         // Without an artifact to ask, the layout that the deployment scripts default to.
         facts.map_or(TimeLayout::Forecast, ArtifactFacts::time_layout)
@@ -196,7 +204,9 @@ fn plan_task(
     for (name, output) in &configuration.outputs {
         outputs.push(PlannedOutput {
             name: name.clone(),
-            uri: output.uri(analysis_time, member).map_err(in_configuration)?,
+            uri: output
+                .uri(analysis_time, member)
+                .map_err(in_configuration)?,
             internal_path: output.internal_path.clone(),
             variables: output.variables.clone(),
         });
@@ -218,6 +228,9 @@ fn plan_task(
     set(env::MLWM_SEED, seed.to_string());
     set(env::MLWM_CONTRACT, "1".to_owned());
     set(env::MLWM_OUTPUTS, requested_outputs(loaded)?);
+    if configuration.resources.gpus.is_some() {
+        set(env::MLWM_GPUS, "1".to_owned());
+    }
     if let Some(duration) = duration {
         set(env::FORECAST_DURATION, duration.to_string());
     }
@@ -323,9 +336,17 @@ fn check_datastore_inputs(
     let known: Vec<String> = facts
         .datastores
         .iter()
-        .flat_map(|(name, config)| config.inputs.keys().map(move |input| format!("{name}.{input}")))
+        .flat_map(|(name, config)| {
+            config
+                .inputs
+                .keys()
+                .map(move |input| format!("{name}.{input}"))
+        })
         .collect();
-    let fed: Vec<&String> = inputs.iter().flat_map(|input| &input.datastore_inputs).collect();
+    let fed: Vec<&String> = inputs
+        .iter()
+        .flat_map(|input| &input.datastore_inputs)
+        .collect();
     // An artifact for an image of its own may find its inputs by itself.
     if fed.is_empty() && facts.interface.is_none() {
         return Ok(());

@@ -35,7 +35,10 @@ pub(crate) fn check(
     for name in configs.keys() {
         let member = statistics_member(name);
         artifact.extract_prefix(&member, unpacked.path())?;
-        statistics.insert(name.clone(), Statistics::open(&unpacked.path().join(&member))?);
+        statistics.insert(
+            name.clone(),
+            Statistics::open(&unpacked.path().join(&member))?,
+        );
     }
     let request = ForecastRequest {
         interface: &interface,

@@ -42,12 +42,19 @@ impl Scratch {
 
     /// Where an output is written.
     pub(crate) fn output(&self, task: &PlannedTask, name: &str) -> PathBuf {
-        self.root.join("output").join(&task.configuration).join(name)
+        self.root
+            .join("output")
+            .join(&task.configuration)
+            .join(name)
     }
 
     /// Where the container's log is kept.
     pub(crate) fn log(&self, task: &PlannedTask) -> PathBuf {
-        let file = format!("{}_member{}.log", task.analysis_time.path_text(), task.member);
+        let file = format!(
+            "{}_member{}.log",
+            task.analysis_time.path_text(),
+            task.member
+        );
         self.root.join("log").join(&task.configuration).join(file)
     }
 

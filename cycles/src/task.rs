@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use mlwm_engines::Image;
-use mlwm_spec::manifest::{
-    InputRecord, MANIFEST_VERSION, NamedDigest, ObjectRecord, RunRecord,
-};
+use mlwm_spec::manifest::{InputRecord, MANIFEST_VERSION, NamedDigest, ObjectRecord, RunRecord};
 use mlwm_spec::task::{InputIdentity, TaskKey};
 use mlwm_spec::{Digest, ExitCode, Manifest};
 use mlwm_storage::{Progress, Uri};
@@ -95,7 +93,8 @@ impl Work<'_> {
         self.check().await?;
         let ran = self.container(&image, identity).await?;
         self.verify(&ran).await?;
-        self.publish(&image, identity, &inputs, &ran, &places).await?;
+        self.publish(&image, identity, &inputs, &ran, &places)
+            .await?;
         Ok(Outcome::Published)
     }
 
@@ -103,7 +102,9 @@ impl Work<'_> {
         self.report.identity = Some(identity);
         for place in places {
             let manifest = place.manifest.as_ref();
-            self.report.outputs.extend(manifest.map(|manifest| place.report(manifest)));
+            self.report
+                .outputs
+                .extend(manifest.map(|manifest| place.report(manifest)));
         }
         Outcome::AlreadyPublished
     }
@@ -230,7 +231,10 @@ impl Work<'_> {
                 self.report.outputs.push(place.report(manifest));
                 continue;
             }
-            let local = self.context.scratch.output(self.planned, &place.output.name);
+            let local = self
+                .context
+                .scratch
+                .output(self.planned, &place.output.name);
             let manifest = |objects| self.manifest(place, image, identity, inputs, ran, objects);
             let published = mlwm_storage::publish(
                 &local,

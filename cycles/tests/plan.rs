@@ -1,5 +1,7 @@
 //! Plans are made of configurations and artifacts alone: no disk, no clock, no network.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use mlwm_cycles::{ArtifactFacts, Error, Loaded, PlanOptions, plan};
 use mlwm_spec::contract::{parse_input_paths, parse_outputs};
 use mlwm_spec::interface::{Features, Grid, InputRole, Interface, ModelInput, Source};
@@ -53,7 +55,10 @@ fn facts(datastore: &str) -> ArtifactFacts {
             step_seconds: 10_800,
             statistics_split: "train".into(),
             state: Features {
-                sources: vec![Source { datastore: "danra".into(), variable: "state".into() }],
+                sources: vec![Source {
+                    datastore: "danra".into(),
+                    variable: "state".into(),
+                }],
                 names: vec!["t2m".into()],
             },
             grid: Grid {
@@ -86,9 +91,17 @@ fn time() -> AnalysisTime {
 fn a_task_has_all_that_its_container_is_told() {
     let model = loaded(CONFIGURATION, Some(facts(DATASTORE)));
     let made = plan(&[model], time(), &PlanOptions::default()).unwrap();
-    let [task] = made.tasks.as_slice() else { panic!("{made:?}") };
-    assert_eq!(task.inputs[0].uri, "s3://bucket/2022-04-07T0300Z/surface.zarr");
-    assert_eq!(task.outputs[0].uri, "s3://bucket/out/2022-04-07T0300Z/member0.zarr");
+    let [task] = made.tasks.as_slice() else {
+        panic!("{made:?}")
+    };
+    assert_eq!(
+        task.inputs[0].uri,
+        "s3://bucket/2022-04-07T0300Z/surface.zarr"
+    );
+    assert_eq!(
+        task.outputs[0].uri,
+        "s3://bucket/out/2022-04-07T0300Z/member0.zarr"
+    );
     let env = |name: &str| task.environment[name].as_str();
     assert_eq!(env("ANALYSIS_TIME"), "2022-04-07T03:00Z");
     assert_eq!(env("FORECAST_DURATION"), "PT18H");
@@ -98,7 +111,10 @@ fn a_task_has_all_that_its_container_is_told() {
     let paths = parse_input_paths(env("DATASTORE_INPUT_PATHS")).unwrap();
     assert_eq!(paths[0].path, "/volume/inputs/surface.zarr");
     let outputs = parse_outputs(env("MLWM_OUTPUTS")).unwrap();
-    assert_eq!(outputs[0].variables.as_deref(), Some(&["t2m".to_owned()][..]));
+    assert_eq!(
+        outputs[0].variables.as_deref(),
+        Some(&["t2m".to_owned()][..])
+    );
     assert_eq!(task.image, "mlwm/model:latest");
     let steps = task.steps.clone().unwrap();
     let valid: Vec<i64> = steps.valid_times(0).collect();
@@ -116,12 +132,17 @@ fn the_same_configurations_give_the_same_plan() {
 
 #[test]
 fn forecast_shaped_datastores_start_after_their_first_states() {
-    let forecast = DATASTORE
-        .replace("[time, grid_index", "[analysis_time, elapsed_forecast_duration, grid_index");
+    let forecast = DATASTORE.replace(
+        "[time, grid_index",
+        "[analysis_time, elapsed_forecast_duration, grid_index",
+    );
     let model = loaded(CONFIGURATION, Some(facts(&forecast)));
     let made = plan(&[model], time(), &PlanOptions::default()).unwrap();
     let task = &made.tasks[0];
-    assert_eq!(task.environment["TIME_DIMENSIONS"], "analysis_time,elapsed_forecast_duration");
+    assert_eq!(
+        task.environment["TIME_DIMENSIONS"],
+        "analysis_time,elapsed_forecast_duration"
+    );
     assert_eq!(task.steps.clone().unwrap().first_lead_seconds, 2 * 10_800);
 }
 
@@ -152,7 +173,11 @@ fn refused(yaml: &str, options: &PlanOptions, texts: &[&str]) -> Error {
 #[test]
 fn what_cannot_be_run_is_refused() {
     let none = PlanOptions::default();
-    refused(&CONFIGURATION.replace("PT18H", "PT17H"), &none, &["PT17H", "10800 s"]);
+    refused(
+        &CONFIGURATION.replace("PT18H", "PT17H"),
+        &none,
+        &["PT17H", "10800 s"],
+    );
     refused(
         &CONFIGURATION.replace("forecast_duration: PT18H\n", ""),
         &none,
@@ -172,7 +197,11 @@ fn what_cannot_be_run_is_refused() {
         members: Some("0-1".parse().unwrap()),
         ..PlanOptions::default()
     };
-    refused(&CONFIGURATION.replace("member{member}", "all"), &members, &["member 0", "member 1"]);
+    refused(
+        &CONFIGURATION.replace("member{member}", "all"),
+        &members,
+        &["member 0", "member 1"],
+    );
 }
 
 #[test]

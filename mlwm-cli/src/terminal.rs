@@ -43,7 +43,9 @@ impl Display {
             }
             Self::Bars(bar) => {
                 // A poisoned lock would only mean that a bar was left half drawn.
-                let mut bar = bar.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                let mut bar = bar
+                    .lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner);
                 show(&mut bar, event);
             }
         }
@@ -152,7 +154,9 @@ pub(crate) fn table(reports: &[TaskReport]) -> String {
             seconds(Phase::Publish),
             HumanBytes(report.bytes_in).to_string(),
             HumanBytes(report.bytes_out).to_string(),
-            report.identity.map_or_else(|| "-".to_owned(), |digest| digest.short()),
+            report
+                .identity
+                .map_or_else(|| "-".to_owned(), |digest| digest.short()),
         ]);
     }
     let mut text = table.to_string();

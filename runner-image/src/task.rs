@@ -100,7 +100,7 @@ impl Task {
             seed: number(env::MLWM_SEED)?,
             identity: given(env::MLWM_TASK),
             device: device(
-                given(GPUS).as_deref(),
+                given(env::MLWM_GPUS).as_deref(),
                 given(VISIBLE_DEVICES).as_deref(),
                 has_gpu,
             ),

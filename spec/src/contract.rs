@@ -31,9 +31,11 @@ pub mod env {
     pub const MLWM_OUTPUTS: &str = "MLWM_OUTPUTS";
     /// The identity of the task, to be recorded in what the container writes.
     pub const MLWM_TASK: &str = "MLWM_TASK";
+    /// Set (to `1`) if the container was given GPUs.
+    pub const MLWM_GPUS: &str = "MLWM_GPUS";
 
     /// All of them: a configuration must not set any.
-    pub const ALL: [&str; 11] = [
+    pub const ALL: [&str; 12] = [
         ANALYSIS_TIME,
         FORECAST_DURATION,
         NUM_EVAL_STEPS,
@@ -45,6 +47,7 @@ pub mod env {
         MLWM_CONTRACT,
         MLWM_OUTPUTS,
         MLWM_TASK,
+        MLWM_GPUS,
     ];
 }
 

@@ -35,28 +35,26 @@
 //! without the store's help can; [`verify`](crate::verify) finds that. Where a store honours
 //! `If-None-Match` (Amazon's does, Garage's does not) there is never a second manifest.
 
+mod marker;
+
 use std::path::Path;
 
 use mlwm_spec::manifest::{MANIFEST_SUFFIX, ObjectRecord, content_digest};
 use mlwm_spec::{Digest, Manifest};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
+pub use self::marker::MARKER_SUFFIX;
+use self::marker::Marker;
 use crate::progress::Counter;
 use crate::stage::hash_file;
 use crate::tree::{self, LocalFile};
 use crate::verify::Differences;
 use crate::{Error, Listed, Phase, Progress, Rivals, Store, Uri, pool};
 
-/// What is appended to an output's URI to name the marker of an unfinished publication.
-pub const MARKER_SUFFIX: &str = ".publishing.json";
-
 /// Zarr metadata of the root group, in the order in which it is written: a reader looks for the
 /// last ones first.
 const ROOT_METADATA: [&str; 5] = [".zattrs", ".zarray", ".zgroup", ".zmetadata", "zarr.json"];
-
-/// A marker has about 200 bytes.
-const MARKER_LIMIT: u64 = 64 << 10;
 
 /// How a publication ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,14 +74,6 @@ pub struct Published {
     pub manifest: Manifest,
     /// Bytes in all.
     pub bytes: u64,
-}
-
-/// Whose unfinished work lies at a URI.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Marker {
-    version: u32,
-    task: Digest,
-    attempt: String,
 }
 
 /// Publishes the files below the folder `local` at `uri`, all or nothing, with the settings of the
@@ -246,45 +236,6 @@ impl Publication<'_> {
         .await
     }
 
-    /// Steps 2 and 3: makes sure that what lies here is mlwm's, and says that it is ours now.
-    async fn mark(&self) -> Result<Marker, Error> {
-        let place = self.marker_place();
-        let old = self.marker().await?;
-        if old.is_none() {
-            let existing = self.store.list(self.uri).await?.len() as u64;
-            if existing > 0 {
-                return Err(Error::ForeignData {
-                    uri: self.uri.to_string(),
-                    objects: existing,
-                });
-            }
-        }
-        let marker = Marker {
-            version: 1,
-            task: self.task,
-            attempt: random_number(),
-        };
-        let text = json(&place, &marker)?;
-        let alone = match old {
-            Some(_) => {
-                self.store.put(&place, text).await?;
-                false
-            }
-            None => {
-                if !self.store.create(&place, text.clone()).await? {
-                    self.check_marker(&marker).await?;
-                }
-                // A store that now creates it again does not know conditional writes.
-                !self.store.create(&place, text).await?
-            }
-        };
-        if !alone {
-            tokio::time::sleep(self.store.options.watch.mul_f64(2.5)).await;
-        }
-        self.check_marker(&marker).await?;
-        Ok(marker)
-    }
-
     /// Step 4: removes what an interrupted publication left and this one will not replace.
     async fn clear(&self, files: &[LocalFile]) -> Result<(), Error> {
         let leftovers: Vec<String> = self
@@ -318,16 +269,6 @@ impl Publication<'_> {
                 // What is under way ends by itself, so that no part of it is left behind.
                 let _ = sending.await;
                 Err(lost)
-            }
-        }
-    }
-
-    /// Comes back when another attempt has put its marker here.
-    async fn lost(&self, marker: &Marker) -> Error {
-        loop {
-            tokio::time::sleep(self.store.options.watch).await;
-            if let Err(lost @ Error::TakenOver { .. }) = self.check_marker(marker).await {
-                return lost;
             }
         }
     }
@@ -411,19 +352,6 @@ impl Publication<'_> {
         })
     }
 
-    /// Fails if another attempt has put its marker here.
-    async fn check_marker(&self, ours: &Marker) -> Result<(), Error> {
-        let found = self.marker().await?;
-        if found.as_ref() == Some(ours) {
-            return Ok(());
-        }
-        Err(Error::TakenOver {
-            uri: self.uri.to_string(),
-            theirs: found.map_or_else(|| "unknown".to_owned(), |marker| marker.task.to_string()),
-            ours: self.task,
-        })
-    }
-
     /// Step 7: the manifest.
     async fn reveal(&self, manifest: &Manifest) -> Result<(), Error> {
         let place = self.uri.sibling_suffix(MANIFEST_SUFFIX);
@@ -472,23 +400,6 @@ impl Publication<'_> {
             .remove_temporaries(&self.uri.sibling_suffix(MANIFEST_SUFFIX))
             .await
     }
-
-    fn marker_place(&self) -> Uri {
-        self.uri.sibling_suffix(MARKER_SUFFIX)
-    }
-
-    async fn marker(&self) -> Result<Option<Marker>, Error> {
-        let place = self.marker_place();
-        let Some(bytes) = self.store.get(&place, MARKER_LIMIT).await? else {
-            return Ok(None);
-        };
-        serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|error| Error::BadManifest {
-                uri: place.to_string(),
-                reason: format!("{error}; remove it if no publication is under way"),
-            })
-    }
 }
 
 fn json(place: &Uri, value: &impl Serialize) -> Result<Vec<u8>, Error> {
@@ -498,15 +409,4 @@ fn json(place: &Uri, value: &impl Serialize) -> Result<Vec<u8>, Error> {
     })?;
     text.push(b'\n');
     Ok(text)
-}
-
-/// Tells one attempt from another.
-fn random_number() -> String {
-    use std::hash::{BuildHasher, RandomState};
-    let random = RandomState::new();
-    format!(
-        "{:016x}{:016x}",
-        random.hash_one(std::process::id()),
-        RandomState::new().hash_one(0)
-    )
 }

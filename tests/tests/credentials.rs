@@ -18,7 +18,10 @@ fn holds_key(bytes: &[u8]) -> bool {
 }
 
 fn files_with_key(folder: &Path, found: &mut Vec<String>) {
-    for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+    for entry in fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+    {
         if entry.is_dir() {
             files_with_key(&entry, found);
         } else if holds_key(&fs::read(&entry).unwrap()) {
@@ -40,13 +43,27 @@ fn a_planted_key_is_found_nowhere() {
     };
 
     // An artifact and an image, built with the key in the environment.
-    let (config, arguments) = (example("train/config.yaml"), example("train/training_cli_args.yaml"));
-    let (onnx, facts) = (example("onnx/graph_lam.onnx"), example("onnx/graph_lam.json"));
+    let (config, arguments) = (
+        example("train/config.yaml"),
+        example("train/training_cli_args.yaml"),
+    );
+    let (onnx, facts) = (
+        example("onnx/graph_lam.onnx"),
+        example("onnx/graph_lam.json"),
+    );
     note(
         site.mlwm(&[
-            "artifact", "build", "planted", "--nl-config", config.to_str().unwrap(),
-            "--training-args", arguments.to_str().unwrap(), "--onnx", onnx.to_str().unwrap(),
-            "--interface", facts.to_str().unwrap(),
+            "artifact",
+            "build",
+            "planted",
+            "--nl-config",
+            config.to_str().unwrap(),
+            "--training-args",
+            arguments.to_str().unwrap(),
+            "--onnx",
+            onnx.to_str().unwrap(),
+            "--interface",
+            facts.to_str().unwrap(),
         ])
         .expect(0, &[]),
     );
@@ -69,7 +86,12 @@ fn a_planted_key_is_found_nowhere() {
         site.env("AWS_ENDPOINT_URL", endpoint);
         site.env("AWS_REGION", server.region);
         let place = format!("s3://{bucket}/");
-        site.configure("failing", &yaml.replace("./store/", &place).replace("./published/", &place));
+        site.configure(
+            "failing",
+            &yaml
+                .replace("./store/", &place)
+                .replace("./published/", &place),
+        );
         note(site.run("failing", &[]).expect(30, &[]));
         note(site.run("failing", &["--json"]).expect(30, &[]));
     }
@@ -79,9 +101,17 @@ fn a_planted_key_is_found_nowhere() {
     files_with_key(&site.path("."), &mut found);
     assert_eq!(found, Vec::<String>::new());
     let saved = site.path("image.tar");
-    let save = Command::new("docker").args(["save", "--output"]).arg(&saved).arg(image).status().unwrap();
+    let save = Command::new("docker")
+        .args(["save", "--output"])
+        .arg(&saved)
+        .arg(image)
+        .status()
+        .unwrap();
     assert!(save.success());
-    assert!(!holds_key(&fs::read(&saved).unwrap()), "the image holds the key");
+    assert!(
+        !holds_key(&fs::read(&saved).unwrap()),
+        "the image holds the key"
+    );
 }
 
 /// The scan itself: it finds a key where there is one.
@@ -101,7 +131,9 @@ fn a_credential_in_a_configuration_or_uri_is_refused() {
     let yaml = example_configuration();
     let added = format!("{yaml}environment: {{AWS_SECRET_ACCESS_KEY: {PLANTED}}}\n");
     site.configure("danra", &added);
-    let ran = site.run("danra", &[]).expect(10, &["AWS_SECRET_ACCESS_KEY"]);
+    let ran = site
+        .run("danra", &[])
+        .expect(10, &["AWS_SECRET_ACCESS_KEY"]);
     assert!(!holds_key(ran.stderr.as_bytes()), "{}", ran.stderr);
     let inside = yaml.replace("./store/", &format!("s3://{PLANTED_ID}:{PLANTED}@bucket/"));
     site.configure("danra", &inside);

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use mlwm_tests::s3::S3Server;
-use mlwm_tests::site::{Site, example, example_artifact, example_configuration, oracle, python, ran, repository};
+use mlwm_tests::site::{
+    Site, example, example_artifact, example_configuration, oracle, python, ran, repository,
+};
 
 /// The oracle of the bundled example: what neural-lam itself predicts.
 fn expected() -> PathBuf {
@@ -19,7 +21,12 @@ fn objects(server: &S3Server, arguments: &[&str]) -> String {
         .args(arguments)
         // boto3 takes an empty variable for a setting.
         .env_remove("AWS_CA_BUNDLE")
-        .envs(server.environment().into_iter().filter(|(_, value)| !value.is_empty()))
+        .envs(
+            server
+                .environment()
+                .into_iter()
+                .filter(|(_, value)| !value.is_empty()),
+        )
         .output()
         .unwrap();
     ran(&output).expect(0, &[]).stdout
@@ -37,7 +44,15 @@ fn a_forecast_from_s3_equals_what_neural_lam_predicts() {
     let server = S3Server::garage();
     let bucket = server.bucket("forecasts");
     let source = example("source/single_levels.zarr");
-    objects(&server, &["put", source.to_str().unwrap(), &bucket, "in/single_levels.zarr"]);
+    objects(
+        &server,
+        &[
+            "put",
+            source.to_str().unwrap(),
+            &bucket,
+            "in/single_levels.zarr",
+        ],
+    );
 
     let mut site = Site::new();
     for (name, value) in server.environment() {
@@ -54,20 +69,33 @@ fn a_forecast_from_s3_equals_what_neural_lam_predicts() {
     let back = site.path("back");
     objects(&server, &["get", &bucket, "out/", back.to_str().unwrap()]);
     let forecast = back.join("out/2022-04-07T0300Z/member0/surface.zarr");
-    let text = oracle("compare.py", &[forecast.to_str().unwrap(), expected().to_str().unwrap()]);
+    let text = oracle(
+        "compare.py",
+        &[forecast.to_str().unwrap(), expected().to_str().unwrap()],
+    );
     println!("{text}");
     let manifest = back.join("out/2022-04-07T0300Z/member0/surface.zarr.manifest.json");
-    oracle("manifest.py", &[forecast.to_str().unwrap(), manifest.to_str().unwrap()]);
+    oracle(
+        "manifest.py",
+        &[forecast.to_str().unwrap(), manifest.to_str().unwrap()],
+    );
     let record: serde_json::Value = serde_json::from_slice(&fs::read(&manifest).unwrap()).unwrap();
     assert_eq!(record["artifact"]["name"], "danra");
-    assert_eq!(record["inputs"][0]["uri"], format!("s3://{bucket}/in/single_levels.zarr"));
+    assert_eq!(
+        record["inputs"][0]["uri"],
+        format!("s3://{bucket}/in/single_levels.zarr")
+    );
 
     // The same command again has nothing to do, and reads nothing.
     site.run("danra", &[]).expect(0, &["already published"]);
     // Another duration is another task: what is published stays.
-    site.run("danra", &["--forecast-duration", "PT3H"]).expect(31, &["forecast duration", "PT18H"]);
+    site.run("danra", &["--forecast-duration", "PT3H"])
+        .expect(31, &["forecast duration", "PT18H"]);
     let listed = objects(&server, &["list", &bucket, "out/"]);
-    assert!(!listed.contains("publishing"), "the marker is gone: {listed}");
+    assert!(
+        !listed.contains("publishing"),
+        "the marker is gone: {listed}"
+    );
     site.expect_nothing_left();
 }
 
@@ -86,7 +114,9 @@ fn a_bucket_that_is_missing_or_closed_is_a_clear_error() {
     site.env("AWS_ACCESS_KEY_ID", &stranger.id);
     site.env("AWS_SECRET_ACCESS_KEY", &stranger.secret);
     site.configure("danra", &in_bucket(&bucket));
-    let done = site.run("danra", &[]).expect(30, &[&bucket, "refused access"]);
+    let done = site
+        .run("danra", &[])
+        .expect(30, &[&bucket, "refused access"]);
     assert!(!done.stderr.contains(&stranger.secret) && !done.stdout.contains(&stranger.secret));
     site.expect_nothing_left();
 }
@@ -100,8 +130,16 @@ fn other_start_times_and_numbers_of_steps() {
         ("2022-04-04T18:00Z", "2022-04-04T1800Z", "PT30H", "10"),
         ("2022-04-02T12:00Z", "2022-04-02T1200Z", "P5DT9H", "43"),
     ] {
-        let more = ["--analysis-time", time, "--model", "danra", "--forecast-duration", duration];
-        site.mlwm(&[&["run"], &more[..]].concat()).expect(0, &["published"]);
+        let more = [
+            "--analysis-time",
+            time,
+            "--model",
+            "danra",
+            "--forecast-duration",
+            duration,
+        ];
+        site.mlwm(&[&["run"], &more[..]].concat())
+            .expect(0, &["published"]);
         let reference = site.path(&format!("reference-{steps}.zarr"));
         let unpacked = unpacked(&site);
         let inputs: Vec<String> = ["danra_surface", "danra_forcing", "danra_static"]
@@ -111,13 +149,24 @@ fn other_start_times_and_numbers_of_steps() {
         oracle(
             "reference_runner.py",
             &[
-                "artifact", &unpacked, "--inputs", &inputs.join(","), "--steps", steps,
-                "--analysis-time", time, "--out", reference.to_str().unwrap(),
+                "artifact",
+                &unpacked,
+                "--inputs",
+                &inputs.join(","),
+                "--steps",
+                steps,
+                "--analysis-time",
+                time,
+                "--out",
+                reference.to_str().unwrap(),
             ],
         );
         let forecast = site.path(&format!("published/{path_time}/member0/surface.zarr"));
         let pair = [forecast.to_str().unwrap(), reference.to_str().unwrap()];
-        println!("{time} {steps} steps\n{}", oracle("compare_reference.py", &pair));
+        println!(
+            "{time} {steps} steps\n{}",
+            oracle("compare_reference.py", &pair)
+        );
     }
 }
 
@@ -125,7 +174,12 @@ fn other_start_times_and_numbers_of_steps() {
 fn unpacked(site: &Site) -> String {
     let folder = site.path("unpacked").display().to_string();
     let unzip = Command::new("unzip")
-        .args(["-qo", site.path("danra.zip").to_str().unwrap(), "-d", &folder])
+        .args([
+            "-qo",
+            site.path("danra.zip").to_str().unwrap(),
+            "-d",
+            &folder,
+        ])
         .output()
         .unwrap();
     ran(&unzip).expect(0, &[]);
@@ -136,16 +190,27 @@ fn unpacked(site: &Site) -> String {
 fn members_get_seeds_of_their_own_and_zarr_2_is_written_on_request() {
     let site = Site::with_example();
     let yaml = example_configuration();
-    site.configure("danra", &format!("{yaml}    zarr_format: 2\n    variables: [t2m]\n"));
-    site.run("danra", &["--members", "0,3", "--forecast-duration", "PT6H"]).expect(0, &["published"]);
+    site.configure(
+        "danra",
+        &format!("{yaml}    zarr_format: 2\n    variables: [t2m]\n"),
+    );
+    site.run(
+        "danra",
+        &["--members", "0,3", "--forecast-duration", "PT6H"],
+    )
+    .expect(0, &["published"]);
     let seeds: Vec<serde_json::Value> = ["0", "3"]
         .iter()
         .map(|member| {
             let folder = format!("published/2022-04-07T0300Z/member{member}");
-            assert!(site.path(&format!("{folder}/surface.zarr/.zmetadata")).is_file());
+            assert!(
+                site.path(&format!("{folder}/surface.zarr/.zmetadata"))
+                    .is_file()
+            );
             assert!(!site.path(&format!("{folder}/surface.zarr/u10m")).exists());
             let manifest = site.path(&format!("{folder}/surface.zarr.manifest.json"));
-            let record: serde_json::Value = serde_json::from_slice(&fs::read(manifest).unwrap()).unwrap();
+            let record: serde_json::Value =
+                serde_json::from_slice(&fs::read(manifest).unwrap()).unwrap();
             record["seed"].clone()
         })
         .collect();
@@ -178,8 +243,14 @@ fn a_killed_run_is_finished_by_the_same_command() {
     }
     site.run("danra", &[]).expect(0, &["published"]);
     let forecast = site.path("published/2022-04-07T0300Z/member0/surface.zarr");
-    oracle("compare.py", &[forecast.to_str().unwrap(), expected().to_str().unwrap()]);
-    let markers: Vec<String> =
-        site.files("published").into_iter().filter(|name| name.contains("publishing")).collect();
+    oracle(
+        "compare.py",
+        &[forecast.to_str().unwrap(), expected().to_str().unwrap()],
+    );
+    let markers: Vec<String> = site
+        .files("published")
+        .into_iter()
+        .filter(|name| name.contains("publishing"))
+        .collect();
     assert_eq!(markers, Vec::<String>::new());
 }

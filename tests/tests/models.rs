@@ -19,13 +19,27 @@ fn forecast(name: &str) {
     let folder = case_folder(name);
     let text = fs::read_to_string(folder.join("case.yaml")).unwrap();
     let case: Value = yaml::parse(&text, "case.yaml").unwrap();
-    let path = |key: &str| folder.join(case[key].as_str().unwrap()).display().to_string();
+    let path = |key: &str| {
+        folder
+            .join(case[key].as_str().unwrap())
+            .display()
+            .to_string()
+    };
     let site = Site::new();
     let (config, arguments) = (path("nl_config"), path("training_args"));
     let (onnx, interface) = (path("onnx"), path("interface"));
     site.mlwm(&[
-        "artifact", "build", name, "--nl-config", &config, "--training-args", &arguments, "--onnx",
-        &onnx, "--interface", &interface,
+        "artifact",
+        "build",
+        name,
+        "--nl-config",
+        &config,
+        "--training-args",
+        &arguments,
+        "--onnx",
+        &onnx,
+        "--interface",
+        &interface,
     ])
     .expect(0, &["sha256:"]);
 
@@ -35,7 +49,12 @@ fn forecast(name: &str) {
     );
     for (index, (source, fed)) in case["inputs"].as_object().unwrap().iter().enumerate() {
         writeln!(yaml, "  input{index}:").unwrap();
-        writeln!(yaml, "    uri: file://{}", folder.join(source).canonicalize().unwrap().display()).unwrap();
+        writeln!(
+            yaml,
+            "    uri: file://{}",
+            folder.join(source).canonicalize().unwrap().display()
+        )
+        .unwrap();
         writeln!(yaml, "    internal_path: /volume/inputs/{index}.zarr").unwrap();
         writeln!(yaml, "    datastore_inputs: {fed}").unwrap();
     }
@@ -47,8 +66,14 @@ fn forecast(name: &str) {
     let duration = format!("PT{}S", step * case["steps"].as_i64().unwrap());
     for entry in case["forecasts"].as_array().unwrap() {
         let time = entry["analysis_time"].as_str().unwrap();
-        site.mlwm(&["run", "--analysis-time", time, "--forecast-duration", &duration])
-            .expect(0, &["published"]);
+        site.mlwm(&[
+            "run",
+            "--analysis-time",
+            time,
+            "--forecast-duration",
+            &duration,
+        ])
+        .expect(0, &["published"]);
         let published = site.path(&format!("published/{}.zarr", time.replace(':', "")));
         let arguments = [folder.to_str().unwrap(), time, published.to_str().unwrap()];
         println!("{name} {time}\n{}", oracle("compare_case.py", &arguments));

@@ -65,25 +65,37 @@ fn build(arguments: &Build) -> Outcome {
     let artifact = Artifact::open(&facts.path)?;
     let beside = |name: &str| {
         let executable = std::env::current_exe().ok();
-        executable.map(|path| path.with_file_name(name)).filter(|path| path.is_file())
+        executable
+            .map(|path| path.with_file_name(name))
+            .filter(|path| path.is_file())
     };
     let fetched = || {
         let home = std::env::var_os("HOME").map(PathBuf::from);
-        home.map(|home| home.join(ONNXRUNTIME)).filter(|path| path.is_file())
+        home.map(|home| home.join(ONNXRUNTIME))
+            .filter(|path| path.is_file())
     };
+    let onnxruntime = found(
+        arguments
+            .onnxruntime
+            .clone()
+            .or_else(|| beside("libonnxruntime.so"))
+            .or_else(fetched),
+        "ONNX Runtime",
+        "run ci/setup, or give --onnxruntime",
+    )?;
     let runner = Runner {
         binary: found(
             arguments.runner.clone().or_else(|| beside("mlwm-runner")),
             "the runner",
             "build it with `cargo build --release -p mlwm-runner`, or give --runner",
         )?,
-        libraries: vec![found(
-            arguments.onnxruntime.clone().or_else(|| beside("libonnxruntime.so")).or_else(fetched),
-            "ONNX Runtime",
-            "run ci/setup, or give --onnxruntime",
-        )?],
+        libraries: with_providers(onnxruntime),
     };
-    let base = loaded.configuration.base_image.as_deref().unwrap_or(&arguments.base);
+    let base = loaded
+        .configuration
+        .base_image
+        .as_deref()
+        .unwrap_or(&arguments.base);
     let reference = loaded.configuration.image_reference(&loaded.name);
     let inputs = BuildInputs {
         configuration: &loaded.name,
@@ -127,12 +139,33 @@ fn show(plan: &ImagePlan) {
     }
 }
 
+/// ONNX Runtime and the libraries beside it that it loads for GPUs.
+fn with_providers(onnxruntime: PathBuf) -> Vec<PathBuf> {
+    let folder = onnxruntime
+        .parent()
+        .and_then(|folder| std::fs::read_dir(folder).ok());
+    let mut providers: Vec<PathBuf> = folder
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .filter(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with("libonnxruntime_providers_") && name.ends_with(".so")
+        })
+        .collect();
+    providers.sort();
+    providers.insert(0, onnxruntime);
+    providers
+}
+
 fn found(path: Option<PathBuf>, what: &str, remedy: &str) -> Result<PathBuf, Failure> {
     path.as_deref()
         .filter(|path| Path::is_file(path))
         .map(Path::to_owned)
         .ok_or_else(|| {
-            let named = path.map(|path| format!(" at {}", path.display())).unwrap_or_default();
+            let named = path
+                .map(|path| format!(" at {}", path.display()))
+                .unwrap_or_default();
             let message = format!("{what} is not there{named}: {remedy}");
             Failure::new(ExitCode::Usage, message)
         })

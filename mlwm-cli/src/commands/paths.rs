@@ -57,7 +57,9 @@ fn build(arguments: Build) -> Outcome {
     let ([lon_min, lat_min, lon_max, lat_max], [lon, lat, unit]) =
         (arguments.bbox.as_slice(), arguments.resolution.as_slice())
     else {
-        return Err(usage("--bbox takes four numbers and --resolution two and a unit"));
+        return Err(usage(
+            "--bbox takes four numbers and --resolution two and a unit",
+        ));
     };
     let path = DatasetPath {
         model_name: arguments.model_name,

@@ -46,7 +46,9 @@ pub(crate) fn main(arguments: Arguments) -> Outcome {
         false => arguments.variables.clone(),
     };
     if names.is_empty() {
-        let message = format!("{uri} has no variable with two horizontal dimensions: there is nothing to draw");
+        let message = format!(
+            "{uri} has no variable with two horizontal dimensions: there is nothing to draw"
+        );
         return Err(Failure::new(ExitCode::InputMissing, message));
     }
     std::fs::create_dir_all(&arguments.out).map_err(|error| unwritable(&arguments.out, &error))?;
@@ -105,12 +107,17 @@ impl<'a> Field<'a> {
     fn of(dataset: &Dataset, variable: &'a Variable) -> Result<Self, Failure> {
         let dims = variable.dims();
         let mut time = None;
-        let analysis_time = dataset.times("analysis_time").ok().and_then(|t| t.first().copied());
+        let analysis_time = dataset
+            .times("analysis_time")
+            .ok()
+            .and_then(|t| t.first().copied());
         let mut plane = Vec::new();
         let mut others = Vec::new();
         for (index, dim) in dims.iter().enumerate() {
             let coordinate = dataset.variable(dim).ok();
-            let units = coordinate.and_then(|c| c.text_attribute("units")).unwrap_or_default();
+            let units = coordinate
+                .and_then(|c| c.text_attribute("units"))
+                .unwrap_or_default();
             if dim == "analysis_time" {
                 others.push((index, dim.clone(), Vec::new()));
             } else if dim == "elapsed_forecast_duration" {
@@ -126,11 +133,22 @@ impl<'a> Field<'a> {
         // The last two that are not time are the plane, whichever way round; levels come before.
         let axis = |index: usize| Axis::of(dataset, &dims[index], variable.shape()[index]);
         let horizontal_pair: Vec<usize> = {
-            let named: Vec<usize> = plane.iter().copied().filter(|i| axis(*i).is_horizontal()).collect();
-            if named.len() == 2 { named } else { plane.iter().rev().take(2).rev().copied().collect() }
+            let named: Vec<usize> = plane
+                .iter()
+                .copied()
+                .filter(|i| axis(*i).is_horizontal())
+                .collect();
+            if named.len() == 2 {
+                named
+            } else {
+                plane.iter().rev().take(2).rev().copied().collect()
+            }
         };
         let [first, second] = horizontal_pair.as_slice() else {
-            let message = format!("`{}` has not two horizontal dimensions: it cannot be drawn", variable.name());
+            let message = format!(
+                "`{}` has not two horizontal dimensions: it cannot be drawn",
+                variable.name()
+            );
             return Err(Failure::new(ExitCode::InputMissing, message));
         };
         let (vertical, horizontal) = match axis(*first).is_eastward() {
@@ -138,7 +156,10 @@ impl<'a> Field<'a> {
             false => (*first, *second),
         };
         let mut levels = 1;
-        for index in plane.iter().filter(|index| ![vertical, horizontal].contains(index)) {
+        for index in plane
+            .iter()
+            .filter(|index| ![vertical, horizontal].contains(index))
+        {
             let values = axis(*index).texts();
             levels *= values.len();
             others.push((*index, dims[*index].clone(), values));
@@ -164,11 +185,20 @@ impl<'a> Field<'a> {
         let Some(wanted) = lead_time else {
             return Ok(times.len().checked_sub(1));
         };
-        let start = self.analysis_time.or(times.first().copied()).unwrap_or_default();
-        let found = times.iter().position(|time| time - start == wanted.seconds());
+        let start = self
+            .analysis_time
+            .or(times.first().copied())
+            .unwrap_or_default();
+        let found = times
+            .iter()
+            .position(|time| time - start == wanted.seconds());
         found.map(Some).ok_or_else(|| {
-            let last = times.last().map(|time| (time - start) / 60).unwrap_or_default();
-            let message = format!("`{name}` has no lead time {wanted}; its last one is {last} minutes");
+            let last = times
+                .last()
+                .map(|time| (time - start) / 60)
+                .unwrap_or_default();
+            let message =
+                format!("`{name}` has no lead time {wanted}; its last one is {last} minutes");
             Failure::new(ExitCode::InputMissing, message)
         })
     }
@@ -176,9 +206,13 @@ impl<'a> Field<'a> {
     /// The map of one time and level, and the name of its file.
     fn map(&self, time: Option<usize>, level: usize) -> Result<(String, Map), Failure> {
         let variable = self.variable;
-        let mut ranges: Vec<Range<u64>> = variable.shape().iter().map(|length| 0..*length).collect();
+        let mut ranges: Vec<Range<u64>> =
+            variable.shape().iter().map(|length| 0..*length).collect();
         let mut file = variable.name().to_owned();
-        let mut title = variable.text_attribute("long_name").unwrap_or(variable.name()).to_owned();
+        let mut title = variable
+            .text_attribute("long_name")
+            .unwrap_or(variable.name())
+            .to_owned();
         let one = |index: usize| index as u64..index as u64 + 1;
         if let (Some(time), Some((dim, _))) = (time, &self.time) {
             ranges[*dim] = one(time);
@@ -198,7 +232,10 @@ impl<'a> Field<'a> {
         axes.retain(|axis| ![self.vertical, self.horizontal].contains(axis));
         axes.extend([self.vertical, self.horizontal]);
         let values: Vec<f64> = values.permuted_axes(axes).iter().copied().collect();
-        let units = variable.text_attribute("units").unwrap_or_default().to_owned();
+        let units = variable
+            .text_attribute("units")
+            .unwrap_or_default()
+            .to_owned();
         let (x, y) = &self.axes;
         Ok((
             format!("{file}.png"),
@@ -219,7 +256,9 @@ impl<'a> Field<'a> {
     }
 
     fn subtitle(&self, time: Option<usize>) -> String {
-        let valid = time.zip(self.time.as_ref()).map(|(index, (_, times))| times[index]);
+        let valid = time
+            .zip(self.time.as_ref())
+            .map(|(index, (_, times))| times[index]);
         let Some(valid) = valid else {
             return String::new();
         };
@@ -267,14 +306,16 @@ impl Axis {
     }
 
     fn is_eastward(&self) -> bool {
-        ["projection_x_coordinate", "longitude", "grid_longitude"].contains(&self.standard_name.as_str())
+        ["projection_x_coordinate", "longitude", "grid_longitude"]
+            .contains(&self.standard_name.as_str())
             || self.units.starts_with("degrees_e")
             || ["x", "lon", "longitude", "west_east"].contains(&self.name.as_str())
     }
 
     fn is_horizontal(&self) -> bool {
         self.is_eastward()
-            || ["projection_y_coordinate", "latitude", "grid_latitude"].contains(&self.standard_name.as_str())
+            || ["projection_y_coordinate", "latitude", "grid_latitude"]
+                .contains(&self.standard_name.as_str())
             || self.units.starts_with("degrees_n")
             || ["y", "lat", "latitude", "south_north"].contains(&self.name.as_str())
     }

@@ -31,7 +31,12 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "PERIOD")]
     forecast_duration: Option<Period>,
     /// Folder for staged inputs, outputs before publication, and logs.
-    #[arg(long, env = "MLWM_WORKDIR", value_name = "DIR", default_value = "mlwm-work")]
+    #[arg(
+        long,
+        env = "MLWM_WORKDIR",
+        value_name = "DIR",
+        default_value = "mlwm-work"
+    )]
     workdir: PathBuf,
     /// Print the plan as JSON and do nothing.
     #[arg(long)]
@@ -76,7 +81,10 @@ pub(crate) fn main(arguments: Arguments) -> Outcome {
 fn stop_on_signal(cancel: &CancellationToken) -> Result<(), Failure> {
     for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
         let mut signals = signal(kind).map_err(|error| {
-            Failure::new(ExitCode::Failed, format!("cannot listen for signals: {error}"))
+            Failure::new(
+                ExitCode::Failed,
+                format!("cannot listen for signals: {error}"),
+            )
         })?;
         let cancel = cancel.clone();
         tokio::spawn(async move {
