@@ -201,6 +201,9 @@ fn interrupted_publishes_nothing_and_the_same_command_starts_again() {
     let log = site.path("mlwm-work/log");
     wait_for(&log);
     std::thread::sleep(Duration::from_secs(1));
+    // Another one cannot work in the same folder meanwhile.
+    site.run("danra", &[])
+        .expect(31, &["another mlwm works in", "--workdir"]);
     let kill = Command::new("kill")
         .args(["-TERM", &child.id().to_string()])
         .status()
