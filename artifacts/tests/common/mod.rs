@@ -6,17 +6,9 @@ use std::process::{Command, Output};
 
 use mlwm_artifacts::BuildRequest;
 
-/// The neural-lam case: in the repository once it has it, else beside it.
+/// The bundled neural-lam case.
 pub(crate) fn case() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let candidates = [
-        root.join("examples/neural-lam"),
-        root.join("../shared/cases/neural-lam"),
-    ];
-    candidates
-        .into_iter()
-        .find(|path| path.join("train/config.yaml").is_file())
-        .expect("the neural-lam case is neither in examples/ nor beside the repository")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/neural-lam")
 }
 
 /// A request to build from a training run laid out as the case.

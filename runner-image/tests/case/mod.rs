@@ -19,7 +19,7 @@ use mlwm_spec::interface::{ExportFacts, Features, Grid, InputRole, ModelInput, S
 use tempfile::TempDir;
 
 pub fn case_folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/cases/neural-lam")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/neural-lam")
 }
 
 pub fn source() -> PathBuf {

@@ -16,7 +16,7 @@ use crate::Statistics;
 
 /// The folder of the neural-lam case.
 fn case_folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/cases/neural-lam")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/neural-lam")
 }
 
 /// A datastore configuration in a file.
