@@ -262,6 +262,9 @@ impl Error {
         match self {
             Self::Name(_) | Self::NoModel | Self::NoInterface | Self::NoOnnx => ExitCode::Usage,
             Self::MissingSource { .. } | Self::MissingTraining { .. } => ExitCode::InputMissing,
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                ExitCode::InputMissing
+            }
             Self::Yaml(_)
             | Self::Datastores { .. }
             | Self::Configuration { .. }

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::fs::Permissions;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -11,7 +13,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use mlwm_spec::Digest;
 use mlwm_spec::time::utc_text;
 use serde::Serialize;
-use tempfile::NamedTempFile;
 
 use crate::build::BuildRequest;
 use crate::error::{Error, io_error};
@@ -58,7 +59,11 @@ pub(crate) fn write(request: &BuildRequest, zip: &Path, digest: Digest) -> Resul
     })?;
     let path = path(zip);
     let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = NamedTempFile::with_prefix_in(".building-", folder)
+    let mut file = tempfile::Builder::new()
+        .prefix(".building-")
+        // As any file that is created: what the umask leaves of it.
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(folder)
         .map_err(io_error("create a file in", folder))?;
     file.write_all(text.as_bytes())
         .map_err(io_error("write", &path))?;

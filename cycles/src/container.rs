@@ -6,7 +6,7 @@ use std::io::{BufWriter, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use mlwm_engines::{Ended, Engine, Image, Mount, Output, Request};
+use mlwm_engines::{Ended, Engine, Image, Kind, Mount, Output, Request};
 use mlwm_spec::Digest;
 use mlwm_spec::contract::{Progress, env};
 
@@ -19,8 +19,9 @@ use crate::{Error, scratch};
 const TASK_LABEL: &str = "io.mlwm.task";
 /// The label that all containers of mlwm have: the version of the contract they run under.
 const CONTRACT_LABEL: (&str, &str) = ("io.mlwm.contract", "1");
-/// Lines of a container's log that an error shows.
+/// Lines of a container's log that an error shows, and characters of each.
 const LAST_LINES: usize = 20;
+const SHOWN_CHARACTERS: usize = 500;
 
 /// How a container went, for the manifest.
 pub(crate) struct Ran {
@@ -52,8 +53,10 @@ pub(crate) async fn run(
         .engine
         .run(&request, &mut |output| lines.take(output), context.cancel)
         .await?;
-    let last = lines.finish()?;
-    judge(planned, &ended, &log, last)?;
+    let (last, written) = lines.finish();
+    let podman = context.engine.info().kind == Kind::Podman;
+    judge(planned, &ended, podman, &log, last)?;
+    written.map_err(|source| unwritable(&log, source))?;
     Ok(Ran {
         started: ended.started,
         finished: ended.finished,
@@ -119,7 +122,13 @@ fn caller() -> Result<(u32, u32), Error> {
     Ok((me.uid(), me.gid()))
 }
 
-fn judge(planned: &PlannedTask, ended: &Ended, log: &Path, last: Vec<String>) -> Result<(), Error> {
+fn judge(
+    planned: &PlannedTask,
+    ended: &Ended,
+    podman: bool,
+    log: &Path,
+    last: Vec<String>,
+) -> Result<(), Error> {
     let log = log.to_owned();
     if ended.cancelled {
         return Err(Error::Interrupted);
@@ -128,9 +137,9 @@ fn judge(planned: &PlannedTask, ended: &Ended, log: &Path, last: Vec<String>) ->
         return Err(Error::Timeout { timeout, log, last });
     }
     let code = ended.exit_code;
-    // Podman does not say so: a container with a limit that was killed, and not by us, is taken to
-    // have run into it.
-    let killed = code == 137 && planned.resources.memory.is_some();
+    // Podman does not say so: its containers with a limit that were killed, and not by us, are taken
+    // to have run into it.
+    let killed = podman && code == 137 && planned.resources.memory.is_some();
     match (code, ended.oom_killed || killed) {
         (0, false) => Ok(()),
         // Also if the first process lived on: what it made without the one that was killed is not
@@ -191,7 +200,9 @@ impl<'a> Lines<'a> {
         if self.last.len() == LAST_LINES {
             self.last.pop_front();
         }
-        self.last.push_back(line.clone());
+        let line = printable(&line);
+        self.last
+            .push_back(line.chars().take(SHOWN_CHARACTERS).collect());
         (self.context.tell)(Event::Log {
             task: self.task.clone(),
             stream,
@@ -211,13 +222,23 @@ impl<'a> Lines<'a> {
     }
 
     /// The last lines, once all are in the file; an empty file if there are none.
-    fn finish(mut self) -> Result<Vec<String>, Error> {
+    fn finish(mut self) -> (Vec<String>, std::io::Result<()>) {
         let written = std::mem::replace(&mut self.written, Ok(()));
-        written
-            .and_then(|()| self.file()?.flush())
-            .map_err(|source| unwritable(self.path, source))?;
-        Ok(self.last.into())
+        let written = written.and_then(|()| self.file()?.flush());
+        (self.last.into(), written)
     }
+}
+
+/// A line as it can be shown: without characters that would move the cursor or rename the window.
+fn printable(line: &str) -> String {
+    let shown = |c: char| {
+        if c.is_control() && c != '\t' {
+            char::REPLACEMENT_CHARACTER
+        } else {
+            c
+        }
+    };
+    line.chars().map(shown).collect()
 }
 
 fn unwritable(path: &Path, source: std::io::Error) -> Error {

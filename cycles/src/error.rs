@@ -204,6 +204,19 @@ pub enum Error {
         /// Why.
         source: mlwm_datasets::prepare::PrepareError,
     },
+    /// An output asks for a variable that the model does not predict.
+    #[error(
+        "output `{output}` asks for the variable `{variable}`, which the model does not predict (it predicts: {})",
+        list(predicted)
+    )]
+    NotPredicted {
+        /// The output.
+        output: String,
+        /// The variable.
+        variable: String,
+        /// What the model predicts.
+        predicted: Vec<String>,
+    },
     /// Statistics in an artifact cannot be read.
     #[error("the artifact's statistics: {0}")]
     Statistics(#[from] mlwm_datasets::Error),
@@ -247,6 +260,24 @@ pub enum Error {
         /// Its log.
         log: PathBuf,
     },
+    /// A complete output could not be brought to its store.
+    #[error("{source}; the complete output is kept in {}", kept.display())]
+    Unpublished {
+        /// Where it is kept.
+        kept: PathBuf,
+        /// Why.
+        source: mlwm_storage::Error,
+    },
+    /// What is published is not what its manifest says.
+    #[error(
+        "{uri} is published, but {damage}: what its manifest records is damaged; remove it and its manifest to publish it again"
+    )]
+    Damaged {
+        /// The output.
+        uri: String,
+        /// What is wrong.
+        damage: String,
+    },
     /// Stopped by a signal.
     #[error("interrupted: nothing of this task is published; the same command starts it again")]
     Interrupted,
@@ -270,6 +301,7 @@ impl Error {
             | Self::Contract { .. }
             | Self::UnknownDatastoreInput { .. }
             | Self::UnfedDatastoreInputs { .. }
+            | Self::NotPredicted { .. }
             | Self::SharedOutput { .. } => ExitCode::BadConfiguration,
             Self::Folder { .. } => ExitCode::BadConfiguration,
             Self::PinMismatch { .. } | Self::ImageArtifact { .. } | Self::Statistics(_) => {
@@ -277,12 +309,13 @@ impl Error {
             }
             Self::Artifact(source) => source.exit_code(),
             Self::Engine(source) => source.exit_code(),
-            Self::Storage(source) => source.exit_code(),
+            Self::Storage(source) | Self::Unpublished { source, .. } => source.exit_code(),
             Self::Preflight { source, .. } => source.exit_code(),
             Self::ImageMissing { .. } => ExitCode::ImageMissing,
-            Self::Published { .. } | Self::Manifest { .. } | Self::WorkdirInUse(_) => {
-                ExitCode::Conflict
-            }
+            Self::Published { .. }
+            | Self::Damaged { .. }
+            | Self::Manifest { .. }
+            | Self::WorkdirInUse(_) => ExitCode::Conflict,
             Self::Scratch { .. } => ExitCode::StorageFailed,
             Self::ContainerFailed { .. } => ExitCode::ContainerFailed,
             Self::OutOfMemory { .. } => ExitCode::OutOfMemory,

@@ -125,6 +125,9 @@ pub struct TaskReport {
     /// The container's log, if one was started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log: Option<String>,
+    /// What the user should know although the task went well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
     /// What went wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,

@@ -27,6 +27,7 @@ pub(crate) fn check(
             wanted.internal_path
         ));
     }
+    refuse_special_files(path)?;
     let dataset = Dataset::open(path).map_err(unreadable)?;
     for name in wanted.variables.iter().flatten() {
         if !dataset.contains(name) {
@@ -43,10 +44,11 @@ pub(crate) fn check(
         let is_data = !variable.dims().is_empty() && !variable.dims().iter().any(|dim| dim == name);
         let floating = matches!(variable.element(), Element::F32 | Element::F64);
         if floating {
-            let missing = variable.missing_chunks();
+            let missing = variable.missing_chunks().map_err(unreadable)?;
             if missing > 0 {
                 return Err(format!(
-                    "is incomplete: {missing} chunks of `{name}` were never written"
+                    "is incomplete: {missing} chunks of `{name}` were never written (a writer that \
+                     leaves out chunks of missing values must write them: `write_empty_chunks`)"
                 ));
             }
         }
@@ -63,6 +65,26 @@ pub(crate) fn check(
         (0, Some(_)) => Err("has no variable with times".to_owned()),
         _ => Ok(()),
     }
+}
+
+/// A link could make mlwm read a file of this host that the container chose, and a pipe would never
+/// end.
+fn refuse_special_files(folder: &Path) -> Result<(), String> {
+    let unreadable = |error: std::io::Error| format!("cannot be read: {error}");
+    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        let kind = entry.file_type().map_err(unreadable)?;
+        if kind.is_dir() {
+            refuse_special_files(&entry.path())?;
+        } else if !kind.is_file() {
+            let name = entry.file_name();
+            return Err(format!(
+                "holds `{}`, which is neither a file nor a folder",
+                name.display()
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Decodes all values, a row of chunks at a time.

@@ -1,5 +1,7 @@
 //! Where the outputs of a task go, and what is there already.
 
+use std::collections::BTreeMap;
+
 use mlwm_engines::Image;
 use mlwm_spec::manifest::{MANIFEST_SUFFIX, MANIFEST_VERSION, content_digest};
 use mlwm_spec::{Digest, Manifest};
@@ -53,6 +55,37 @@ impl Place {
             uri: self.uri.to_string(),
             manifest: self.manifest_uri(),
             digest: content_digest(&manifest.objects),
+        }
+    }
+
+    /// Compares what lies in the store with what the manifest says, by names and sizes.
+    pub(crate) async fn refuse_damage(&self) -> Result<(), Error> {
+        let Some(manifest) = &self.manifest else {
+            return Ok(());
+        };
+        let listed = Store::open(&self.uri).await?.list(&self.uri).await?;
+        let there: BTreeMap<&str, u64> = listed
+            .iter()
+            .map(|object| (object.path.as_str(), object.size))
+            .collect();
+        let damage =
+            manifest
+                .objects
+                .iter()
+                .find_map(|object| match there.get(object.path.as_str()) {
+                    None => Some(format!("`{}` is missing", object.path)),
+                    Some(size) if *size != object.size => Some(format!(
+                        "`{}` has {size} bytes, not {}",
+                        object.path, object.size
+                    )),
+                    Some(_) => None,
+                });
+        match damage {
+            None => Ok(()),
+            Some(damage) => Err(Error::Damaged {
+                uri: self.uri.to_string(),
+                damage,
+            }),
         }
     }
 

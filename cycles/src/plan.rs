@@ -14,6 +14,9 @@ use crate::load::{ArtifactFacts, Loaded};
 /// The folder for intermediate files in a container.
 const CONTAINER_WORKDIR: &str = "/tmp";
 
+/// No container runs for ever: where the configuration gives no `timeout`, it is a day.
+const DEFAULT_TIMEOUT_SECONDS: i64 = 24 * 3600;
+
 /// All tasks of one analysis time.
 #[derive(Clone, Debug, Serialize)]
 pub struct Plan {
@@ -262,7 +265,9 @@ fn plan_task(
         outputs,
         environment,
         resources: configuration.resources.clone(),
-        timeout: configuration.timeout,
+        timeout: configuration
+            .timeout
+            .or(Period::from_seconds(DEFAULT_TIMEOUT_SECONDS)),
         seed,
     })
 }

@@ -49,10 +49,20 @@ pub(crate) fn check(
         analysis_time: planned.analysis_time,
         steps: steps.count,
     };
-    prepare::check(&request).map_err(|source| Error::Preflight {
+    let report = prepare::check(&request).map_err(|source| Error::Preflight {
         uris: staged.iter().map(|(input, _)| input.uri.clone()).collect(),
         source,
     })?;
+    for output in &planned.outputs {
+        let mut wanted = output.variables.iter().flatten();
+        if let Some(variable) = wanted.find(|name| !report.predicted.contains(name)) {
+            return Err(Error::NotPredicted {
+                output: output.name.clone(),
+                variable: variable.clone(),
+                predicted: report.predicted,
+            });
+        }
+    }
     Ok(())
 }
 

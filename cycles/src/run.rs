@@ -55,12 +55,12 @@ pub async fn run(
     };
     let mut reports = Vec::with_capacity(plan.tasks.len());
     for planned in &plan.tasks {
-        let report = task::run(&context, planned).await;
+        let report = match cancel.is_cancelled() {
+            true => task::not_begun(planned),
+            false => task::run(&context, planned).await,
+        };
         tell(Event::TaskFinished(report.clone()));
         reports.push(report);
-        if cancel.is_cancelled() {
-            break;
-        }
     }
     Ok(reports)
 }

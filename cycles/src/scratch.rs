@@ -60,16 +60,21 @@ impl Scratch {
 
     /// Removes the inputs and outputs of a task: left by an earlier run, or no longer needed.
     pub(crate) fn clear(&self, task: &PlannedTask) -> Result<(), Error> {
-        for kind in ["input", "output"] {
-            let path = self.root.join(kind).join(&task.configuration);
-            match fs::remove_dir_all(&path) {
-                Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                    return Err(failed(&path, source));
-                }
-                _ => {}
-            }
+        self.clear_inputs(task)?;
+        self.remove("output", task)
+    }
+
+    /// Removes the inputs of a task alone.
+    pub(crate) fn clear_inputs(&self, task: &PlannedTask) -> Result<(), Error> {
+        self.remove("input", task)
+    }
+
+    fn remove(&self, kind: &str, task: &PlannedTask) -> Result<(), Error> {
+        let path = self.root.join(kind).join(&task.configuration);
+        match fs::remove_dir_all(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(failed(&path, source)),
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 

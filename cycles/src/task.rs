@@ -1,8 +1,8 @@
 //! One task from its inputs to its published outputs.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use mlwm_engines::Image;
 use mlwm_spec::manifest::{InputRecord, MANIFEST_VERSION, NamedDigest, ObjectRecord, RunRecord};
@@ -20,6 +20,9 @@ use crate::{Error, output, preflight};
 /// The label of an image that names its artifact.
 const ARTIFACT_LABEL: &str = "io.mlwm.artifact.digest";
 
+/// The time between two events of progress of a transfer.
+const BETWEEN_EVENTS: Duration = Duration::from_millis(100);
+
 /// Runs one task to its end and reports how it went.
 pub(crate) async fn run(context: &Context<'_>, planned: &PlannedTask) -> TaskReport {
     (context.tell)(Event::TaskStarted {
@@ -34,18 +37,34 @@ pub(crate) async fn run(context: &Context<'_>, planned: &PlannedTask) -> TaskRep
         report,
     };
     let result = work.run().await;
-    // Whatever happened: staged inputs can be staged again, and what was not published must not
-    // be mistaken for a forecast. The log stays.
-    let cleared = context.scratch.clear(planned);
     let mut report = work.report;
-    match result.and_then(|outcome| cleared.map(|()| outcome)) {
-        Ok(outcome) => report.outcome = outcome,
+    // Staged inputs can be staged again, and what was refused must not be mistaken for a forecast:
+    // only one that was complete and could not be brought to its store is kept. The log stays.
+    let kept = matches!(result, Err(Error::Unpublished { .. }));
+    let cleared = match kept {
+        true => context.scratch.clear_inputs(planned),
+        false => context.scratch.clear(planned),
+    };
+    match result {
+        Ok(outcome) => {
+            report.outcome = outcome;
+            report.warning = cleared.err().map(|error| error.to_string());
+        }
         Err(error) => {
             report.exit_code = error.exit_code();
             report.error = Some(error.to_string());
         }
     }
     report
+}
+
+/// The report of a task that was not begun, because mlwm was told to stop.
+pub(crate) fn not_begun(planned: &PlannedTask) -> TaskReport {
+    TaskReport {
+        exit_code: ExitCode::Interrupted,
+        error: Some(Error::Interrupted.to_string()),
+        ..TaskReport::new(planned)
+    }
 }
 
 impl TaskReport {
@@ -61,6 +80,7 @@ impl TaskReport {
             bytes_out: 0,
             outputs: Vec::new(),
             log: None,
+            warning: None,
             error: None,
             exit_code: ExitCode::Ok,
         }
@@ -81,14 +101,14 @@ impl Work<'_> {
             place.refuse_other_task(self.planned, &image)?;
         }
         if let Some(identity) = place::published_from_same_listings(self.planned, &places).await? {
-            return Ok(self.already_published(identity, &places));
+            return self.already_published(identity, &places).await;
         }
         self.context.scratch.clear(self.planned)?;
         let inputs = self.stage().await?;
         let identity = self.identity(&image, &inputs);
         self.report.identity = Some(identity);
         if place::published_by(identity, &places)? {
-            return Ok(self.already_published(identity, &places));
+            return self.already_published(identity, &places).await;
         }
         self.check().await?;
         let ran = self.container(&image, identity).await?;
@@ -98,15 +118,20 @@ impl Work<'_> {
         Ok(Outcome::Published)
     }
 
-    fn already_published(&mut self, identity: Digest, places: &[Place]) -> Outcome {
+    async fn already_published(
+        &mut self,
+        identity: Digest,
+        places: &[Place],
+    ) -> Result<Outcome, Error> {
         self.report.identity = Some(identity);
         for place in places {
+            place.refuse_damage().await?;
             let manifest = place.manifest.as_ref();
             self.report
                 .outputs
                 .extend(manifest.map(|manifest| place.report(manifest)));
         }
-        Outcome::AlreadyPublished
+        Ok(Outcome::AlreadyPublished)
     }
 
     /// The image, made from the artifact that the configuration names.
@@ -118,10 +143,12 @@ impl Work<'_> {
             configuration: planned.configuration.clone(),
         })?;
         match (&planned.artifact, image.labels.get(ARTIFACT_LABEL)) {
-            (Some(artifact), Some(built)) if *built != artifact.digest.to_string() => {
+            (Some(artifact), built) if built != Some(&artifact.digest.to_string()) => {
                 Err(Error::ImageArtifact {
                     image: planned.image.clone(),
-                    built: built.clone(),
+                    built: built
+                        .cloned()
+                        .unwrap_or_else(|| "none that it names".to_owned()),
                     wanted: artifact.digest,
                     configuration: planned.configuration.clone(),
                 })
@@ -180,10 +207,8 @@ impl Work<'_> {
         let staged: Vec<(PlannedInput, PathBuf)> =
             inputs.map(|input| (input.clone(), path(input))).collect();
         let planned = self.planned.clone();
-        tokio::task::spawn_blocking(move || preflight::check(&planned, &staged)).await??;
-        if self.context.cancel.is_cancelled() {
-            return Err(Error::Interrupted);
-        }
+        self.unless_cancelled(move || preflight::check(&planned, &staged))
+            .await??;
         self.end(Phase::Check, clock, None);
         Ok(())
     }
@@ -203,7 +228,7 @@ impl Work<'_> {
         for wanted in &self.planned.outputs {
             let path = self.context.scratch.output(self.planned, &wanted.name);
             let (name, wanted, planned) = (&wanted.name, wanted.clone(), self.planned.clone());
-            tokio::task::spawn_blocking(move || output::check(&path, &wanted, &planned))
+            self.unless_cancelled(move || output::check(&path, &wanted, &planned))
                 .await?
                 .map_err(|reason| Error::Incomplete {
                     output: name.clone(),
@@ -245,7 +270,15 @@ impl Work<'_> {
                 self.context.cancel,
             )
             .await
-            .map_err(|error| self.interrupted_or(error.into()))?;
+            .map_err(|error| match error.exit_code() {
+                ExitCode::StorageFailed if !self.context.cancel.is_cancelled() => {
+                    Error::Unpublished {
+                        kept: local.clone(),
+                        source: error,
+                    }
+                }
+                _ => self.interrupted_or(error.into()),
+            })?;
             self.report.bytes_out += published.bytes;
             self.report.outputs.push(place.report(&published.manifest));
         }
@@ -319,7 +352,18 @@ impl Work<'_> {
     fn transfer(&self, phase: Phase) -> Progress {
         let task = self.planned.title();
         let tell = Arc::clone(self.context.tell);
+        let last: Mutex<Option<(Instant, u64)>> = Mutex::new(None);
         Progress::new(move |event| {
+            // A poisoned lock would only mean that an event was lost.
+            let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+            let at_end = event.done_bytes == event.total_bytes;
+            let worth_telling = last.is_none_or(|(time, done)| {
+                done != event.done_bytes && (at_end || time.elapsed() >= BETWEEN_EVENTS)
+            });
+            if !worth_telling {
+                return;
+            }
+            *last = Some((Instant::now(), event.done_bytes));
             tell(Event::Progress {
                 task: task.clone(),
                 phase,
@@ -327,6 +371,17 @@ impl Work<'_> {
                 total: Some(event.total_bytes),
             });
         })
+    }
+
+    /// Runs what blocks on a thread of its own; when told to stop, does not wait for its end.
+    async fn unless_cancelled<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        tokio::select! {
+            done = tokio::task::spawn_blocking(work) => Ok(done?),
+            () = self.context.cancel.cancelled() => Err(Error::Interrupted),
+        }
     }
 
     /// An error that follows from being told to stop is not an error of the store.

@@ -150,7 +150,18 @@ impl Variable {
 
     /// How many of the chunks were never written. They read as the fill value, which is what a
     /// writer may have meant, or the mark of one that died.
-    pub fn missing_chunks(&self) -> u64 {
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] for more chunks than could sensibly be files.
+    pub fn missing_chunks(&self) -> Result<u64, Error> {
+        let grid = self.array.chunk_grid_shape();
+        if product(grid).is_none_or(|count| count > MAX_CHUNKS) {
+            return Err(Error::TooLarge {
+                path: self.store.clone(),
+                name: self.name.clone(),
+                what: format!("{} chunks, more than {MAX_CHUNKS}", shape_text(grid)),
+            });
+        }
         let chunks = ArraySubset::new_with_shape(self.array.chunk_grid_shape().to_vec());
         let is_missing = |chunk: &[u64]| {
             let key = self.array.chunk_key(chunk);
@@ -160,7 +171,7 @@ impl Variable {
             .indices()
             .into_iter()
             .filter(|chunk| is_missing(chunk));
-        missing.count() as u64
+        Ok(missing.count() as u64)
     }
 
     /// The values in a range of each dimension; only the chunks that hold some are read.

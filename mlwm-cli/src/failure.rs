@@ -51,6 +51,11 @@ from_error!(
 
 impl From<mlwm_datasets::Error> for Failure {
     fn from(error: mlwm_datasets::Error) -> Self {
-        Self::new(ExitCode::InputCorrupt, error)
+        use mlwm_datasets::Error::{NoVariable, NotZarr, Read};
+        let code = match error {
+            NoVariable { .. } | NotZarr { .. } | Read { .. } => ExitCode::InputMissing,
+            _ => ExitCode::InputCorrupt,
+        };
+        Self::new(code, error)
     }
 }

@@ -4,6 +4,15 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+/// Prints a line on standard output. That nobody reads it any more (`mlwm … | head`) is no error, and
+/// must not end a run.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout().lock(), $($text)*);
+    }};
+}
+
 mod commands;
 mod failure;
 mod terminal;

@@ -33,7 +33,7 @@ impl Display {
     pub(crate) fn tell(&self, event: &Event) {
         match self {
             Self::Json => match serde_json::to_string(event) {
-                Ok(line) => println!("{line}"),
+                Ok(line) => say!("{line}"),
                 Err(error) => eprintln!("cannot write an event as JSON: {error}"),
             },
             Self::Lines => {
@@ -110,9 +110,10 @@ fn line(event: &Event) -> Option<String> {
             Some(format!("  {:8} {seconds:.2} s{moved}", phase.name()))
         }
         Event::Log { line, .. } => Some(format!("    {line}")),
-        Event::TaskFinished(report) => Some(match &report.error {
-            Some(error) => format!("  failed: {error}"),
-            None => format!("  {}", outcome(report.outcome)),
+        Event::TaskFinished(report) => Some(match (&report.error, &report.warning) {
+            (Some(error), _) => format!("  failed: {error}"),
+            (None, Some(warning)) => format!("  {}, but {warning}", outcome(report.outcome)),
+            (None, None) => format!("  {}", outcome(report.outcome)),
         }),
     }
 }

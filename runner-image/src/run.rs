@@ -84,8 +84,9 @@ pub fn run(
     let open = begin.elapsed();
     let steps = inputs.schedule.steps;
     log(&format!(
-        "running {steps} steps on {:?} from {}",
-        task.device, task.analysis_time
+        "running {steps} steps on {} from {}",
+        task.device.name(),
+        task.analysis_time
     ));
 
     let load = || OnnxModel::load(library, &artifact.model, interface, task.device);

@@ -19,6 +19,16 @@ pub enum Device {
     Cuda,
 }
 
+impl Device {
+    /// What people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "the processor",
+            Self::Cuda => "a GPU",
+        }
+    }
+}
+
 /// One run of the container.
 #[derive(Clone, Debug)]
 pub struct Task {

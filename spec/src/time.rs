@@ -33,6 +33,9 @@ pub enum InvalidTime {
 pub struct AnalysisTime(Timestamp);
 
 impl AnalysisTime {
+    /// 1970-01-01T00:00Z.
+    pub const UNIX_EPOCH: Self = Self(Timestamp::UNIX_EPOCH);
+
     /// The analysis time at a number of seconds since 1970-01-01T00:00Z; `None` if it is not a
     /// whole minute or out of range.
     pub fn from_unix_seconds(seconds: i64) -> Option<Self> {

@@ -49,7 +49,7 @@ impl Default for Options {
         Self {
             in_flight: 64,
             part_bytes: 8 << 20,
-            memory_bytes: 128 << 20,
+            memory_bytes: 64 << 20,
             stall: Duration::from_secs(30),
             retry_for: Duration::from_secs(60),
             watch: Duration::from_secs(1),

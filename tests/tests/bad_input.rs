@@ -181,6 +181,22 @@ fn image_missing() {
 }
 
 #[test]
+fn image_that_holds_no_artifact() {
+    let site = changed("mlwm-test/danra:latest", "mlwm-base:bookworm");
+    refused(&site, 13, &["mlwm-base:bookworm", "mlwm image build danra"]);
+}
+
+#[test]
+fn variable_that_the_model_does_not_predict() {
+    let site = Site::with_example();
+    site.configure(
+        "danra",
+        &format!("{}    variables: [t2m, snow]\n", example_configuration()),
+    );
+    refused(&site, 10, &["`snow`", "t2m, u10m, v10m"]);
+}
+
+#[test]
 fn engine_not_reachable_says_how_to_start_it() {
     let mut site = Site::with_example();
     site.env("DOCKER_HOST", "unix:///nonexistent/docker.sock");

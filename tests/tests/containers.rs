@@ -167,6 +167,39 @@ fn output_with_a_truncated_chunk() {
 }
 
 #[test]
+fn output_that_is_a_link_or_a_pipe() {
+    let script = "cp -r /in/surface.zarr/. /out/surface.zarr/; cd /out/surface.zarr/t2m; rm 3.0.0; ln -s /etc/passwd 3.0.0";
+    fails(
+        &scripted("links", script, ""),
+        23,
+        &["`3.0.0`", "neither a file nor a folder"],
+    );
+    let script = "cp -r /in/surface.zarr/. /out/surface.zarr/; cd /out/surface.zarr; rm .zmetadata; mkfifo .zmetadata";
+    fails(
+        &scripted("pipes", script, ""),
+        23,
+        &["`.zmetadata`", "neither a file nor a folder"],
+    );
+}
+
+#[test]
+fn an_exit_code_that_looks_like_a_kill_is_not_taken_for_one() {
+    let site = scripted(
+        "exits-137",
+        "echo bye; exit 137",
+        "resources: {memory: 64MiB}",
+    );
+    fails(&site, 20, &["exit code 137", "bye"]);
+}
+
+#[test]
+fn what_a_container_prints_cannot_move_the_cursor() {
+    let site = scripted("escapes", r"printf '\033[2Jcleared\n'; exit 3", "");
+    let done = site.run("danra", &[]).expect(20, &["[2Jcleared"]);
+    assert!(!done.stderr.contains('\u{1b}'), "{:?}", done.stderr);
+}
+
+#[test]
 fn isolation_is_what_the_contract_says() {
     let script = r#"
 fail() { echo "NOT ISOLATED: $*"; exit 9; }

@@ -218,6 +218,16 @@ fn members_get_seeds_of_their_own_and_zarr_2_is_written_on_request() {
 }
 
 #[test]
+fn damage_to_what_is_published_is_seen() {
+    let site = Site::with_example();
+    site.run("danra", &[]).expect(0, &["published"]);
+    fs::remove_file(site.path("published/2022-04-07T0300Z/member0/surface.zarr/t2m/c/3/0/0"))
+        .unwrap();
+    site.run("danra", &[])
+        .expect(31, &["t2m/c/3/0/0", "missing"]);
+}
+
+#[test]
 fn dry_run_prints_the_plan_and_touches_nothing() {
     let site = Site::with_example();
     let done = site.run("danra", &["--dry-run"]).expect(0, &[]);

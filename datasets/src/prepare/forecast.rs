@@ -1,7 +1,7 @@
 //! Everything that one forecast reads: the states it starts from, the driving state along the
 //! boundary, forcing and static features, opened and checked against the model's interface.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use mlwm_spec::contract::{DatastoreInputPath, TimeLayout};
@@ -348,6 +348,9 @@ pub struct Report {
     pub read: (i64, i64),
     /// Values that were read and are finite.
     pub values: u64,
+    /// What the forecast predicts, as variables of the sources: `t2m`, or `{input}_{variable}`
+    /// where two inputs have a variable of that name.
+    pub predicted: Vec<String>,
     /// What looks doubtful but is not wrong, a sentence each.
     pub warnings: Vec<String>,
 }
@@ -389,6 +392,23 @@ pub fn check(request: &ForecastRequest<'_>) -> Result<Report, PrepareError> {
         schedule: inputs.schedule,
         read,
         values: values as u64,
+        predicted: predicted(&inputs.state),
         warnings: inputs.warnings,
     })
+}
+
+/// The names of the source variables that make the state.
+fn predicted(state: &FeatureSet) -> Vec<String> {
+    let sources: BTreeSet<(&str, &str)> = state
+        .features()
+        .map(|feature| (feature.variable.as_str(), feature.input.as_str()))
+        .collect();
+    let name = |(variable, input): &(&str, &str)| {
+        let inputs = sources.iter().filter(|(other, _)| other == variable);
+        match inputs.count() {
+            1 => (*variable).to_owned(),
+            _ => format!("{input}_{variable}"),
+        }
+    };
+    sources.iter().map(name).collect()
 }

@@ -71,25 +71,25 @@ fn build(arguments: Build) -> Outcome {
         output: arguments.output,
         arguments: std::env::args().skip(1).collect(),
     })?;
-    println!(
+    say!(
         "{}: {} files, {}",
         built.path.display(),
         built.files.len(),
         HumanBytes(built.bytes)
     );
-    println!("{}", built.digest);
+    say!("{}", built.digest);
     Ok(ExitCode::Ok)
 }
 
 fn verify(arguments: &Verify) -> Outcome {
     let artifact = Artifact::open(&arguments.artifact)?;
     let verified = artifact.verify()?;
-    println!(
+    say!(
         "{}: {} files, {}: every size and hash is right",
         arguments.artifact.display(),
         verified.files,
         HumanBytes(verified.bytes)
     );
-    println!("{}", artifact.digest()?);
+    say!("{}", artifact.digest()?);
     Ok(ExitCode::Ok)
 }

@@ -1,8 +1,8 @@
 //! `mlwm check`: are the configurations right?
 
 use clap::Args;
-use mlwm_cycles::{load, names};
-use mlwm_spec::{Configuration, ExitCode};
+use mlwm_cycles::{PlanOptions, load, names, plan};
+use mlwm_spec::{AnalysisTime, Configuration, ExitCode};
 
 use crate::Outcome;
 use crate::commands::Configurations;
@@ -21,7 +21,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn main(arguments: Arguments) -> Outcome {
     if arguments.schema {
-        println!("{:#}", Configuration::json_schema());
+        say!("{:#}", Configuration::json_schema());
         return Ok(ExitCode::Ok);
     }
     let folder = &arguments.configurations.folder;
@@ -34,10 +34,19 @@ pub(crate) fn main(arguments: Arguments) -> Outcome {
     }
     let mut worst = ExitCode::Ok;
     for name in wanted {
-        match load(folder, &name) {
+        // Whether it can be planned does not depend on the time.
+        let planned = load(folder, &name).and_then(|loaded| {
+            plan(
+                std::slice::from_ref(&loaded),
+                AnalysisTime::UNIX_EPOCH,
+                &PlanOptions::default(),
+            )?;
+            Ok(loaded)
+        });
+        match planned {
             Ok(loaded) => {
                 let image = loaded.configuration.image_reference(&name);
-                println!("{name}: ok, runs {image}");
+                say!("{name}: ok, runs {image}");
             }
             Err(error) => {
                 let failure = Failure::from(error);

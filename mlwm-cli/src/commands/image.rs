@@ -62,6 +62,29 @@ fn build(arguments: &Build) -> Outcome {
             ),
         ));
     };
+    if facts.interface.is_none() {
+        return Err(Failure::new(
+            ExitCode::ArtifactMismatch,
+            format!(
+                "artifact {} has no ONNX model, which the built-in runner needs: build it with --onnx and --interface",
+                facts.path.display()
+            ),
+        ));
+    }
+    let containerfile = arguments
+        .configurations
+        .folder
+        .join(&loaded.name)
+        .join("Containerfile");
+    if containerfile.exists() {
+        return Err(Failure::new(
+            ExitCode::BadConfiguration,
+            format!(
+                "{} is there, but images of a configuration's own are not built yet: build it with your engine and name it in `docker_image`",
+                containerfile.display()
+            ),
+        ));
+    }
     let artifact = Artifact::open(&facts.path)?;
     let beside = |name: &str| {
         let executable = std::env::current_exe().ok();
@@ -119,23 +142,27 @@ fn build(arguments: &Build) -> Outcome {
             base_image: base_image.as_ref(),
             ..inputs
         })?;
-        let built = mlwm_images::build(&engine, &plan, &mut |line| eprintln!("{line}")).await?;
+        // What the builder says is worth reading only if it fails.
+        let mut lines = Vec::new();
+        let mut keep = |line: &str| lines.push(line.to_owned());
+        let built = mlwm_images::build(&engine, &plan, &mut keep).await;
+        let built = built.inspect_err(|_| lines.iter().for_each(|line| eprintln!("{line}")))?;
         Ok::<_, Failure>(built)
     })?;
     let unchanged = if built.unchanged { " (unchanged)" } else { "" };
-    println!("{}{unchanged}", built.reference);
-    println!("{}", built.id);
+    say!("{}{unchanged}", built.reference);
+    say!("{}", built.id);
     Ok(ExitCode::Ok)
 }
 
 /// What an image would be made of.
 fn show(plan: &ImagePlan) {
-    println!("image {}\nbase  {}", plan.reference, plan.base);
+    say!("image {}\nbase  {}", plan.reference, plan.base);
     for (name, value) in &plan.labels {
-        println!("label {name}={value}");
+        say!("label {name}={value}");
     }
     for file in &plan.files {
-        println!("file  {:>12} {} {}", file.size, file.digest, file.path);
+        say!("file  {:>12} {} {}", file.size, file.digest, file.path);
     }
 }
 

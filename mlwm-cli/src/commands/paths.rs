@@ -84,7 +84,7 @@ fn build(arguments: Build) -> Outcome {
         member: arguments.member,
         data_kind: arguments.data_kind,
     };
-    println!("{}", path.relative_path().map_err(usage)?);
+    say!("{}", path.relative_path().map_err(usage)?);
     Ok(ExitCode::Ok)
 }
 
@@ -102,7 +102,7 @@ fn parse(text: &str) -> Outcome {
         "member": path.member,
         "data_kind": path.data_kind,
     });
-    println!("{json:#}");
+    say!("{json:#}");
     Ok(ExitCode::Ok)
 }
 

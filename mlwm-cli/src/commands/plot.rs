@@ -60,7 +60,7 @@ pub(crate) fn main(arguments: Arguments) -> Outcome {
             let file = arguments.out.join(file);
             mlwm_maps::draw(&map, &file)
                 .map_err(|error| Failure::new(ExitCode::StorageFailed, error))?;
-            println!("{}", file.display());
+            say!("{}", file.display());
         }
     }
     Ok(ExitCode::Ok)
@@ -195,10 +195,12 @@ impl<'a> Field<'a> {
         found.map(Some).ok_or_else(|| {
             let last = times
                 .last()
-                .map(|time| (time - start) / 60)
-                .unwrap_or_default();
-            let message =
-                format!("`{name}` has no lead time {wanted}; its last one is {last} minutes");
+                .and_then(|time| Period::from_seconds(time - start));
+            let last = last.map(|last| format!("; its last one is {last}"));
+            let message = format!(
+                "`{name}` has no lead time {wanted}{}",
+                last.unwrap_or_default()
+            );
             Failure::new(ExitCode::InputMissing, message)
         })
     }

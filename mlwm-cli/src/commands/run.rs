@@ -55,7 +55,7 @@ pub(crate) fn main(arguments: Arguments) -> Outcome {
     let plan = plan(&loaded, arguments.analysis_time, &options)?;
     if arguments.dry_run {
         let json = serde_json::to_string_pretty(&plan).map_err(mlwm_cycles::Error::Json)?;
-        println!("{json}");
+        say!("{json}");
         return Ok(ExitCode::Ok);
     }
     let options = RunOptions {
@@ -71,7 +71,7 @@ pub(crate) fn main(arguments: Arguments) -> Outcome {
         Ok::<_, Failure>(reports)
     })?;
     if !arguments.json {
-        println!("{}", table(&reports));
+        say!("{}", table(&reports));
     }
     let worst = reports.iter().map(|report| report.exit_code).max();
     Ok(worst.unwrap_or(ExitCode::Ok))
