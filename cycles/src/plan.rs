@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use mlwm_spec::configuration::Resources;
 use mlwm_spec::contract::{self, DatastoreInputPath, OutputRequest, TimeLayout, env};
+use mlwm_spec::interface::Source;
 use mlwm_spec::task::TaskKey;
 use mlwm_spec::{AnalysisTime, Digest, Interface, Members, Period};
 use serde::Serialize;
@@ -332,47 +333,51 @@ fn datastore_input_paths(inputs: &[PlannedInput]) -> Vec<DatastoreInputPath> {
     paths
 }
 
-/// Every input of every datastore is fed, and nothing is fed that no datastore has.
+/// Every input that the model reads is fed, and nothing is fed that no datastore has. An input of a
+/// variable that is not among the model's (static features are often inside the ONNX graph) may be
+/// left out.
 fn check_datastore_inputs(
     loaded: &Loaded,
     facts: &ArtifactFacts,
     inputs: &[PlannedInput],
 ) -> Result<(), Error> {
-    let known: Vec<String> = facts
-        .datastores
+    // An artifact for an image of its own may find its inputs by itself.
+    let read: Vec<&Source> = facts
+        .interface
         .iter()
-        .flat_map(|(name, config)| {
-            config
-                .inputs
-                .keys()
-                .map(move |input| format!("{name}.{input}"))
-        })
+        .flat_map(Interface::sources)
         .collect();
+    let mut known = Vec::new();
+    let mut missing = Vec::new();
     let fed: Vec<&String> = inputs
         .iter()
         .flat_map(|input| &input.datastore_inputs)
         .collect();
-    // An artifact for an image of its own may find its inputs by itself.
-    if fed.is_empty() && facts.interface.is_none() {
-        return Ok(());
+    for (datastore, config) in &facts.datastores {
+        for (input, about) in &config.inputs {
+            let name = format!("{datastore}.{input}");
+            let is_read = read.iter().any(|source| {
+                source.datastore == *datastore && source.variable == about.target_output_variable
+            });
+            if is_read && !fed.contains(&&name) {
+                missing.push(name.clone());
+            }
+            known.push(name);
+        }
     }
-    let unknown = fed.iter().find(|name| !known.contains(name));
-    let missing: Vec<String> = known
-        .iter()
-        .filter(|name| !fed.contains(name))
-        .cloned()
-        .collect();
-    match (unknown, missing.is_empty()) {
-        (Some(name), _) => Err(Error::UnknownDatastoreInput {
+    if let Some(name) = fed.iter().find(|name| !known.contains(name)) {
+        return Err(Error::UnknownDatastoreInput {
             configuration: loaded.name.clone(),
             name: (*name).clone(),
             known,
-        }),
-        (None, false) => Err(Error::UnfedDatastoreInputs {
+        });
+    }
+    match missing.is_empty() {
+        true => Ok(()),
+        false => Err(Error::UnfedDatastoreInputs {
             configuration: loaded.name.clone(),
             missing,
         }),
-        (None, true) => Ok(()),
     }
 }
 

@@ -130,6 +130,19 @@ pub enum InputRole {
 }
 
 impl Interface {
+    /// The variables of datastores that a forecast reads; one that is used twice comes twice.
+    pub fn sources(&self) -> impl Iterator<Item = &Source> {
+        let inputs = self.inputs.iter().filter_map(|input| match &input.role {
+            InputRole::Forcing { features, .. } | InputRole::Static { features, .. } => {
+                Some(features)
+            }
+            InputRole::State { .. } => None,
+        });
+        inputs
+            .chain([&self.state])
+            .flat_map(|features| &features.sources)
+    }
+
     /// Known states that a forecast starts from: `max(2, past)` for neural-lam, more if a state
     /// input looks further back.
     pub fn init_steps(&self) -> u64 {

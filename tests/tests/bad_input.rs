@@ -79,9 +79,9 @@ fn duration_that_is_no_whole_number_of_steps() {
 #[test]
 fn datastore_input_that_nothing_feeds() {
     refused(
-        &changed(", danra.danra_static", ""),
+        &changed("danra.danra_forcing, ", ""),
         10,
-        &["danra.danra_static", "datastore_inputs"],
+        &["danra.danra_forcing", "datastore_inputs"],
     );
 }
 

@@ -228,6 +228,25 @@ fn damage_to_what_is_published_is_seen() {
 }
 
 #[test]
+fn static_features_that_are_inside_the_model_need_no_input() {
+    let site = Site::with_example();
+    site.configure(
+        "danra",
+        &example_configuration().replace(", danra.danra_static", ""),
+    );
+    oracle(
+        "spoil.py",
+        &[
+            site.path("store/single_levels.zarr").to_str().unwrap(),
+            "drop",
+            "orography",
+        ],
+    );
+    site.run("danra", &["--forecast-duration", "PT3H"])
+        .expect(0, &["published"]);
+}
+
+#[test]
 fn dry_run_prints_the_plan_and_touches_nothing() {
     let site = Site::with_example();
     let done = site.run("danra", &["--dry-run"]).expect(0, &[]);
