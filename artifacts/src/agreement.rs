@@ -7,7 +7,7 @@ use mlwm_spec::{Interface, Period};
 use crate::datastores::Datastore;
 use crate::error::Error;
 use crate::facts::TRAIN;
-use crate::features::configured_features;
+use crate::features::{Levels, are_called, configured_features};
 use crate::onnx::{Dimension, FLOAT, GraphTensor, OnnxSignature};
 use crate::statistics::grid_coordinates;
 use crate::training::TrainingArguments;
@@ -24,19 +24,15 @@ pub(crate) fn check_datastores(datastores: &[Datastore]) -> Result<(), Error> {
             let Some(stored) = datastore.statistics.features(variable)? else {
                 continue;
             };
-            let Some(expected) = configured_features(&datastore.config, variable) else {
+            let configured =
+                |levels: Levels| configured_features(&datastore.config, variable, levels);
+            let (Some(expected), Some(aligned)) =
+                (configured(Levels::OfEach), configured(Levels::OfFirst))
+            else {
                 continue;
             };
-            let fits = expected.len() == stored.len()
-                && stored
-                    .iter()
-                    .zip(&expected)
-                    .all(|(name, names)| names.contains(name));
-            if !fits {
-                let expected: Vec<&str> = expected
-                    .iter()
-                    .filter_map(|names| names.first().map(String::as_str))
-                    .collect();
+            if !are_called(&expected, &stored) && !are_called(&aligned, &stored) {
+                let expected: Vec<String> = expected.iter().map(ToString::to_string).collect();
                 return disagreement(format!(
                     "the {variable} features in the training dataset {} are [{}], its configuration makes [{}]: make the dataset again, or take the configuration that it was made with",
                     datastore.training.display(),
@@ -300,10 +296,12 @@ fn check_tensor(
         Dimension::Fixed(length) => u64::try_from(*length) == Ok(expected),
         Dimension::Symbolic(_) => true,
     };
-    let Some(dimensions) = &tensor.dimensions else {
-        return Ok(());
-    };
     let expected = [1, points, features];
+    let Some(dimensions) = &tensor.dimensions else {
+        return disagreement(format!(
+            "the {kind} `{name}` of the ONNX model has no shape, the interface makes it [1, {points}, {features}]: export the model again with the shapes of its inputs and outputs"
+        ));
+    };
     if dimensions.len() == 3 && dimensions.iter().zip(expected).all(fits) {
         return Ok(());
     }

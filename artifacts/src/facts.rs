@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::datastores::Datastore;
 use crate::error::Error;
 use crate::onnx::OnnxSignature;
-use crate::statistics::grid_coordinates;
+use crate::statistics::{grid_coordinates, grid_shape};
 
 /// The split whose statistics standardize in neural-lam.
 pub(crate) const TRAIN: &str = "train";
@@ -55,7 +55,7 @@ pub(crate) fn parse_interface(text: &str, source_name: &str) -> Result<Interface
 
 /// The interface of a neural-lam step model exported with inputs `prev_state`, `prev_prev_state`
 /// and `forcing` and output `new_state` (an input that the graph does not have is left out). Grid
-/// coordinates come from the training dataset; means and standard deviations in the facts must be
+/// shape and coordinates come from the training dataset; means and standard deviations in the facts must be
 /// those of the stored statistics.
 pub(crate) fn interface_from_facts(
     facts: &ExportFacts,
@@ -163,18 +163,16 @@ fn check_exported(
 }
 
 fn grid(facts: &ExportFacts, state: &Features, datastores: &[Datastore]) -> Result<Grid, Error> {
-    let length = |dim: &String| {
-        facts.grid_shape.get(dim).copied().ok_or_else(|| {
-            Error::Disagreement(format!(
-                "`grid_shape` of the interface has no length for the stacked dimension `{dim}`"
-            ))
-        })
+    let of_state = state.sources.first();
+    let datastore = of_state.and_then(|s| datastores.iter().find(|d| d.name == s.datastore));
+    let stored = match datastore {
+        Some(datastore) => grid_shape(&datastore.name, &datastore.training, &facts.stack_dims)?,
+        None => None,
     };
-    let shape: Vec<u64> = facts
-        .stack_dims
-        .iter()
-        .map(length)
-        .collect::<Result<_, _>>()?;
+    let shape = match stored {
+        Some(shape) => same_lengths(facts, shape)?,
+        None => exported_shape(facts)?,
+    };
     let mut grid = Grid {
         dims: facts.stack_dims.clone(),
         shape,
@@ -188,8 +186,6 @@ fn grid(facts: &ExportFacts, state: &Features, datastores: &[Datastore]) -> Resu
             facts.num_grid_nodes
         )));
     }
-    let of_state = state.sources.first();
-    let datastore = of_state.and_then(|s| datastores.iter().find(|d| d.name == s.datastore));
     if let Some(datastore) = datastore {
         grid.coordinates = grid_coordinates(
             &datastore.name,
@@ -199,4 +195,39 @@ fn grid(facts: &ExportFacts, state: &Features, datastores: &[Datastore]) -> Resu
         )?;
     }
     Ok(grid)
+}
+
+/// The shape of the training dataset, if the facts have the same lengths in any order: neural-lam
+/// (0.7) calls the length of the first stacked dimension `x`, whatever that dimension is called.
+fn same_lengths(facts: &ExportFacts, stored: Vec<u64>) -> Result<Vec<u64>, Error> {
+    let sorted = |mut lengths: Vec<u64>| {
+        lengths.sort_unstable();
+        lengths
+    };
+    let exported = facts.grid_shape.values().copied().collect();
+    let as_named = exported_shape(facts).is_ok_and(|shape| shape == stored);
+    if as_named || sorted(exported) == sorted(stored.clone()) {
+        return Ok(stored);
+    }
+    let written = |lengths: &mut dyn Iterator<Item = (&String, &u64)>| {
+        let each: Vec<String> = lengths.map(|(dim, n)| format!("{dim}: {n}")).collect();
+        each.join(", ")
+    };
+    Err(Error::Disagreement(format!(
+        "`grid_shape` of the interface is {{{}}}, the training dataset has {{{}}}: the ONNX file was exported from another training run",
+        written(&mut facts.grid_shape.iter()),
+        written(&mut facts.stack_dims.iter().zip(&stored))
+    )))
+}
+
+/// The lengths that the facts give to the stacked dimensions.
+fn exported_shape(facts: &ExportFacts) -> Result<Vec<u64>, Error> {
+    let length = |dim: &String| {
+        facts.grid_shape.get(dim).copied().ok_or_else(|| {
+            Error::Disagreement(format!(
+                "`grid_shape` of the interface has no length for the stacked dimension `{dim}`"
+            ))
+        })
+    };
+    facts.stack_dims.iter().map(length).collect()
 }

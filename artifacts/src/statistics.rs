@@ -85,35 +85,20 @@ pub(crate) fn grid_coordinates(
     dims: &[String],
     shape: &[u64],
 ) -> Result<Vec<Vec<f64>>, Error> {
-    let fault = |why: String| {
-        Error::Disagreement(format!(
-            "the grid of the training dataset of datastore `{datastore}` is not that of the interface: {why}"
-        ))
-    };
+    let fault = |why: String| grid_fault(datastore, why);
     let dataset = Dataset::open(training).map_err(|error| fault(error.to_string()))?;
-    if !dims.iter().all(|dim| dataset.contains(dim)) {
+    let Some(stored) = stored_coordinates(&dataset, dims).map_err(fault)? else {
         return Ok(Vec::new());
-    }
+    };
     let mut coordinates = Vec::with_capacity(dims.len());
-    for (axis, dim) in dims.iter().enumerate() {
-        let read = || {
-            let variable = dataset.variable(dim)?;
-            let values = variable.read()?.into_f64()?;
-            Ok((
-                variable.dims().to_vec(),
-                values.into_iter().collect::<Vec<f64>>(),
-            ))
-        };
-        let (own_dims, values) =
-            read().map_err(|error: mlwm_datasets::Error| fault(error.to_string()))?;
-        coordinates.push(match own_dims.as_slice() {
-            [own] if own == "grid_index" => unstack(&values, axis, shape)
+    for (axis, (dim, stored)) in dims.iter().zip(stored).enumerate() {
+        coordinates.push(match stored {
+            Stored::Stacked(values) => unstack(&values, axis, shape)
                 .ok_or_else(|| fault(format!("its `{dim}` does not change along `grid_index` as it must where {} are stacked to {shape:?}", dims.join(", "))))?,
-            // CF gathering: the coordinate on its own dimension, `grid_index` says the order.
-            [own] if own == dim && values.len() as u64 == shape[axis] => values,
-            _ => {
+            Stored::Gathered(values) if values.len() as u64 == shape[axis] => values,
+            Stored::Gathered(values) => {
                 return Err(fault(format!(
-                    "its `{dim}` has dimensions {own_dims:?} and {} values where {} are expected",
+                    "its `{dim}` has {} values where {} are expected",
                     values.len(),
                     shape[axis]
                 )));
@@ -130,6 +115,74 @@ pub(crate) fn grid_coordinates(
         )));
     }
     Ok(coordinates)
+}
+
+/// The length of each stacked dimension of a training dataset, as its coordinates tell; `None` if
+/// it does not hold them.
+pub(crate) fn grid_shape(
+    datastore: &str,
+    training: &Path,
+    dims: &[String],
+) -> Result<Option<Vec<u64>>, Error> {
+    let fault = |why: String| grid_fault(datastore, why);
+    let dataset = Dataset::open(training).map_err(|error| fault(error.to_string()))?;
+    let stored = stored_coordinates(&dataset, dims).map_err(fault)?;
+    let length = |stored: Stored| match stored {
+        Stored::Stacked(values) if dims.len() > 1 => distinct(values),
+        // A dimension that is stacked alone may repeat a value.
+        Stored::Stacked(values) | Stored::Gathered(values) => values.len() as u64,
+    };
+    Ok(stored.map(|stored| stored.into_iter().map(length).collect()))
+}
+
+fn grid_fault(datastore: &str, why: String) -> Error {
+    Error::Disagreement(format!(
+        "the grid of the training dataset of datastore `{datastore}` is not that of the interface: {why}"
+    ))
+}
+
+/// How a training dataset holds the coordinate of a stacked dimension.
+enum Stored {
+    /// At every point of the stacked grid.
+    Stacked(Vec<f64>),
+    /// On its own dimension, where `grid_index` says the order (CF gathering).
+    Gathered(Vec<f64>),
+}
+
+/// The coordinates of all `dims`; `None` if one of them is not there.
+fn stored_coordinates(dataset: &Dataset, dims: &[String]) -> Result<Option<Vec<Stored>>, String> {
+    if !dims.iter().all(|dim| dataset.contains(dim)) {
+        return Ok(None);
+    }
+    let mut coordinates = Vec::with_capacity(dims.len());
+    for dim in dims {
+        let read = || {
+            let variable = dataset.variable(dim)?;
+            let values = variable.read()?.into_f64()?;
+            Ok((
+                variable.dims().to_vec(),
+                values.into_iter().collect::<Vec<f64>>(),
+            ))
+        };
+        let (own_dims, values) = read().map_err(|error: mlwm_datasets::Error| error.to_string())?;
+        coordinates.push(match own_dims.as_slice() {
+            [own] if own == "grid_index" => Stored::Stacked(values),
+            [own] if own == dim => Stored::Gathered(values),
+            _ => {
+                return Err(format!(
+                    "its `{dim}` has dimensions {own_dims:?}, it must have `grid_index` or its own"
+                ));
+            }
+        });
+    }
+    Ok(Some(coordinates))
+}
+
+/// How many different values there are.
+fn distinct(mut values: Vec<f64>) -> u64 {
+    values.sort_by(f64::total_cmp);
+    values.dedup();
+    values.len() as u64
 }
 
 /// The stacking order of a dataset compressed by gathering (CF conventions, §8.2).
@@ -219,6 +272,8 @@ mod tests {
         let stacked: [(&str, &str, &[f64]); 2] = [("x", "grid_index", &x), ("y", "grid_index", &y)];
         training(&folder.path().join("stacked"), &stacked, None);
         assert_eq!(read("stacked").unwrap(), expected);
+        let shape = |name: &str| grid_shape("d", &folder.path().join(name), &dims).unwrap();
+        assert_eq!(shape("stacked"), Some(vec![2, 3]));
         let swapped: [(&str, &str, &[f64]); 2] = [("x", "grid_index", &y), ("y", "grid_index", &x)];
         training(&folder.path().join("swapped"), &swapped, None);
         assert!(matches!(read("swapped"), Err(Error::Disagreement(_))));
@@ -227,6 +282,7 @@ mod tests {
             [("x", "x", &expected[0]), ("y", "y", &expected[1])];
         training(&folder.path().join("gathered"), &gathered, Some("x y"));
         assert_eq!(read("gathered").unwrap(), expected);
+        assert_eq!(shape("gathered"), Some(vec![2, 3]));
         training(&folder.path().join("other order"), &gathered, Some("y x"));
         assert!(matches!(read("other order"), Err(Error::Disagreement(_))));
         let short: [(&str, &str, &[f64]); 2] = [("x", "x", &[10.0]), ("y", "y", &expected[1])];
@@ -235,5 +291,8 @@ mod tests {
 
         training(&folder.path().join("without"), &stacked[..1], None);
         assert_eq!(read("without").unwrap(), Vec::<Vec<f64>>::new());
+        assert_eq!(shape("without"), None);
+        let alone = grid_shape("d", &folder.path().join("stacked"), &dims[..1]);
+        assert_eq!(alone.unwrap(), Some(vec![6]));
     }
 }

@@ -75,8 +75,8 @@ fn facts_that_contradict_the_training_run() {
         ),
         (
             "\"x\": 30,\n  \"y\": 28",
-            "\"x\": 28,\n  \"y\": 30",
-            "stacked to [28, 30]",
+            "\"x\": 42,\n  \"y\": 20",
+            "is {x: 42, y: 20}, the training dataset has {x: 30, y: 28}",
         ),
         ("\"x\",\n  \"y\"\n", "\"y\",\n  \"x\"\n", "grid"),
         (
@@ -89,6 +89,20 @@ fn facts_that_contradict_the_training_run() {
     ] {
         edited(FACTS, from, to, mismatch, expected);
     }
+}
+
+/// neural-lam 0.7 calls the length of the first stacked dimension `x`, whatever its name.
+#[test]
+fn lengths_of_the_grid_are_those_of_the_training_dataset() {
+    let folder = tempfile::tempdir().unwrap();
+    let copy = copy_of_case(folder.path());
+    let swapped = "\"x\": 28,\n  \"y\": 30";
+    replace(&copy.join(FACTS), "\"x\": 30,\n  \"y\": 28", swapped);
+    let built = build(&request(&copy, folder.path())).unwrap();
+    let artifact = Artifact::open(&built.path).unwrap();
+    let grid = artifact.interface().unwrap().unwrap().grid;
+    assert_eq!((&grid.dims[0][..], &grid.shape[..]), ("x", &[30, 28][..]));
+    assert_eq!(grid.coordinates[0].len(), 30);
 }
 
 #[test]
@@ -181,6 +195,13 @@ fn datastore_configurations_that_did_not_make_the_training_dataset() {
     );
     edited(
         "train/config.yaml",
+        "danra.datastore.yaml",
+        "danra.v1.datastore.yaml",
+        bad,
+        "name it under `datastores:`",
+    );
+    edited(
+        "train/config.yaml",
         "datastore:",
         "datastor:",
         bad,
@@ -211,6 +232,11 @@ fn features_on_levels_are_compared_too() {
     };
     let wind = "u: {height: {values: [10]}}, v: {height: {values: [10], units: m}}";
     build_with(&format!("{{t: {{height: {{values: [2]}}}}, {wind}}}")).unwrap();
+    // A float32 level is spelt otherwise than the configuration does.
+    build_with(&format!(
+        "{{t: {{height: {{values: [2.0000001]}}}}, {wind}}}"
+    ))
+    .unwrap();
     // A range of levels is known only to the source.
     let range = "{t: {height: {values: {start: 2, end: 3}}}}";
     build_with(range).unwrap();
@@ -286,6 +312,14 @@ fn onnx_models_that_are_not_the_one_described() {
             "element type 11",
         ),
         ("del g.input[2].type.tensor_type.shape.dim[0]", "[840, 12]"),
+        (
+            "g.input[2].type.tensor_type.ClearField('shape')",
+            "input `forcing` of the ONNX model has no shape",
+        ),
+        (
+            "g.output[0].type.tensor_type.ClearField('shape')",
+            "output `new_state` of the ONNX model has no shape",
+        ),
         ("g.input[0].name = 'other'", "`other` is not one of"),
         (
             "g.output[0].name = 'other'",

@@ -293,7 +293,7 @@ fn steps(
         TimeLayout::Time => seconds,
         // The first states of the forecast that is read are where this one starts from
         // (docs/container-contract.md, section 6).
-        TimeLayout::Forecast => seconds * interface.init_steps().cast_signed(),
+        TimeLayout::Forecast => seconds.saturating_mul(interface.init_steps().cast_signed()),
     };
     Ok(Steps {
         count,

@@ -1,11 +1,10 @@
 //! From the features of the state back to the variables of the source datasets: their names,
 //! dimensions in their order, and levels.
 
-use std::collections::BTreeMap;
-
 use mlwm_datasets::Values;
 use mlwm_datasets::prepare::{
     ANALYSIS_DIM, ELAPSED_DIM, Feature, ForecastInputs, LevelValue, SourceInput, TIME_DIM,
+    distinct_names,
 };
 use mlwm_spec::contract::TimeLayout;
 use ndarray::{ArrayD, IxDyn};
@@ -43,6 +42,8 @@ pub(crate) struct Variable<'a> {
     /// Its first feature.
     pub(crate) feature: &'a Feature,
     pub(crate) source: &'a SourceInput,
+    /// Name of the datastore that its input belongs to.
+    pub(crate) datastore: &'a str,
 }
 
 /// All variables that can be written.
@@ -96,7 +97,7 @@ impl<'a> Layout<'a> {
                     .filter(|feature| feature.input == source.name())
                     .collect();
                 for group in features.chunk_by(|a, b| a.variable == b.variable) {
-                    made.add(source, group, column);
+                    made.add(prepared.datastore(), source, group, column);
                     column += group.len();
                 }
             }
@@ -106,13 +107,22 @@ impl<'a> Layout<'a> {
     }
 
     /// Adds a variable that consists of some features, the first of which is at `column`.
-    fn add(&mut self, source: &'a SourceInput, group: &[&'a Feature], column: usize) {
+    fn add(
+        &mut self,
+        datastore: &'a str,
+        source: &'a SourceInput,
+        group: &[&'a Feature],
+        column: usize,
+    ) {
         let feature = group[0];
         let level = feature.level.as_ref().map(|(dim, _)| {
             let values = group
                 .iter()
                 .filter_map(|f| f.level.as_ref().map(|(_, value)| *value));
-            (dim, self.level(source.name(), dim, values.collect()))
+            (
+                dim,
+                self.level(datastore, source.name(), dim, values.collect()),
+            )
         });
         let (analysis, step) = source.time_dims().unwrap_or((None, TIME_DIM));
         let mut axes: Vec<Axis> = Vec::new();
@@ -146,21 +156,24 @@ impl<'a> Layout<'a> {
             columns: (column..column + group.len()).collect(),
             feature,
             source,
+            datastore,
         });
     }
 
-    /// The number of a level coordinate. Another one of the same name is called after its input.
-    fn level(&mut self, input: &str, dim: &str, values: Vec<LevelValue>) -> usize {
+    /// The number of a level coordinate. Another one of the same name is called after its input,
+    /// and after its datastore too if need be.
+    fn level(&mut self, datastore: &str, input: &str, dim: &str, values: Vec<LevelValue>) -> usize {
         let same = |levels: &Levels| levels.source_name == dim && levels.values == values;
         if let Some(number) = self.levels.iter().position(same) {
             return number;
         }
-        let is_taken = self.levels.iter().any(|levels| levels.name == dim);
-        let name = if is_taken {
-            format!("{input}_{dim}")
-        } else {
-            dim.to_owned()
-        };
+        let is_taken = |name: &str| self.levels.iter().any(|levels| levels.name == name);
+        let mut name = dim.to_owned();
+        for prefix in [input, datastore] {
+            if is_taken(&name) {
+                name = format!("{prefix}_{name}");
+            }
+        }
         self.levels.push(Levels {
             name,
             source_name: dim.to_owned(),
@@ -169,16 +182,24 @@ impl<'a> Layout<'a> {
         self.levels.len() - 1
     }
 
-    /// Variables of the same name from several inputs are called after their inputs.
+    /// Variables of the same name from several inputs are called after their inputs, and after
+    /// their datastores too if need be.
     fn name_collisions(&mut self) {
-        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-        for variable in &self.variables {
-            *counts.entry(variable.name.clone()).or_default() += 1;
-        }
-        for variable in &mut self.variables {
-            if counts[&variable.name] > 1 {
-                variable.name = format!("{}_{}", variable.source.name(), variable.name);
-            }
+        let sources: Vec<[&str; 3]> = self
+            .variables
+            .iter()
+            .map(|variable| {
+                let feature = variable.feature;
+                [
+                    feature.variable.as_str(),
+                    variable.source.name(),
+                    variable.datastore,
+                ]
+            })
+            .collect();
+        let names = distinct_names(&sources);
+        for (variable, name) in self.variables.iter_mut().zip(names) {
+            variable.name = name;
         }
     }
 

@@ -1,5 +1,7 @@
 //! The task as the container contract puts it into the environment.
 
+use std::path::Path;
+
 use mlwm_spec::contract::{
     DatastoreInputPath, OutputRequest, TimeLayout, env, parse_input_paths, parse_outputs,
 };
@@ -91,6 +93,8 @@ impl Task {
         let outputs = required(env::MLWM_OUTPUTS)?;
         let contract =
             |error: mlwm_spec::contract::ContractError| RunnerError::Environment(error.to_string());
+        let outputs = parse_outputs(&outputs).map_err(contract)?;
+        check_outputs(&outputs).map_err(|message| wrong(env::MLWM_OUTPUTS, &message))?;
         let member = number(env::MLWM_MEMBER)?.unwrap_or(0);
         Ok(Self {
             analysis_time: required(env::ANALYSIS_TIME)?
@@ -105,7 +109,7 @@ impl Task {
                 .transpose()?,
             layout,
             inputs: parse_input_paths(&inputs).map_err(contract)?,
-            outputs: parse_outputs(&outputs).map_err(contract)?,
+            outputs,
             member: u32::try_from(member).map_err(|error| wrong(env::MLWM_MEMBER, &error))?,
             seed: number(env::MLWM_SEED)?,
             identity: given(env::MLWM_TASK),
@@ -154,6 +158,36 @@ impl Task {
             ))),
         }
     }
+}
+
+/// Refuses outputs that would overwrite each other, hold nothing, or hold a variable twice.
+fn check_outputs(outputs: &[OutputRequest]) -> Result<(), String> {
+    for (at, output) in outputs.iter().enumerate() {
+        let is_there = |other: &&OutputRequest| Path::new(&other.path) == Path::new(&output.path);
+        if let Some(other) = outputs[..at].iter().find(is_there) {
+            return Err(format!(
+                "outputs `{}` and `{}` both go to {}: give each its own path",
+                other.name, output.name, output.path
+            ));
+        }
+        let Some(variables) = &output.variables else {
+            continue;
+        };
+        if variables.is_empty() {
+            return Err(format!(
+                "output `{}` asks for no variables: name some, or leave `variables` out for all",
+                output.name
+            ));
+        }
+        let is_twice = |(at, name): &(usize, &String)| variables[..*at].contains(name);
+        if let Some((_, twice)) = variables.iter().enumerate().find(is_twice) {
+            return Err(format!(
+                "output `{}` asks for the variable `{twice}` twice: name it once",
+                output.name
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// A GPU is used if the host says so, or if the container was given one: images based on CUDA set
@@ -234,6 +268,18 @@ mod tests {
             ("DATASTORE_INPUT_PATHS", "nonsense"),
             ("DATASTORE_INPUT_PATHS", ""),
             ("MLWM_OUTPUTS", "{}"),
+            (
+                "MLWM_OUTPUTS",
+                r#"[{"name": "a", "path": "/out/a"}, {"name": "b", "path": "/out/a/"}]"#,
+            ),
+            (
+                "MLWM_OUTPUTS",
+                r#"[{"name": "a", "path": "/out/a", "variables": []}]"#,
+            ),
+            (
+                "MLWM_OUTPUTS",
+                r#"[{"name": "a", "path": "/out/a", "variables": ["t", "u", "t"]}]"#,
+            ),
             ("MLWM_MEMBER", "-1"),
         ] {
             let mut environment = environment();

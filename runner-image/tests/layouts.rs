@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use case::floats;
-use mlwm_datasets::prepare::{ForecastInputs, ForecastRequest};
+use mlwm_datasets::prepare::{ForecastInputs, ForecastRequest, check};
 use mlwm_datasets::{
     Dataset, Definition, Element, Statistics, Values, Writer, ZarrFormat, duration_attributes,
     time_attributes,
@@ -101,7 +101,7 @@ fn statistics(path: &Path, names: &[&str]) -> Statistics {
     Statistics::open(path).unwrap()
 }
 
-fn interface(names: &[&str]) -> Interface {
+fn interface(datastores: &[&str], names: &[&str]) -> Interface {
     let state = |steps_back| InputRole::State { steps_back };
     Interface {
         version: 1,
@@ -109,11 +109,17 @@ fn interface(names: &[&str]) -> Interface {
         step_seconds: 3 * HOUR,
         statistics_split: "train".into(),
         state: Features {
-            sources: vec![Source {
-                datastore: "d".into(),
-                variable: "state".into(),
-            }],
-            names: names.iter().map(|name| (*name).to_owned()).collect(),
+            sources: datastores
+                .iter()
+                .map(|datastore| Source {
+                    datastore: (*datastore).into(),
+                    variable: "state".into(),
+                })
+                .collect(),
+            names: datastores
+                .iter()
+                .flat_map(|_| names.iter().map(|name| (*name).to_owned()))
+                .collect(),
         },
         grid: Grid {
             dims: vec!["x".into(), "y".into()],
@@ -135,38 +141,42 @@ fn interface(names: &[&str]) -> Interface {
     }
 }
 
-/// Runs persistence for two steps into `out.zarr` of the folder.
+/// Runs persistence for two steps into `out.zarr` of the folder. The datastores all have the same
+/// configuration and inputs.
 fn persist(
     folder: &Path,
+    datastores: &[&str],
     config: &str,
     names: &[&str],
     paths: &[(&str, &str)],
     layout: TimeLayout,
     analysis: i64,
 ) -> Dataset {
-    let interface = interface(names);
-    let config = mlwm_spec::yaml::parse(config, "test").unwrap();
-    let configs = BTreeMap::from([("d".to_owned(), config)]);
-    let statistics = BTreeMap::from([(
-        "d".to_owned(),
-        statistics(&folder.join("stats.zarr"), names),
-    )]);
-    let input = |(input, file): &(&str, &str)| DatastoreInputPath {
-        datastore: "d".into(),
-        input: (*input).into(),
-        path: folder.join(file).to_str().unwrap().into(),
-    };
+    let interface = interface(datastores, names);
+    let (mut configs, mut all_statistics, mut inputs) = (BTreeMap::new(), BTreeMap::new(), vec![]);
+    for name in datastores {
+        let config = mlwm_spec::yaml::parse(config, "test").unwrap();
+        configs.insert((*name).to_owned(), config);
+        let statistics = statistics(&folder.join(format!("{name}.stats.zarr")), names);
+        all_statistics.insert((*name).to_owned(), statistics);
+        inputs.extend(paths.iter().map(|(input, file)| DatastoreInputPath {
+            datastore: (*name).into(),
+            input: (*input).into(),
+            path: folder.join(file).to_str().unwrap().into(),
+        }));
+    }
     let analysis_time = AnalysisTime::from_unix_seconds(analysis).unwrap();
-    let inputs = ForecastInputs::open(&ForecastRequest {
+    let request = ForecastRequest {
         interface: &interface,
         configs: &configs,
-        statistics: &statistics,
-        inputs: &paths.iter().map(input).collect::<Vec<_>>(),
+        statistics: &all_statistics,
+        inputs: &inputs,
         layout,
         analysis_time,
         steps: 2,
-    })
-    .unwrap();
+    };
+    let predicted = check(&request).unwrap().predicted;
+    let inputs = ForecastInputs::open(&request).unwrap();
     let path = folder.join("out.zarr");
     let request = OutputRequest {
         name: "out".into(),
@@ -185,7 +195,11 @@ fn persist(
     let mut outputs = Outputs::create(&[request], &inputs, layout, &provenance).unwrap();
     roll_out(&interface, &inputs, || Ok(Persistence), &mut outputs).unwrap();
     outputs.complete().unwrap();
-    Dataset::open(&path).unwrap()
+    let out = Dataset::open(&path).unwrap();
+    for name in &predicted {
+        assert!(out.contains(name), "{name} is not written");
+    }
+    out
 }
 
 /// A part of a variable as float32.
@@ -267,6 +281,7 @@ inputs:
 "#;
     let out = persist(
         folder,
+        &["d"],
         config,
         &["u100", "u10", "t100", "t10", "u7.5", "ps"],
         &[
@@ -370,6 +385,7 @@ inputs:
     let paths = [("forecasts", "forecasts.zarr")];
     let out = persist(
         folder,
+        &["d"],
         config,
         &["t2m"],
         &paths,
@@ -397,5 +413,52 @@ inputs:
             part(&out, "t2m", &[0..1, step..step + 1, 0..2, 0..3]),
             part(&source, "t2m", &[1..2, 1..2, 0..2, 0..3])
         );
+    }
+}
+
+#[test]
+fn datastores_with_the_same_names_are_kept_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let variables = vec![
+        times("time", 4, 0),
+        coordinate("x", doubles(&[0.0, 1.0, 2.0])),
+        coordinate("y", doubles(&[5.0, 4.0])),
+        variable("t2m", &[("time", 4), ("y", 2), ("x", 3)], 0),
+        variable("ps", &[("time", 4), ("y", 2), ("x", 3)], 100),
+    ];
+    dataset(&folder.join("surface.zarr"), variables);
+    let config = r#"
+schema_version: v0.6.0
+dataset_version: v1
+output: {variables: {state: [time, grid_index, state_feature]}}
+inputs:
+  st:
+    path: a
+    dims: [time, x, y]
+    variables: [t2m, ps]
+    dim_mapping:
+      time: {method: rename, dim: time}
+      grid_index: {method: stack, dims: [x, y]}
+      state_feature: {method: stack_variables_by_var_name, name_format: "{var_name}"}
+    target_output_variable: state
+"#;
+    let out = persist(
+        folder,
+        &["a", "b"],
+        config,
+        &["t2m", "ps"],
+        &[("st", "surface.zarr")],
+        TimeLayout::Time,
+        6 * HOUR,
+    );
+    let source = Dataset::open(&folder.join("surface.zarr")).unwrap();
+    for name in ["t2m", "ps"] {
+        for datastore in ["a", "b"] {
+            assert_eq!(
+                part(&out, &format!("{datastore}_st_{name}"), &[1..2, 0..2, 0..3]),
+                part(&source, name, &[2..3, 0..2, 0..3])
+            );
+        }
     }
 }

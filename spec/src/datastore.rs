@@ -56,7 +56,9 @@ pub enum DatastoreNamesError {
         kind: String,
     },
     /// A name that cannot be a file name and part of `DATASTORE_INPUT_PATHS`.
-    #[error("`{0}` cannot be the name of a datastore: use letters, digits, `_` and `-`")]
+    #[error(
+        "`{0}` cannot be the name of a datastore: name it under `datastores:` (its file can stay as it is called), with letters, digits, `_` and `-`"
+    )]
     Name(String),
 }
 

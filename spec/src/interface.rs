@@ -147,7 +147,7 @@ impl Interface {
     /// input looks further back.
     pub fn init_steps(&self) -> u64 {
         let needed = self.inputs.iter().map(|input| match &input.role {
-            InputRole::State { steps_back } => steps_back + 1,
+            InputRole::State { steps_back } => steps_back.saturating_add(1),
             InputRole::Forcing { past, .. } => *past,
             InputRole::Static { .. } => 0,
         });

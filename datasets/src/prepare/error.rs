@@ -98,8 +98,10 @@ pub struct MissingTimes {
     pub needed: (i64, i64),
     /// Seconds between them.
     pub step: i64,
-    /// Those of them that are not there.
+    /// The first few of them that are not there.
     pub missing: Vec<i64>,
+    /// How many of them are not there.
+    pub missing_count: usize,
     /// First and last time of the dataset and their number; none if it has no time at all.
     pub present: Option<(i64, i64, usize)>,
     /// Steps that were asked for.
@@ -128,8 +130,8 @@ impl std::fmt::Display for MissingTimes {
             )?,
             None => write!(f, "but the dataset has no time")?,
         }
-        let shown: Vec<String> = self.missing.iter().take(3).map(|t| utc_text(*t)).collect();
-        let more = self.missing.len().saturating_sub(shown.len());
+        let shown: Vec<String> = self.missing.iter().map(|t| utc_text(*t)).collect();
+        let more = self.missing_count.saturating_sub(shown.len());
         write!(f, ": {}", shown.join(", "))?;
         if more > 0 {
             write!(f, " and {more} more")?;

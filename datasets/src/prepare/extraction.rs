@@ -114,8 +114,8 @@ impl Opening<'_> {
         Ok(())
     }
 
-    /// The levels of a variable in the order of those of the first variable, to which
-    /// mllam-data-prep aligns all others: with other levels, by filling in NaN.
+    /// The levels of the first variable, to which mllam-data-prep aligns all others: in its order,
+    /// without the levels that only others have, and with NaN for those that they lack.
     fn aligned_levels(
         &self,
         source: &SourceInput,
@@ -135,18 +135,14 @@ impl Opening<'_> {
         let Some(first) = source.variables.first() else {
             return Ok(levels);
         };
-        let sorted = |levels: &[usize]| {
-            let mut levels = levels.to_vec();
-            levels.sort_unstable();
-            levels
-        };
-        match sorted(&first.levels) == sorted(&levels) {
-            true => Ok(first.levels.clone()),
-            false => Err(self.wrong(format!(
-                "its variables `{}` and `{name}` are on different levels: put them into two inputs",
+        if first.levels.iter().any(|level| !levels.contains(level)) {
+            return Err(self.wrong(format!(
+                "its variable `{name}` lacks levels of `{}`, which mllam-data-prep would fill with \
+                 NaN: put them into two inputs",
                 first.name
-            ))),
+            )));
         }
+        Ok(first.levels.clone())
     }
 
     /// What a dimension of a variable is used for; levels go to `levels`.

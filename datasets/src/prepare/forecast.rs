@@ -11,8 +11,20 @@ use mlwm_spec::{AnalysisTime, DatastoreConfig, Interface};
 use super::features::{FeatureSet, open_features};
 use super::grid::boundary_points;
 use super::times::TimeAxis;
-use super::{Datastore, MissingTimes, PrepareError};
+use super::{Datastore, MissingTimes, PrepareError, distinct_names};
 use crate::Statistics;
+
+/// Most steps of a forecast: more is a slip, and their times would not fit into memory or an `i64`.
+const MOST_STEPS: u64 = 1_000_000;
+
+/// Most steps that a model may look back or ahead.
+const MOST_WINDOW: u64 = 10_000;
+
+/// Longest step in seconds: 366 days.
+const LONGEST_STEP: i64 = 366 * 86_400;
+
+/// How many missing times a message shows.
+const SHOWN_MISSING: usize = 3;
 
 /// A forecast that is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -247,10 +259,11 @@ impl ForecastInputs {
             .after
             .map_or(0, |after| (schedule.steps + after) as i64);
         let (first_time, last_time) = (schedule.valid_time(need.first), schedule.valid_time(last));
-        let absent: Vec<i64> = (need.first..=last)
-            .filter(|step| axis.position(schedule.valid_time(*step)).is_none())
-            .collect();
-        let Some(first_absent) = absent.first() else {
+        let mut absent =
+            (need.first..=last).filter(|step| axis.position(schedule.valid_time(*step)).is_none());
+        let shown: Vec<i64> = absent.by_ref().take(SHOWN_MISSING).collect();
+        let missing_count = shown.len() + absent.count();
+        let Some(first_absent) = shown.first() else {
             axis.check_step(&path, first_time, last_time, schedule.step)?;
             return Ok(None);
         };
@@ -263,10 +276,11 @@ impl ForecastInputs {
             input,
             needed: (first_time, last_time),
             step: schedule.step,
-            missing: absent
+            missing: shown
                 .iter()
                 .map(|step| schedule.valid_time(*step))
                 .collect(),
+            missing_count,
             present: axis.extent(),
             asked_steps: schedule.steps,
             possible_steps: possible as u64,
@@ -288,11 +302,32 @@ fn check_request(request: &ForecastRequest<'_>) -> Result<(), PrepareError> {
             "a forecast of no steps was asked for".to_owned(),
         ));
     }
-    if request.interface.step_seconds <= 0 {
-        return Err(PrepareError::Artifact(format!(
-            "step_seconds of the interface is {}",
-            request.interface.step_seconds
+    if request.steps > MOST_STEPS {
+        return Err(PrepareError::Request(format!(
+            "a forecast of {} steps was asked for: ask for {MOST_STEPS} at most",
+            request.steps
         )));
+    }
+    let interface = request.interface;
+    if !(1..=LONGEST_STEP).contains(&interface.step_seconds) {
+        return Err(PrepareError::Artifact(format!(
+            "step_seconds of the interface is {}: it must be from 1 to {LONGEST_STEP}",
+            interface.step_seconds
+        )));
+    }
+    for input in &interface.inputs {
+        let reach = match &input.role {
+            InputRole::State { steps_back } => *steps_back,
+            InputRole::Forcing { past, future, .. } => *past.max(future),
+            InputRole::Static { .. } => 0,
+        };
+        if reach > MOST_WINDOW {
+            return Err(PrepareError::Artifact(format!(
+                "input `{}` of the interface reaches {reach} steps back or ahead: {MOST_WINDOW} \
+                 is the most",
+                input.name
+            )));
+        }
     }
     for path in request.inputs {
         if !request.configs.contains_key(&path.datastore) {
@@ -348,8 +383,8 @@ pub struct Report {
     pub read: (i64, i64),
     /// Values that were read and are finite.
     pub values: u64,
-    /// What the forecast predicts, as variables of the sources: `t2m`, or `{input}_{variable}`
-    /// where two inputs have a variable of that name.
+    /// What the forecast predicts, as variables of the sources, called as in the outputs: see
+    /// [`distinct_names`].
     pub predicted: Vec<String>,
     /// What looks doubtful but is not wrong, a sentence each.
     pub warnings: Vec<String>,
@@ -399,16 +434,18 @@ pub fn check(request: &ForecastRequest<'_>) -> Result<Report, PrepareError> {
 
 /// The names of the source variables that make the state.
 fn predicted(state: &FeatureSet) -> Vec<String> {
-    let sources: BTreeSet<(&str, &str)> = state
-        .features()
-        .map(|feature| (feature.variable.as_str(), feature.input.as_str()))
+    let sources: BTreeSet<[&str; 3]> = state
+        .variables()
+        .iter()
+        .flat_map(|variable| {
+            variable.features().map(move |feature| {
+                [
+                    feature.variable.as_str(),
+                    feature.input.as_str(),
+                    variable.datastore(),
+                ]
+            })
+        })
         .collect();
-    let name = |(variable, input): &(&str, &str)| {
-        let inputs = sources.iter().filter(|(other, _)| other == variable);
-        match inputs.count() {
-            1 => (*variable).to_owned(),
-            _ => format!("{input}_{variable}"),
-        }
-    };
-    sources.iter().map(name).collect()
+    distinct_names(&sources.into_iter().collect::<Vec<_>>())
 }

@@ -25,7 +25,8 @@ pub(crate) fn same_coordinate(expected: &[f64], actual: &[f64]) -> bool {
 }
 
 /// Says how `actual` is not the grid `expected`; `None` if it is. A dimension of `expected` without
-/// coordinate values is compared by its length only.
+/// coordinate values is compared by its length only; one of `actual` counts as 0, 1, 2, …, which
+/// `xarray` gives to a dimension without a coordinate when it stacks it.
 pub fn grid_difference(expected: &Grid, actual: &Grid) -> Option<String> {
     if expected.dims != actual.dims {
         return Some(format!(
@@ -47,7 +48,17 @@ pub fn grid_difference(expected: &Grid, actual: &Grid) -> Option<String> {
             continue;
         };
         match actual.coordinates.get(axis).filter(|c| !c.is_empty()) {
-            None => return Some(format!("it has no coordinate `{dim}` to compare")),
+            None => {
+                let numbers: Vec<f64> = (0..wanted.len()).map(|number| number as f64).collect();
+                if !same_coordinate(wanted, &numbers) {
+                    return Some(format!(
+                        "it has no coordinate `{dim}`, which counts as 0, 1, 2, …, but the values \
+                         to compare run from {} to {}",
+                        ends(wanted).0,
+                        ends(wanted).1
+                    ));
+                }
+            }
             Some(found) if !same_coordinate(wanted, found) => {
                 return Some(format!(
                     "its coordinate `{dim}` runs from {} to {}, not from {} to {}",
@@ -147,5 +158,18 @@ mod tests {
             ..expected.clone()
         };
         assert_eq!(grid_difference(&lengths_only, &expected), None);
+    }
+
+    #[test]
+    fn a_dimension_without_a_coordinate_counts_from_zero() {
+        let numbered = grid(&["x", "y"], vec![vec![0.0, 1.0], vec![0.0, 1.0, 2.0]]);
+        let bare = Grid {
+            coordinates: vec![vec![], vec![]],
+            ..numbered.clone()
+        };
+        assert_eq!(grid_difference(&numbered, &bare), None);
+        let real = grid(&["x", "y"], vec![vec![0.0, 1.0], vec![1.0, 2.0, 3.0]]);
+        let difference = grid_difference(&real, &bare).unwrap();
+        assert!(difference.contains("no coordinate `y`"), "{difference}");
     }
 }

@@ -18,6 +18,7 @@ mod forecast;
 mod grid;
 mod mapping;
 mod name_format;
+mod naming;
 mod opening;
 mod plane;
 mod reader;
@@ -32,6 +33,7 @@ pub use forecast::{Forcing, ForecastInputs, ForecastRequest, Report, Schedule, c
 pub use grid::{COORDINATE_TOLERANCE, boundary_points, grid_difference};
 pub use mapping::{ANALYSIS_DIM, ELAPSED_DIM, TIME_DIM};
 pub use name_format::LevelValue;
+pub use naming::distinct_names;
 pub use reader::Reader;
 pub use source::{Feature, SourceInput};
 

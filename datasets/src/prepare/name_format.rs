@@ -25,12 +25,12 @@ impl LevelValue {
         }
     }
 
-    /// What Python's `str` makes of the NumPy scalar.
+    /// What Python's `format` makes of the NumPy scalar, which makes it a Python float first: a
+    /// float32 shows all the digits of its float64.
     fn python_str(self) -> String {
         match self {
             Self::Integer(value) => value.to_string(),
-            Self::Float(value) => python_float(&format!("{value:e}")),
-            Self::Double(value) => python_float(&format!("{value:e}")),
+            Self::Float(_) | Self::Double(_) => python_float(&format!("{:e}", self.as_f64())),
         }
     }
 
@@ -221,7 +221,10 @@ mod tests {
         for (value, expected) in [
             (LevelValue::Integer(100), "t100m"),
             (LevelValue::Double(100.0), "t100.0m"),
-            (LevelValue::Float(0.1), "t0.1m"),
+            (LevelValue::Float(0.1), "t0.10000000149011612m"),
+            (LevelValue::Float(0.995), "t0.9950000047683716m"),
+            (LevelValue::Float(1e-5), "t9.999999747378752e-06m"),
+            (LevelValue::Float(100.5), "t100.5m"),
             (LevelValue::Double(0.1 + 0.2), "t0.30000000000000004m"),
             (LevelValue::Double(1e16), "t1e+16m"),
             (

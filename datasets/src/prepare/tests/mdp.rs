@@ -122,10 +122,28 @@ fn equals_mllam_data_prep_on_generated_sources() {
         .filter(|name| name != "sources")
         .collect();
     names.sort();
-    assert_eq!(names.len(), 14, "{names:?}");
+    assert_eq!(names.len(), 17, "{names:?}");
+    names.retain(|name| name != "lacking_levels");
+    lacking_levels_are_refused(&folder.path().join("lacking_levels"));
     for name in names {
         // NumPy's float32 sine and cosine are not those of the C library.
         let tolerance = if name == "derived_float32" { 2e-7 } else { 0.0 };
         compare(&folder.path().join(name), tolerance);
     }
+}
+
+/// A later variable without a level of the first: mllam-data-prep makes that feature of NaN.
+fn lacking_levels_are_refused(folder: &Path) {
+    let bytes = std::fs::read(folder.join("state.f32")).unwrap();
+    let is_nan = |b: &[u8]| f32::from_le_bytes([b[0], b[1], b[2], b[3]]).is_nan();
+    assert!(bytes.chunks_exact(4).any(is_nan));
+    let config = read_config(&folder.join("config.yaml"));
+    let error = datastore(&config, TimeLayout::Time, 0)
+        .variable("state")
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("`t` lacks levels of `u`")
+            && error.to_string().contains("fill with NaN"),
+        "{error}"
+    );
 }

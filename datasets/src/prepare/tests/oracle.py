@@ -145,6 +145,11 @@ bare = xr.Dataset(
 bare_path = write("bare.zarr", bare)
 cells = xr.Dataset({"t2m": (("time", "cell"), values(8, 700))}, coords={"time": TIMES})
 cells_path = write("cells.zarr", cells, 3, t2m={"chunks": (8, 100)})
+sigma = xr.Dataset(
+    {"q": (("time", "sigma", "y", "x"), values(8, 2, 4, 5))},
+    coords={"time": TIMES, "sigma": np.array([0.995, 0.1], "f4"), "x": X, "y": Y},
+)
+sigma_path = write("sigma.zarr", sigma)
 elapsed = np.arange(5) * np.timedelta64(3, "h").astype("timedelta64[ns]")
 starts = TIMES[::2]
 forecasts = xr.Dataset(
@@ -200,6 +205,10 @@ scenario("packed_v2", {"surface": on_surface[0]})
 # Every variable follows the levels of the first, in its order.
 other_order = {"u": select("altitude", [30, 100], "m"), "t": select("altitude", [100, 30], "m")}
 scenario("reordered_levels", {"heights": levels | {"variables": other_order}})
+more = {"u": select("altitude", [75], "m"), "t": select("altitude", [100, 75, 30], "m")}
+scenario("superset_of_levels", {"heights": levels | {"variables": more}})
+lacking = {"u": select("altitude", [75, 30], "m"), "t": select("altitude", [100, 75], "m")}
+scenario("lacking_levels", {"heights": levels | {"variables": lacking}})
 scenario("all_levels_yx", {"heights": levels | {
     "variables": ["t", "u"],
     "dim_mapping": stack(grid=("y", "x"), form="{altitude}{var_name}", dims=["altitude"]),
@@ -264,6 +273,12 @@ scenario("range_of_levels", {"heights": levels | {
         "x": {"start": 2500.0, "end": 7500.0},
         "y": {"start": 1002500.0, "end": 1005000.0},
     },
+}})
+scenario("float32_levels", {"sigma": levels | {
+    "path": sigma_path,
+    "dims": ["time", "x", "y", "sigma"],
+    "variables": ["q"],
+    "dim_mapping": stack(form="{var_name}{sigma}", dims=["sigma"]),
 }})
 scenario("unstructured", {"cells": {
     "path": cells_path,

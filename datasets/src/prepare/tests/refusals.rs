@@ -127,6 +127,9 @@ fn what_is_not_in_the_dataset() {
         panic!("{error}")
     };
     assert_eq!((times.possible_steps, times.missing.len()), (3, 2));
+    assert_eq!(times.missing_count, 2);
+    let error = check(&late.request(1_000_000)).unwrap_err();
+    assert!(error.to_string().contains("and 999993 more"), "{error}");
 }
 
 #[test]
@@ -146,6 +149,19 @@ fn artifacts_that_do_not_fit_together() {
     let mut datastore = Case::new(None);
     datastore.interface.state.sources[0].datastore = "era5".into();
     refused(&datastore, mismatch, &["era5"]);
+    for far in [10_001, u64::MAX] {
+        let mut back = Case::new(None);
+        back.interface.inputs[1].role = InputRole::State { steps_back: far };
+        refused(&back, mismatch, &["`prev_prev_state`", "10000"]);
+        let mut ahead = Case::new(None);
+        if let InputRole::Forcing { future, .. } = &mut ahead.interface.inputs[2].role {
+            *future = far;
+        }
+        refused(&ahead, mismatch, &["`forcing`", "10000"]);
+    }
+    let mut long = Case::new(None);
+    long.interface.step_seconds = i64::MAX;
+    refused(&long, mismatch, &["step_seconds"]);
     let mut dims = Case::new(None);
     dims.interface.grid.dims.reverse();
     refused(&dims, mismatch, &["(x, y)", "(y, x)"]);
@@ -254,7 +270,15 @@ fn spoiled_data() {
 fn requests_that_make_no_sense() {
     let wrong = ExitCode::BadConfiguration;
     let case = Case::new(None);
-    assert_eq!(check(&case.request(0)).unwrap_err().exit_code(), wrong);
+    for steps in [
+        0,
+        1_000_001,
+        3_000_000_000,
+        99_999_999_999_999_999,
+        u64::MAX,
+    ] {
+        assert_eq!(check(&case.request(steps)).unwrap_err().exit_code(), wrong);
+    }
     let mut unknown = Case::new(None);
     unknown.inputs[0].input = "danra_clouds".into();
     refused(&unknown, wrong, &["danra_clouds", "danra_surface"]);
