@@ -1,7 +1,9 @@
 //! `mlwm check`: are the configurations right?
 
+use std::path::Path;
+
 use clap::Args;
-use mlwm_cycles::{PlanOptions, load, names, plan};
+use mlwm_cycles::{Loaded, PlanOptions, load, names, plan};
 use mlwm_spec::{AnalysisTime, Configuration, ExitCode};
 
 use crate::Outcome;
@@ -34,26 +36,28 @@ pub(crate) fn main(arguments: Arguments) -> Outcome {
     }
     let mut worst = ExitCode::Ok;
     for name in wanted {
-        // Whether it can be planned does not depend on the time.
-        let planned = load(folder, &name).and_then(|loaded| {
-            plan(
-                std::slice::from_ref(&loaded),
-                AnalysisTime::UNIX_EPOCH,
-                &PlanOptions::default(),
-            )?;
-            Ok(loaded)
-        });
-        match planned {
+        match planned(folder, &name) {
             Ok(loaded) => {
                 let image = loaded.configuration.image_reference(&name);
                 say!("{name}: ok, runs {image}");
             }
-            Err(error) => {
-                let failure = Failure::from(error);
+            Err(failure) => {
                 eprintln!("{name}: {failure}");
                 worst = worst.max(failure.code());
             }
         }
     }
     Ok(worst)
+}
+
+/// The configuration, if it can be read and planned; whether it can does not depend on the time.
+fn planned(folder: &Path, name: &str) -> Result<Loaded, Failure> {
+    let loaded = load(folder, name)?;
+    let options = PlanOptions::default();
+    plan(
+        std::slice::from_ref(&loaded),
+        AnalysisTime::UNIX_EPOCH,
+        &options,
+    )?;
+    Ok(loaded)
 }
