@@ -6,7 +6,7 @@ use std::io::{BufWriter, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use mlwm_engines::{Ended, Engine, Image, Kind, Mount, Output, Request};
+use mlwm_engines::{Ended, Engine, Image, Mount, Output, Request};
 use mlwm_spec::Digest;
 use mlwm_spec::contract::{Progress, env};
 
@@ -54,8 +54,7 @@ pub(crate) async fn run(
         .run(&request, &mut |output| lines.take(output), context.cancel)
         .await?;
     let (last, written) = lines.finish();
-    let podman = context.engine.info().kind == Kind::Podman;
-    judge(planned, &ended, podman, &log, last)?;
+    judge(planned, &ended, &log, last)?;
     written.map_err(|source| unwritable(&log, source))?;
     Ok(Ran {
         started: ended.started,
@@ -122,13 +121,7 @@ fn caller() -> Result<(u32, u32), Error> {
     Ok((me.uid(), me.gid()))
 }
 
-fn judge(
-    planned: &PlannedTask,
-    ended: &Ended,
-    podman: bool,
-    log: &Path,
-    last: Vec<String>,
-) -> Result<(), Error> {
+fn judge(planned: &PlannedTask, ended: &Ended, log: &Path, last: Vec<String>) -> Result<(), Error> {
     let log = log.to_owned();
     if ended.cancelled {
         return Err(Error::Interrupted);
@@ -137,17 +130,22 @@ fn judge(
         return Err(Error::Timeout { timeout, log, last });
     }
     let code = ended.exit_code;
-    // Podman does not say so: its containers with a limit that were killed, and not by us, are taken
-    // to have run into it.
-    let killed = podman && code == 137 && planned.resources.memory.is_some();
+    // Podman does not tell of a kill for want of memory, and Docker not always (it hears of it from a
+    // control group that may be gone already): a container with a limit that was killed, and not by
+    // us, is taken to have run into it.
+    let limit = planned.resources.memory;
+    let killed = code == 137 && limit.is_some();
     match (code, ended.oom_killed || killed) {
         (0, false) => Ok(()),
         // Also if the first process lived on: what it made without the one that was killed is not
         // to be trusted.
         (_, true) => Err(Error::OutOfMemory {
-            limit: match planned.resources.memory {
-                Some(limit) => format!("its {limit}"),
-                None => "the machine's".to_owned(),
+            limit: match (limit, ended.oom_killed) {
+                (Some(limit), true) => format!("its {limit}"),
+                (Some(limit), false) => {
+                    format!("its {limit} (the engine says only that it was killed)")
+                }
+                (None, _) => "the machine has".to_owned(),
             },
             log,
             last,

@@ -184,11 +184,7 @@ fn output_that_is_a_link_or_a_pipe() {
 
 #[test]
 fn an_exit_code_that_looks_like_a_kill_is_not_taken_for_one() {
-    let site = scripted(
-        "exits-137",
-        "echo bye; exit 137",
-        "resources: {memory: 64MiB}",
-    );
+    let site = scripted("exits-137", "echo bye; exit 137", "");
     fails(&site, 20, &["exit code 137", "bye"]);
 }
 
