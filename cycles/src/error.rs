@@ -188,14 +188,6 @@ pub enum Error {
         /// What is different.
         difference: String,
     },
-    /// A manifest cannot be read.
-    #[error("{manifest} is not a manifest that this mlwm reads: {reason}; nothing is overwritten")]
-    Manifest {
-        /// Where it lies.
-        manifest: String,
-        /// Why.
-        reason: String,
-    },
     /// An input is not fit for the model.
     #[error("{source} (staged from {})", uris.join(", "))]
     Preflight {
@@ -312,10 +304,9 @@ impl Error {
             Self::Storage(source) | Self::Unpublished { source, .. } => source.exit_code(),
             Self::Preflight { source, .. } => source.exit_code(),
             Self::ImageMissing { .. } => ExitCode::ImageMissing,
-            Self::Published { .. }
-            | Self::Damaged { .. }
-            | Self::Manifest { .. }
-            | Self::WorkdirInUse(_) => ExitCode::Conflict,
+            Self::Published { .. } | Self::Damaged { .. } | Self::WorkdirInUse(_) => {
+                ExitCode::Conflict
+            }
             Self::Scratch { .. } => ExitCode::StorageFailed,
             Self::ContainerFailed { .. } => ExitCode::ContainerFailed,
             Self::OutOfMemory { .. } => ExitCode::OutOfMemory,

@@ -135,7 +135,7 @@ pub fn load(folder: &Path, name: &str) -> Result<Loaded, Error> {
         .transpose()?;
     Ok(Loaded {
         name: name.to_owned(),
-        digest: Digest::of(&text),
+        digest: Configuration::digest(&text),
         configuration,
         artifact,
     })

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use mlwm_engines::Image;
-use mlwm_spec::manifest::{MANIFEST_SUFFIX, MANIFEST_VERSION, content_digest};
+use mlwm_spec::manifest::{MANIFEST_SUFFIX, content_digest};
 use mlwm_spec::{Digest, Manifest};
 use mlwm_storage::{Store, Uri};
 
@@ -25,20 +25,11 @@ impl Place {
         for output in &planned.outputs {
             let uri: Uri = output.uri.parse()?;
             let manifest = Store::open(&uri).await?.manifest(&uri).await?;
-            let place = Self {
+            places.push(Self {
                 output: output.clone(),
                 uri,
                 manifest,
-            };
-            if let Some(manifest) = &place.manifest
-                && manifest.version != MANIFEST_VERSION
-            {
-                return Err(Error::Manifest {
-                    manifest: place.manifest_uri(),
-                    reason: format!("its version is {}", manifest.version),
-                });
-            }
-            places.push(place);
+            });
         }
         Ok(places)
     }

@@ -68,11 +68,6 @@ impl ExitCode {
     pub fn number(self) -> u8 {
         self as u8
     }
-
-    /// The code with this number, if there is one.
-    pub fn from_number(number: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|code| code.number() == number)
-    }
 }
 
 impl From<ExitCode> for std::process::ExitCode {
@@ -86,9 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_unique_and_found_again() {
-        for code in ExitCode::ALL {
-            assert_eq!(ExitCode::from_number(code.number()), Some(code));
-        }
+    fn numbers_are_unique_and_rise() {
+        assert!(ExitCode::ALL.is_sorted_by(|a, b| a.number() < b.number()));
     }
 }
