@@ -15,12 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parent.parent
-WORK = Path(os.environ["MLWM_BENCH"])
-MLWM = Path(sys.argv[1]).resolve()
-EXAMPLE = ROOT / "examples/neural-lam"
+from bench_artifacts import building, inspecting, transfers
+from bench_lib import EXAMPLE, MLWM, ROOT, ROUNDS, WATCH, WORK, mlwm, python
+
 ANALYSIS_TIME = "2022-04-03T00:00Z"
-ROUNDS = int(os.environ.get("MLWM_BENCH_ROUNDS", 5))
 LARGE_STEPS, SMALL_STEPS = 20, 6
 
 CONFIGURATION = """\
@@ -64,25 +62,6 @@ for _ in range(int(sys.argv[2])):
     session.run(None, feed)
 print(time.perf_counter() - began)
 """
-
-# Runs a command and says its exit code, seconds and peak resident memory.
-WATCH = """
-import resource, subprocess, sys, time
-began = time.perf_counter()
-code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode
-print(code, time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
-"""
-
-
-def mlwm(*arguments, check=True, **environment):
-    done = subprocess.run([MLWM, *map(str, arguments)], cwd=WORK, env={**os.environ, **environment}, capture_output=True, text=True)
-    if check and done.returncode:
-        sys.exit(f"mlwm {' '.join(map(str, arguments))} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
-    return done.stdout
-
-
-def python(code, *arguments):
-    return subprocess.run([sys.executable, "-c", code, *map(str, arguments)], check=True, capture_output=True, text=True).stdout.split()
 
 
 def configure(name, text):
@@ -181,8 +160,15 @@ def write_chunks(store, megabytes):
     zarr.open_group(store, mode="a")
 
 
+def measurements():
+    """All, or those named in MLWM_BENCH_ONLY."""
+    known = [rollout, container, staging, building, transfers, inspecting]
+    wanted = os.environ.get("MLWM_BENCH_ONLY")
+    return [one for one in known if not wanted or one.__name__ in wanted.split(",")]
+
+
 def main():
-    rows = [row for measurement in (rollout, container, staging) for row in measurement()]
+    rows = [row for measurement in measurements() for row in measurement()]
     print(f"\n{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; medians of {ROUNDS} rounds, in turn\n")
     header = ("what", "on", "mlwm", "baseline", "its value", "ratio")
     cells = [header] + [(*row[:5], "" if row[5] is None else f"{row[5]:.2f}") for row in rows]

@@ -1,9 +1,8 @@
 //! Reading an artifact.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
+use std::fmt;
+use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -12,66 +11,95 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, io_error};
 use crate::facts;
-use crate::framing::{self, Directory, Member};
+use crate::form::Plan;
+use crate::framing::{self, Directory, FramingError, Member};
 use crate::layout::{ARTIFACT_YAML, INTERFACE_JSON, NEURAL_LAM_CONFIG, datastore_config_member};
-use crate::record::{self, FileEntry, Found, Record};
+use crate::record::{self, FileEntry, Found, Record, set_digest};
+use crate::source::{FileSource, ReadAt, Span, Tail, digest_of};
 
 /// Largest `artifact.yaml`, configuration or interface that is read, in bytes.
 const MAX_TEXT: u64 = 64 << 20;
 
+/// What is read on opening, at once: in an artifact of usual size the directory, `artifact.yaml`
+/// and everything else but the model, since the files of the model come first (format §6).
+const TAIL: u64 = 1 << 20;
+
+/// What buffers reads of a member: a read may be a request to a registry.
+const READ_AHEAD: u64 = 1 << 20;
+
 /// An artifact: a zip whose directory has been read and checked. The bytes of its members are
 /// checked when they are read, or all at once by [`Artifact::verify`].
-#[derive(Debug)]
 pub struct Artifact {
     path: PathBuf,
-    file: Arc<File>,
-    length: u64,
+    source: Arc<Tail>,
     name: String,
+    /// From `artifact.yaml`; not in one of the Python tool.
+    mlwm_version: Option<String>,
+    set_digest: Option<Digest>,
     files: Vec<FileEntry>,
-    /// By name, with the position in `files`.
-    members: HashMap<String, (usize, Member)>,
-    pub(crate) deviation: Option<String>,
-    pub(crate) has_hashes: bool,
+    /// In the order of `files`.
+    members: Vec<Member>,
+    /// Position in `files`.
+    positions: HashMap<String, usize>,
+    /// None if the zip has not the form that mlwm writes.
+    plan: Option<Plan>,
     digest: OnceLock<Digest>,
+}
+
+impl fmt::Debug for Artifact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Artifact")
+            .field("path", &self.path)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Artifact {
     /// Reads the directory and `artifact.yaml` of the artifact at `path`. Names, sizes and kinds of
     /// all members are checked; contents are not (see [`Artifact::verify`]).
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let file = File::open(path).map_err(io_error("open", path))?;
-        let metadata = file.metadata().map_err(io_error("open", path))?;
-        if !metadata.is_file() {
-            return Err(Error::NotAnArtifact {
+        let source = FileSource::open(path).map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidInput => Error::NotAnArtifact {
                 path: path.to_owned(),
                 why: "it is not a file",
-            });
-        }
-        let Directory { members, deviation } =
-            framing::read(&file, metadata.len()).map_err(|source| Error::Framing {
-                path: path.to_owned(),
+            },
+            _ => io_error("open", path)(error),
+        })?;
+        Self::from_source(Arc::new(source), path)
+    }
+
+    /// The same for an artifact that lies elsewhere, such as in a registry; `path` is what errors
+    /// call it. One read at the end of the source is all that an artifact of usual size needs.
+    pub fn from_source(
+        source: Arc<dyn ReadAt>,
+        path: impl Into<PathBuf>,
+    ) -> Result<Self, Error> {
+        let path = path.into();
+        let source = Tail::read(source, TAIL).map_err(io_error("read", &path))?;
+        let Directory { members, plan } =
+            framing::read(&source).map_err(|source| Error::Framing {
+                path: path.clone(),
                 source,
             })?;
+        let names = members.iter().map(|member| member.placed.name.clone());
         let mut artifact = Self {
-            path: path.to_owned(),
-            file: Arc::new(file),
-            length: metadata.len(),
+            path,
+            source: Arc::new(source),
             name: String::new(),
+            mlwm_version: None,
+            set_digest: None,
             files: members
                 .iter()
                 .map(|member| FileEntry {
-                    path: member.name.clone(),
-                    size: member.size,
+                    path: member.placed.name.clone(),
+                    size: member.placed.size,
                     sha256: None,
                 })
                 .collect(),
-            members: members
-                .into_iter()
-                .enumerate()
-                .map(|(position, member)| (member.name.clone(), (position, member)))
-                .collect(),
-            deviation,
-            has_hashes: false,
+            positions: names.zip(0..).collect(),
+            members,
+            plan,
             digest: OnceLock::new(),
         };
         artifact.read_record()?;
@@ -92,7 +120,8 @@ impl Artifact {
             Found::Record(record) => {
                 self.take_hashes(&record, Digest::of(&text))?;
                 self.name = record.name;
-                self.has_hashes = true;
+                self.mlwm_version = Some(record.mlwm_version);
+                self.set_digest = Some(record.set_digest);
             }
         }
         Ok(())
@@ -135,22 +164,41 @@ impl Artifact {
             }
             entry.sha256 = Some(sha256);
         }
+        let found = set_digest(record.files.iter().map(|file| (&*file.path, file.sha256)));
+        if found != record.set_digest {
+            return Err(Error::SetDigest {
+                path: self.path.clone(),
+                recorded: record.set_digest,
+                found,
+            });
+        }
         Ok(())
     }
 
-    /// The zip.
+    /// The zip, or what else it was opened as.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// Size of the zip in bytes.
     pub fn size(&self) -> u64 {
-        self.length
+        self.source.size()
     }
 
     /// The name in `artifact.yaml`.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The version of mlwm that wrote it; none for an artifact of the Python tool.
+    pub fn mlwm_version(&self) -> Option<&str> {
+        self.mlwm_version.as_deref()
+    }
+
+    /// SHA-256 over names and hashes of all files but `artifact.yaml` (format §3): the identity of
+    /// the contents, however they are packed. None for an artifact of the Python tool.
+    pub fn set_digest(&self) -> Option<Digest> {
+        self.set_digest
     }
 
     /// All files, `artifact.yaml` too, in the order they lie in the zip.
@@ -160,44 +208,107 @@ impl Artifact {
 
     /// Whether there is a file of this name.
     pub fn contains(&self, member: &str) -> bool {
-        self.members.contains_key(member)
+        self.positions.contains_key(member)
     }
 
-    /// SHA-256 of the whole zip: what an artifact is pinned by. Read once, then remembered.
+    /// SHA-256 of the whole zip: what an artifact is pinned by. Read once, then remembered; known
+    /// without reading after [`Artifact::verify`].
     pub fn digest(&self) -> Result<Digest, Error> {
         if let Some(digest) = self.digest.get() {
             return Ok(*digest);
         }
-        let whole = Span::new(&self.file, 0, self.length);
+        let whole = Span::new(Arc::clone(self.source.inner()), 0, self.size());
         let digest = digest_of(whole).map_err(io_error("read", &self.path))?;
-        Ok(*self.digest.get_or_init(|| digest))
+        Ok(self.remember(digest))
     }
 
-    /// Reads one file. The reader compares size, CRC-32 and (where recorded) SHA-256 at the end,
-    /// and fails there if they differ.
+    /// The digest of the zip, if it has been computed.
+    pub(crate) fn known_digest(&self) -> Option<Digest> {
+        self.digest.get().copied()
+    }
+
+    pub(crate) fn remember(&self, digest: Digest) -> Digest {
+        *self.digest.get_or_init(|| digest)
+    }
+
+    /// Reads one file. The reader compares the records around it, size, CRC-32 and (where
+    /// recorded) SHA-256 at the end, and fails there if they differ.
     pub fn reader(&self, member: &str) -> Result<MemberReader, Error> {
-        let (position, found) = self
-            .members
-            .get(member)
-            .ok_or_else(|| self.no_member(member, ""))?;
+        let position = self.position(member)?;
+        let found = self.members[position].clone();
+        let placed = &found.placed;
+        let (before, after) = match &self.plan {
+            Some(_) => (placed.local_header(), placed.descriptor(found.crc32)),
+            // Looked at on opening.
+            None => (Vec::new(), Vec::new()),
+        };
+        let start = placed.data_at - before.len() as u64;
+        let length = before.len() as u64 + placed.size + after.len() as u64;
+        let source: Arc<dyn ReadAt> = Arc::clone(&self.source) as _;
+        let read_ahead = usize::try_from(length.min(READ_AHEAD)).unwrap_or(usize::MAX);
         Ok(MemberReader {
             artifact: self.path.clone(),
-            span: Span::new(&self.file, found.offset, found.size),
-            member: found.clone(),
-            expected: self.files[*position].sha256,
+            source: BufReader::with_capacity(read_ahead, Span::new(source, start, length)),
+            before,
+            after,
+            left: placed.size,
+            expected: self.files[position].sha256,
+            member: found,
             sha256: Sha256::new(),
             crc32: crc32fast::Hasher::new(),
         })
     }
 
+    fn position(&self, member: &str) -> Result<usize, Error> {
+        let position = self.positions.get(member).copied();
+        position.ok_or_else(|| self.no_member(member, ""))
+    }
+
+    /// The place of a file's bytes in the zip: offset and length. They are checked by nobody here.
+    pub(crate) fn place(&self, member: &str) -> Result<(u64, u64), Error> {
+        let placed = &self.members[self.position(member)?].placed;
+        Ok((placed.data_at, placed.size))
+    }
+
+    /// The source, of which the last bytes are in memory.
+    pub(crate) fn source(&self) -> Arc<dyn ReadAt> {
+        Arc::clone(&self.source) as _
+    }
+
+    /// The source as it is now.
+    pub(crate) fn fresh_source(&self) -> Arc<dyn ReadAt> {
+        Arc::clone(self.source.inner())
+    }
+
+    /// Where everything lies in a zip of the form that mlwm writes.
+    pub(crate) fn plan(&self) -> Option<&Plan> {
+        self.plan.as_ref()
+    }
+
+    /// The CRC-32 of every file that the directory records, in order.
+    pub(crate) fn checksums(&self) -> impl Iterator<Item = u32> {
+        self.members.iter().map(|member| member.crc32)
+    }
+
+    /// Compares what the bytes of the file at `position` give with what is recorded.
+    pub(crate) fn check_content(
+        &self,
+        position: usize,
+        sha256: Digest,
+        crc32: u32,
+    ) -> Result<(), Error> {
+        let recorded = self.files[position].sha256;
+        check(&self.path, &self.members[position], recorded, sha256, crc32)
+    }
+
     /// The bytes of a file of at most `limit` bytes, checked.
     pub fn read(&self, member: &str, limit: u64) -> Result<Vec<u8>, Error> {
         let mut reader = self.reader(member)?;
-        if reader.member.size > limit {
+        if reader.size() > limit {
             return Err(Error::TooLarge {
                 path: self.path.clone(),
                 member: member.to_owned(),
-                size: reader.member.size,
+                size: reader.size(),
                 limit,
             });
         }
@@ -261,7 +372,7 @@ impl Artifact {
         format!("{} in {}", member, self.path.display())
     }
 
-    fn no_member(&self, member: &str, hint: &'static str) -> Error {
+    pub(crate) fn no_member(&self, member: &str, hint: &'static str) -> Error {
         Error::NoMember {
             path: self.path.clone(),
             member: member.to_owned(),
@@ -270,78 +381,80 @@ impl Artifact {
     }
 }
 
-/// A part of a file, read without moving the file's own position.
-#[derive(Debug)]
-struct Span {
-    file: Arc<File>,
-    at: u64,
-    left: u64,
-}
-
-impl Span {
-    fn new(file: &Arc<File>, at: u64, length: u64) -> Self {
-        Self {
-            file: Arc::clone(file),
-            at,
-            left: length,
-        }
-    }
-}
-
-impl Read for Span {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let wanted = buffer
-            .len()
-            .min(usize::try_from(self.left).unwrap_or(usize::MAX));
-        if wanted == 0 {
-            return Ok(0);
-        }
-        let read = self.file.read_at(&mut buffer[..wanted], self.at)?;
-        if read == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        self.at += read as u64;
-        self.left -= read as u64;
-        Ok(read)
-    }
-}
-
 /// Reads one file of an artifact and checks it: the read that would report the end fails with
 /// [`Error::Hash`] (inside [`io::Error`]) if the bytes were not those recorded.
-#[derive(Debug)]
 pub struct MemberReader {
     artifact: PathBuf,
-    span: Span,
+    source: BufReader<Span>,
+    /// What must stand before the content and has not been read yet, and after it.
+    before: Vec<u8>,
+    after: Vec<u8>,
+    left: u64,
     member: Member,
     expected: Option<Digest>,
     sha256: Sha256,
     crc32: crc32fast::Hasher,
 }
 
+impl fmt::Debug for MemberReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemberReader")
+            .field("artifact", &self.artifact)
+            .field("member", &self.member.placed.name)
+            .field("left", &self.left)
+            .finish_non_exhaustive()
+    }
+}
+
 impl MemberReader {
     /// Size in bytes.
     pub fn size(&self) -> u64 {
-        self.member.size
+        self.member.placed.size
     }
 
-    fn check(&self) -> io::Result<()> {
-        let crc32 = self.crc32.clone().finalize();
-        let sha256 = Digest::from_hasher(self.sha256.clone());
-        let (expected, found) = match self.expected {
-            Some(expected) if expected != sha256 => (expected.to_string(), sha256.to_string()),
-            _ if crc32 != self.member.crc32 => (
-                format!("crc32:{:08x}", self.member.crc32),
-                format!("crc32:{crc32:08x}"),
-            ),
-            _ => return Ok(()),
-        };
-        Err(io::Error::other(Error::Hash {
+    /// Reads a record of the zip, which must be this one.
+    fn check_record(&mut self, expected: &[u8]) -> io::Result<()> {
+        let mut found = vec![0; expected.len()];
+        self.source.read_exact(&mut found)?;
+        if found == expected {
+            return Ok(());
+        }
+        let member = self.member.placed.name.clone();
+        Err(io::Error::other(Error::Framing {
             path: self.artifact.clone(),
-            member: self.member.name.clone(),
-            expected,
-            found,
+            source: FramingError::Contradiction(member),
         }))
     }
+
+    fn check_content(&self) -> io::Result<()> {
+        let sha256 = Digest::from_hasher(self.sha256.clone());
+        let crc32 = self.crc32.clone().finalize();
+        check(&self.artifact, &self.member, self.expected, sha256, crc32).map_err(io::Error::other)
+    }
+}
+
+/// Compares what the bytes of a member give with what was recorded.
+fn check(
+    artifact: &Path,
+    member: &Member,
+    recorded: Option<Digest>,
+    sha256: Digest,
+    crc32: u32,
+) -> Result<(), Error> {
+    let (expected, found) = match recorded {
+        Some(recorded) if recorded != sha256 => (recorded.to_string(), sha256.to_string()),
+        _ if member.crc32 != crc32 => (
+            format!("crc32:{:08x}", member.crc32),
+            format!("crc32:{crc32:08x}"),
+        ),
+        _ => return Ok(()),
+    };
+    Err(Error::Hash {
+        path: artifact.to_owned(),
+        member: member.placed.name.clone(),
+        expected,
+        found,
+    })
 }
 
 impl Read for MemberReader {
@@ -349,25 +462,19 @@ impl Read for MemberReader {
         if buffer.is_empty() {
             return Ok(0);
         }
-        let read = self.span.read(buffer)?;
+        let before = std::mem::take(&mut self.before);
+        self.check_record(&before)?;
+        let wanted = usize::try_from(self.left).map_or(buffer.len(), |left| left.min(buffer.len()));
+        let read = self.source.read(&mut buffer[..wanted])?;
+        self.left -= read as u64;
         let bytes = &buffer[..read];
         self.crc32.update(bytes);
         self.sha256.update(bytes);
-        if read == 0 {
-            self.check()?;
+        if self.left == 0 && read == 0 {
+            self.check_content()?;
+            let after = std::mem::take(&mut self.after);
+            self.check_record(&after)?;
         }
         Ok(read)
-    }
-}
-
-/// SHA-256 of all that a reader gives.
-pub(crate) fn digest_of(mut source: impl Read) -> io::Result<Digest> {
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match source.read(&mut buffer)? {
-            0 => return Ok(Digest::from_hasher(hasher)),
-            read => hasher.update(&buffer[..read]),
-        }
     }
 }

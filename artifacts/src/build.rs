@@ -1,6 +1,5 @@
 //! Building an artifact from what a training run left.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -16,7 +15,9 @@ use crate::layout::{
     datastore_config_member, is_artifact_name, name_fault, statistics_member,
 };
 use crate::onnx::{self, OnnxSignature};
-use crate::pack::{self, Content};
+use crate::framing;
+use crate::pack::{self, Content, Packing, Planned};
+use crate::pickle::CheckpointPolicy;
 use crate::provenance;
 use crate::record::FileEntry;
 use crate::training::TrainingArguments;
@@ -32,6 +33,8 @@ pub struct BuildRequest {
     pub nl_config: PathBuf,
     /// The PyTorch or Lightning checkpoint.
     pub checkpoint: Option<PathBuf>,
+    /// What the checkpoint may import besides what is known to be harmless.
+    pub checkpoint_policy: CheckpointPolicy,
     /// The arguments of the training command, as YAML.
     pub training_args: PathBuf,
     /// The step model as ONNX.
@@ -51,6 +54,8 @@ pub struct Built {
     pub path: PathBuf,
     /// Its SHA-256.
     pub digest: Digest,
+    /// SHA-256 over names and hashes of its files (format §3).
+    pub set_digest: Digest,
     /// The files in it, `artifact.yaml` last.
     pub files: Vec<FileEntry>,
     /// Size of the zip.
@@ -61,17 +66,21 @@ pub struct Built {
     pub unchanged: bool,
 }
 
-/// Builds an artifact. Everything is checked before anything is written: names, files, that
-/// statistics, feature names, grid, ONNX model, training arguments and interface agree.
-pub fn build(request: &BuildRequest) -> Result<Built, Error> {
-    let destination = destination(request)?;
+/// Checks everything that an artifact is built from, and plans the zip: names, files, that
+/// statistics, feature names, grid, ONNX model, training arguments and interface agree. Writes
+/// nothing but scratch files, which live as long as the [`Packing`].
+pub fn prepare(request: &BuildRequest) -> Result<Packing, Error> {
+    if !is_artifact_name(&request.name) {
+        return Err(Error::Name(request.name.clone()));
+    }
     require_sources(request)?;
     let training_text = read_text(&request.training_args)?;
     let arguments =
         TrainingArguments::parse(&training_text, &request.training_args.display().to_string())?;
-    if let Some(checkpoint) = &request.checkpoint {
-        checkpoint::check(checkpoint)?;
-    }
+    let checkpoint = match &request.checkpoint {
+        Some(path) => Some(checkpoint::check(path, &request.checkpoint_policy)?),
+        None => None,
+    };
     let scratch = tempfile::tempdir().map_err(io_error("create", std::env::temp_dir()))?;
     let neural_lam = NeuralLam::read(&request.nl_config, scratch.path())?;
     agreement::check_datastores(&neural_lam.datastores)?;
@@ -87,32 +96,36 @@ pub fn build(request: &BuildRequest) -> Result<Built, Error> {
             None
         }
     };
-
     let members = members(request, &neural_lam, model)?;
-    let packed = pack::pack(&request.name, &members, &destination)?;
-    let provenance_path = provenance::path(&destination);
-    if !packed.unchanged || !provenance_path.exists() {
-        provenance::write(request, &destination, packed.digest)?;
+    Packing::new(request.clone(), checkpoint, members, scratch)
+}
+
+/// Builds an artifact: prepares it, writes the zip, and its provenance beside it (format §4).
+pub fn build(request: &BuildRequest) -> Result<Built, Error> {
+    let packing = prepare(request)?;
+    let destination = destination(request);
+    let packed = packing.write_file(&destination)?;
+    let provenance = provenance::path(&destination);
+    if !packed.unchanged || !provenance.exists() {
+        provenance::write(&packing.provenance(packed.digest)?, &provenance)?;
     }
     Ok(Built {
         path: destination,
         digest: packed.digest,
+        set_digest: packed.set_digest,
         files: packed.files,
         bytes: packed.bytes,
-        provenance: provenance_path,
+        provenance,
         unchanged: packed.unchanged,
     })
 }
 
-fn destination(request: &BuildRequest) -> Result<PathBuf, Error> {
-    if !is_artifact_name(&request.name) {
-        return Err(Error::Name(request.name.clone()));
-    }
+fn destination(request: &BuildRequest) -> PathBuf {
     let is_zip = request.output.extension().is_some_and(|e| e == "zip");
     if is_zip && !request.output.is_dir() {
-        return Ok(request.output.clone());
+        return request.output.clone();
     }
-    Ok(request.output.join(format!("{}.zip", request.name)))
+    request.output.join(format!("{}.zip", request.name))
 }
 
 fn require_sources(request: &BuildRequest) -> Result<(), Error> {
@@ -182,39 +195,57 @@ fn members(
     request: &BuildRequest,
     neural_lam: &NeuralLam,
     interface: Option<String>,
-) -> Result<BTreeMap<String, Content>, Error> {
-    let mut members = BTreeMap::new();
-    let mut add = |name: &str, content| members.insert(name.to_owned(), content);
-    add(
-        NEURAL_LAM_CONFIG,
-        Content::Bytes(neural_lam.text.clone().into_bytes()),
-    );
-    add(
-        TRAINING_ARGUMENTS,
-        Content::File(request.training_args.clone()),
-    );
+) -> Result<Vec<Planned>, Error> {
+    let mut members = Vec::new();
+    let mut add = |name: &str, source: &Path, content: Content| {
+        members.push(Planned {
+            name: name.to_owned(),
+            source: source.to_owned(),
+            content,
+        });
+    };
+    let text = neural_lam.text.clone().into_bytes();
+    add(NEURAL_LAM_CONFIG, &request.nl_config, Content::Bytes(text));
+    let arguments = &request.training_args;
+    add(TRAINING_ARGUMENTS, arguments, Content::file(arguments)?);
     if let Some(checkpoint) = &request.checkpoint {
-        add(CHECKPOINT_PICKLE, Content::File(checkpoint.clone()));
+        add(CHECKPOINT_PICKLE, checkpoint, Content::file(checkpoint)?);
     }
-    if let (Some(onnx), Some(interface)) = (&request.onnx, interface) {
-        add(CHECKPOINT_ONNX, Content::File(onnx.clone()));
-        add(INTERFACE_JSON, Content::Bytes(interface.into_bytes()));
+    if let (Some(onnx), Some(source), Some(text)) = (&request.onnx, &request.interface, interface) {
+        add(CHECKPOINT_ONNX, onnx, Content::file(onnx)?);
+        add(INTERFACE_JSON, source, Content::Bytes(text.into_bytes()));
     }
     for datastore in &neural_lam.datastores {
-        let config = Content::File(datastore.config_path.clone());
-        add(&datastore_config_member(&datastore.name), config);
+        let (name, path) = (datastore_config_member(&datastore.name), &datastore.config_path);
+        add(&name, path, Content::file(path)?);
     }
     for datastore in &neural_lam.datastores {
         let folder = statistics_member(&datastore.name);
-        pack::add_folder(&mut members, &datastore.extracted, &folder)?;
+        pack::add_folder(
+            &mut members,
+            &datastore.extracted,
+            &folder,
+            &datastore.training,
+        )?;
     }
-    match members
-        .keys()
-        .find_map(|name| Some((name, name_fault(name)?)))
-    {
-        None => Ok(members),
-        Some((name, fault)) => Err(Error::Disagreement(format!(
+    members.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    check_names(&members)?;
+    Ok(members)
+}
+
+/// Names come from datastores and from variables of training datasets, which may be called
+/// anything.
+fn check_names(members: &[Planned]) -> Result<(), Error> {
+    let names = || members.iter().map(|member| member.name.as_str());
+    if let Some((name, fault)) = names().find_map(|name| Some((name, name_fault(name)?))) {
+        return Err(Error::Disagreement(format!(
             "the training dataset has a variable that cannot be packed: the name `{name}` {fault}"
-        ))),
+        )));
     }
+    if let Some((name, (other, why))) = framing::clash(names()) {
+        return Err(Error::Disagreement(format!(
+            "datastores or variables of the training dataset cannot be packed beside each other: `{other}` and `{name}` {why}"
+        )));
+    }
+    Ok(())
 }

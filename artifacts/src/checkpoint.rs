@@ -1,45 +1,62 @@
-//! A first look at a PyTorch checkpoint, without opening it: it is a pickle, and a pickle runs
-//! whatever code it holds.
+//! The checkpoint that an artifact is built from: it must be one, and loading it must import
+//! nothing that could do harm. It is a pickle, and a pickle is a program; nothing of it is run.
 
 use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use crate::error::{Error, io_error};
+use crate::pickle::{self, Checkpoint, CheckpointPolicy, PickleError};
 
-/// Checks that the file starts like a zip (PyTorch 1.6 and later) or like a pickle of protocol 2
-/// to 5 (earlier).
-pub(crate) fn check(path: &Path) -> Result<(), Error> {
-    let mut start = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(4).read_to_end(&mut start))
-        .map_err(io_error("read", path))?;
-    match start.as_slice() {
-        b"PK\x03\x04" | [0x80, 2..=5, ..] => Ok(()),
-        _ => Err(Error::Checkpoint {
+/// Finds out what loading the checkpoint imports, and refuses what the policy does not allow.
+pub(crate) fn check(path: &Path, policy: &CheckpointPolicy) -> Result<Checkpoint, Error> {
+    let file = File::open(path).map_err(io_error("open", path))?;
+    let size = file.metadata().map_err(io_error("open", path))?.len();
+    let found = pickle::inspect(file, size).map_err(|fault| match fault {
+        PickleError::Io(error) => io_error("read", path)(error),
+        source => Error::Checkpoint {
             path: path.to_owned(),
-        }),
+            source,
+        },
+    })?;
+    let refused = policy.refused(&found.globals);
+    if refused.is_empty() {
+        return Ok(found);
     }
+    let imports: Vec<String> = refused.iter().map(|(global, _)| global.to_string()).collect();
+    Err(Error::CheckpointImports {
+        path: path.to_owned(),
+        imports: imports.join(", "),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn checked(bytes: &[u8], allow: &[&str]) -> Result<Checkpoint, Error> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("last.ckpt");
+        std::fs::write(&path, bytes).unwrap();
+        let allow = allow.iter().map(|name| (*name).to_owned()).collect();
+        check(&path, &CheckpointPolicy { allow })
+    }
+
     #[test]
     fn tells_checkpoints_from_other_files() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x");
-        for (start, good) in [
-            (&b"PK\x03\x04rest"[..], true),
-            (b"\x80\x02\x8a\x0a", true),
-            (b"", false),
-            (b"PK", false),
-            (b"version https://git-lfs", false),
-            (b"\x80\x01xx", false),
-        ] {
-            std::fs::write(&path, start).unwrap();
-            assert_eq!(check(&path).is_ok(), good, "{start:?}");
+        // The pickle of an empty dictionary.
+        assert!(checked(b"\x80\x02}q\x00.", &[]).is_ok());
+        for other in [&b""[..], b"PK", b"version https://git-lfs", b"\x80\x02"] {
+            let error = checked(other, &[]).unwrap_err();
+            assert!(matches!(error, Error::Checkpoint { .. }), "{error}");
         }
+    }
+
+    #[test]
+    fn what_is_not_known_to_be_harmless_must_be_allowed_by_name() {
+        let pickle = b"cmy.model\nConfig\n.";
+        let error = checked(pickle, &[]).unwrap_err();
+        assert!(error.to_string().contains("my.model.Config"), "{error}");
+        let found = checked(pickle, &["my.model.Config"]).unwrap();
+        assert_eq!(found.globals[0].to_string(), "my.model.Config");
     }
 }

@@ -9,6 +9,7 @@ use mlwm_spec::{Digest, ExitCode};
 
 use crate::framing::FramingError;
 use crate::onnx::OnnxError;
+use crate::pickle::PickleError;
 
 /// Why an artifact could not be built, read or verified.
 #[derive(Debug, thiserror::Error)]
@@ -97,11 +98,23 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
-    /// A checkpoint that is not one.
-    #[error("{path} is not a PyTorch checkpoint: it starts neither like a zip nor like a pickle")]
+    /// A checkpoint that is not one, or that cannot be followed.
+    #[error("the checkpoint {path} cannot be packed: {source}")]
     Checkpoint {
         /// The file.
         path: PathBuf,
+        /// What is wrong with it.
+        source: PickleError,
+    },
+    /// A checkpoint that imports what is not known to be harmless.
+    #[error(
+        "loading the checkpoint {path} would import {imports}, which mlwm does not know to be harmless: if you trust where it comes from, allow each of them by name"
+    )]
+    CheckpointImports {
+        /// The file.
+        path: PathBuf,
+        /// What it imports, separated by commas.
+        imports: String,
     },
     /// An ONNX file that cannot be used.
     #[error("{path}: {source}")]
@@ -135,14 +148,12 @@ pub enum Error {
         built: Digest,
     },
     /// The zip could not be written.
-    #[error("could not pack {member} into {path}: {source}")]
-    Pack {
-        /// The artifact.
-        path: PathBuf,
-        /// The member.
-        member: String,
+    #[error("could not write the artifact {name}: {source}")]
+    Write {
+        /// Name of the artifact.
+        name: String,
         /// What the writer said.
-        source: zip::result::ZipError,
+        source: io::Error,
     },
     /// A file that is no artifact.
     #[error("{path} is not an inference artifact: {why}")]
@@ -180,13 +191,11 @@ pub enum Error {
     },
     /// A zip with the right contents and other headers.
     #[error(
-        "{path} is not the zip that mlwm wrote, although its files are right: {why}; fetch or build it again instead of packing it by other means"
+        "{path} is not the zip that mlwm wrote, although its files are right: it was packed by other means; fetch or build it again"
     )]
     Repacked {
         /// The artifact.
         path: PathBuf,
-        /// How it can be told.
-        why: String,
     },
     /// A member is missing.
     #[error("{path} has no member {member}{hint}")]
@@ -221,6 +230,34 @@ pub enum Error {
         expected: u64,
         /// Size found.
         found: u64,
+    },
+    /// An `artifact.yaml` that contradicts itself.
+    #[error(
+        "the set digest in artifact.yaml of {path} is {recorded}, its list of files gives {found}: fetch or build it again"
+    )]
+    SetDigest {
+        /// The artifact.
+        path: PathBuf,
+        /// As recorded.
+        recorded: Digest,
+        /// Of the list of files.
+        found: Digest,
+    },
+    /// A source that changed under way: its model may be half a model.
+    #[error("{path} changed while it was packed: wait until it is written completely, and build again")]
+    Changed {
+        /// The source.
+        path: PathBuf,
+    },
+    /// More files, or more bytes, than the format allows.
+    #[error("{name} cannot be packed: it would have {files} files with {bytes} bytes")]
+    TooMany {
+        /// Name of the artifact.
+        name: String,
+        /// How many files.
+        files: usize,
+        /// Their size.
+        bytes: u64,
     },
     /// A member with other bytes.
     #[error(
@@ -270,6 +307,7 @@ impl Error {
             | Self::Configuration { .. }
             | Self::InterfaceFile { .. } => ExitCode::BadConfiguration,
             Self::Checkpoint { .. }
+            | Self::CheckpointImports { .. }
             | Self::Onnx { .. }
             | Self::Disagreement(_)
             | Self::Statistics { .. }
@@ -281,10 +319,15 @@ impl Error {
             | Self::NoMember { .. }
             | Self::ExtraMember { .. }
             | Self::Size { .. }
+            | Self::SetDigest { .. }
+            | Self::TooMany { .. }
             | Self::Hash { .. }
             | Self::TooLarge { .. } => ExitCode::ArtifactMismatch,
             Self::Exists { .. } | Self::InTheWay { .. } => ExitCode::Conflict,
-            Self::Io { .. } | Self::WriteYaml { .. } | Self::Pack { .. } => ExitCode::Failed,
+            Self::Io { .. }
+            | Self::WriteYaml { .. }
+            | Self::Write { .. }
+            | Self::Changed { .. } => ExitCode::Failed,
         }
     }
 }

@@ -17,28 +17,30 @@ impl Artifact {
         Ok(())
     }
 
-    /// Unpacks only the file or folder `prefix` (`stats`, `configs/config.yaml`), under the names
-    /// that it has in the artifact.
-    pub fn extract_prefix(&self, prefix: &str, folder: &Path) -> Result<(), Error> {
-        let prefix = prefix.trim_end_matches('/');
-        let inside = |path: &str| {
-            path.strip_prefix(prefix)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
-        let mut found = false;
-        for entry in self.files().iter().filter(|entry| inside(&entry.path)) {
-            found = true;
-            self.extract_member(&entry.path, folder)?;
+    /// Unpacks only what the patterns name, under the names that it has in the artifact. A pattern
+    /// is a file (`artifact.yaml`) or a folder (`stats`, `stats/`); `*` in it stands for any letters
+    /// but `/`. Each pattern must name something.
+    pub fn extract_only<P: AsRef<str>>(&self, folder: &Path, patterns: &[P]) -> Result<(), Error> {
+        let mut used = vec![false; patterns.len()];
+        let mut wanted = Vec::new();
+        for entry in self.files() {
+            let mut is_wanted = false;
+            for (pattern, used) in patterns.iter().zip(&mut used) {
+                let named = names(pattern.as_ref().trim_end_matches('/'), &entry.path);
+                *used |= named;
+                is_wanted |= named;
+            }
+            if is_wanted {
+                wanted.push(&entry.path);
+            }
         }
-        if found {
-            Ok(())
-        } else {
-            Err(Error::NoMember {
-                path: self.path().to_owned(),
-                member: prefix.to_owned(),
-                hint: "",
-            })
+        if let Some((pattern, _)) = patterns.iter().zip(used).find(|(_, used)| !used) {
+            return Err(self.no_member(pattern.as_ref(), ""));
         }
+        for member in wanted {
+            self.extract_member(member, folder)?;
+        }
+        Ok(())
     }
 
     fn extract_member(&self, member: &str, folder: &Path) -> Result<(), Error> {
@@ -60,6 +62,36 @@ impl Artifact {
         })?;
         Ok(())
     }
+}
+
+/// Whether a pattern names this file or a folder above it.
+fn names(pattern: &str, path: &str) -> bool {
+    let mut parts = path.split('/');
+    pattern
+        .split('/')
+        .all(|pattern| parts.next().is_some_and(|part| matches(pattern, part)))
+}
+
+/// Whether `*` in the pattern can stand for letters so that the name results.
+fn matches(pattern: &str, name: &str) -> bool {
+    let Some((start, rest)) = pattern.split_once('*') else {
+        return pattern == name;
+    };
+    let Some(name) = name.strip_prefix(start) else {
+        return false;
+    };
+    let (middle, end) = rest.rsplit_once('*').unwrap_or(("", rest));
+    let Some(mut name) = name.strip_suffix(end) else {
+        return false;
+    };
+    // The first place where a part fits leaves most room for the others.
+    for part in middle.split('*') {
+        match name.split_once(part) {
+            Some((_, after)) => name = after,
+            None => return false,
+        }
+    }
+    true
 }
 
 /// Makes the folders of `member` below `folder` and gives the path of the file. Each must be a
@@ -85,4 +117,30 @@ fn make_parents(folder: &Path, member: &str) -> Result<PathBuf, Error> {
         }
     }
     Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_name_files_and_folders() {
+        let path = "stats/danra.datastore.stats.zarr/zarr.json";
+        for pattern in [
+            "stats",
+            "stats/danra.datastore.stats.zarr",
+            path,
+            "*",
+            "stats/*.zarr",
+            "*/*/zarr.json",
+            "s*s/d*.*.z*r/*.json",
+            "stats/**",
+        ] {
+            assert!(names(pattern, path), "{pattern}");
+        }
+        for pattern in ["", "stat", "tats", "*/zarr.json", "stats/*.json", "s*st*s/*", "stats/*/x*"] {
+            assert!(!names(pattern, path), "{pattern}");
+        }
+        assert!(matches("a*a", "aa") && !matches("a*a", "a") && !matches("*ab*b", "ab"));
+    }
 }

@@ -10,28 +10,39 @@ mod artifact;
 mod build;
 mod checkpoint;
 mod datastores;
+mod diff;
 mod error;
 mod extract;
 mod facts;
 mod features;
+mod file;
+mod form;
 mod framing;
+mod hashing;
+mod inspect;
 mod layout;
 mod onnx;
 mod pack;
+pub mod pickle;
 mod provenance;
 mod record;
+mod source;
 mod statistics;
 mod training;
 mod verify;
 
 pub use artifact::{Artifact, MemberReader};
-pub use build::{BuildRequest, Built, build};
+pub use build::{BuildRequest, Built, build, prepare};
+pub use diff::{Change, Diff, Side, diff};
 pub use error::Error;
 pub use framing::FramingError;
+pub use inspect::{CheckpointFacts, DatastoreFacts, Inspection, VariableFacts};
 pub use layout::{
     ARTIFACT_YAML, CHECKPOINT_ONNX, CHECKPOINT_PICKLE, INTERFACE_JSON, NEURAL_LAM_CONFIG,
     TRAINING_ARGUMENTS, datastore_config_member, statistics_member,
 };
 pub use onnx::{Dimension, GraphTensor, OnnxError, OnnxSignature};
+pub use pack::{Entry, Packed, Packing};
 pub use record::{FORMAT_VERSION, FileEntry};
+pub use source::{FileSource, ReadAt};
 pub use verify::Verified;

@@ -1,270 +1,375 @@
 //! Writing the zip: one pass over the sources, the same bytes for the same contents (format §5).
+//!
+//! A thread reads the sources and sends what it read three ways: to the hash of the member, to the
+//! hash of the whole zip, and to the caller's thread, which writes it. Nothing is read twice and
+//! nothing is read back, so that the zip can go to a file or straight to a registry.
 
-use std::collections::BTreeMap;
-use std::fs::{self, File, Permissions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{channel, sync_channel};
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
 use mlwm_spec::Digest;
-use sha2::{Digest as _, Sha256};
-use tempfile::NamedTempFile;
-use zip::result::ZipError;
-use zip::write::SimpleFileOptions;
-use zip::{CompressionMethod, DateTime, System, ZipWriter};
+use tempfile::TempDir;
 
-use crate::artifact::digest_of;
+use crate::build::BuildRequest;
 use crate::error::{Error, io_error};
-use crate::framing::LARGE_MEMBER;
+use crate::form::{Placed, Plan};
+use crate::framing::MAX_MEMBERS;
+use crate::hashing::{Lane, Piece, Pool};
 use crate::layout::ARTIFACT_YAML;
-use crate::record::{FORMAT_VERSION, FileEntry, Record, RecordedFile};
+use crate::pickle::Checkpoint;
+use crate::record::{FileEntry, Record, RecordedFile};
+use crate::source::digest_of;
 
 /// Where the bytes of a member come from.
+#[derive(Debug)]
 pub(crate) enum Content {
-    File(PathBuf),
+    /// A file that was given, and what the file system said of it when it was checked.
+    File(PathBuf, State),
+    /// A file that was made out of another for this packing.
+    Extracted(PathBuf),
     Bytes(Vec<u8>),
 }
 
+/// By what a changed file is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct State {
+    device_and_node: (u64, u64),
+    size: u64,
+    modified: (i64, i64),
+}
+
+impl State {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            device_and_node: (metadata.dev(), metadata.ino()),
+            size: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+        }
+    }
+}
+
+impl Content {
+    pub(crate) fn file(path: &Path) -> Result<Self, Error> {
+        let metadata = fs::metadata(path).map_err(io_error("open", path))?;
+        Ok(Self::File(path.to_owned(), State::of(&metadata)))
+    }
+
+    fn size(&self) -> Result<u64, Error> {
+        match self {
+            Self::File(_, state) => Ok(state.size),
+            Self::Extracted(path) => fs::metadata(path)
+                .map(|metadata| metadata.len())
+                .map_err(io_error("open", path)),
+            Self::Bytes(bytes) => Ok(bytes.len() as u64),
+        }
+    }
+}
+
+/// One member that is to be packed.
+#[derive(Debug)]
+pub(crate) struct Planned {
+    pub(crate) name: String,
+    /// What a person would call its source.
+    pub(crate) source: PathBuf,
+    pub(crate) content: Content,
+}
+
+/// A file that is to be packed.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Entry {
+    /// Name of the member.
+    pub path: String,
+    /// Size in bytes.
+    pub size: u64,
+    /// The file or dataset that it comes from; none for `artifact.yaml`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<PathBuf>,
+}
+
+/// An artifact that has been checked and is ready to be written, as often as is wanted. Its size
+/// is known; its hashes are found while it is written.
+#[derive(Debug)]
+pub struct Packing {
+    pub(crate) request: BuildRequest,
+    pub(crate) checkpoint: Option<Checkpoint>,
+    members: Vec<Planned>,
+    /// With `artifact.yaml` last.
+    plan: Plan,
+    /// Holds what was extracted from the training datasets.
+    _scratch: TempDir,
+}
+
 /// A written artifact.
-pub(crate) struct Packed {
-    pub(crate) digest: Digest,
-    pub(crate) files: Vec<FileEntry>,
-    pub(crate) bytes: u64,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packed {
+    /// SHA-256 of the zip.
+    pub digest: Digest,
+    /// SHA-256 over names and hashes of its files (format §3).
+    pub set_digest: Digest,
+    /// The files in it, `artifact.yaml` last.
+    pub files: Vec<FileEntry>,
+    /// Size of the zip.
+    pub bytes: u64,
     /// The same artifact was already there and was left alone.
-    pub(crate) unchanged: bool,
+    pub unchanged: bool,
 }
 
-/// Packs `members`, sorted by name, and `artifact.yaml` after them, into the zip `destination`,
-/// which appears whole or not at all.
-pub(crate) fn pack(
-    name: &str,
-    members: &BTreeMap<String, Content>,
-    destination: &Path,
-) -> Result<Packed, Error> {
-    let folder = parent(destination);
-    fs::create_dir_all(folder).map_err(io_error("create", folder))?;
-    let mut temporary = NamedTempFile::with_prefix_in(".building-", folder)
-        .map_err(io_error("create a file in", folder))?;
-    let files = write_zip(name, members, destination, temporary.as_file_mut())?;
-
-    let mut file = temporary.as_file();
-    file.set_permissions(Permissions::from_mode(0o644))
-        .and_then(|()| file.seek(SeekFrom::Start(0)))
-        .map_err(io_error("write", destination))?;
-    let bytes = file
-        .metadata()
-        .map_err(io_error("write", destination))?
-        .len();
-    // The disk is slower than SHA-256: hash while it works.
-    let (synced, digest) = thread::scope(|scope| {
-        let syncing = scope.spawn(|| temporary.as_file().sync_all());
-        let digest = digest_of(file);
-        let lost = |_| Err(io::Error::other("the thread that flushes it failed"));
-        (syncing.join().unwrap_or_else(lost), digest)
-    });
-    synced.map_err(io_error("write", destination))?;
-    let digest = digest.map_err(io_error("read back", destination))?;
-    let unchanged = !put_in_place(temporary, destination, digest)?;
-    Ok(Packed {
-        digest,
-        files,
-        bytes,
-        unchanged,
-    })
-}
-
-/// Renames the finished zip to its name; false if the same one is already there.
-fn put_in_place(
-    temporary: NamedTempFile,
-    destination: &Path,
-    built: Digest,
-) -> Result<bool, Error> {
-    match temporary.persist_noclobber(destination) {
-        Ok(_) => {
-            let folder = parent(destination);
-            File::open(folder)
-                .and_then(|folder| folder.sync_all())
-                .map_err(io_error("write", folder))?;
-            Ok(true)
+impl Packing {
+    /// Plans a zip of these members, which are sorted by name.
+    pub(crate) fn new(
+        request: BuildRequest,
+        checkpoint: Option<Checkpoint>,
+        members: Vec<Planned>,
+        scratch: TempDir,
+    ) -> Result<Self, Error> {
+        let mut sizes = Vec::with_capacity(members.len() + 1);
+        for member in &members {
+            sizes.push((member.name.clone(), member.content.size()?));
         }
-        Err(failed) if failed.error.kind() == io::ErrorKind::AlreadyExists => {
-            let existing = File::open(destination)
-                .and_then(digest_of)
-                .map_err(io_error("read", destination))?;
-            if existing == built {
-                return Ok(false);
-            }
-            Err(Error::Exists {
-                path: destination.to_owned(),
-                existing,
-                built,
+        // Every hash is written with the same number of letters.
+        let unhashed = sizes.iter().map(|(path, size)| RecordedFile {
+            path: path.clone(),
+            size: *size,
+            sha256: Digest::of(""),
+        });
+        let text = Record::new(&request.name, unhashed.collect()).to_yaml()?;
+        sizes.push((ARTIFACT_YAML.to_owned(), text.len() as u64));
+        let too_many = Error::TooMany {
+            name: request.name.clone(),
+            files: sizes.len(),
+            bytes: sizes.iter().fold(0, |sum, (_, size)| sum.saturating_add(*size)),
+        };
+        let plan = match Plan::new(sizes) {
+            Some(plan) if plan.members.len() as u64 <= MAX_MEMBERS => plan,
+            _ => return Err(too_many),
+        };
+        Ok(Self {
+            request,
+            checkpoint,
+            members,
+            plan,
+            _scratch: scratch,
+        })
+    }
+
+    /// Name of the artifact.
+    pub fn name(&self) -> &str {
+        &self.request.name
+    }
+
+    /// Size of the zip in bytes, to the byte.
+    pub fn size(&self) -> u64 {
+        self.plan.size()
+    }
+
+    /// All files that go into the zip, in the order they will lie in.
+    pub fn entries(&self) -> Vec<Entry> {
+        let sources = self.members.iter().map(|member| Some(&member.source));
+        let placed = self.plan.members.iter();
+        placed
+            .zip(sources.chain([None]))
+            .map(|(placed, source)| Entry {
+                path: placed.name.clone(),
+                size: placed.size,
+                source: source.cloned(),
             })
+            .collect()
+    }
+
+    /// What tells these bytes from others without reading them all: equal for another [`Packing`]
+    /// of the same sources, also in another process, as long as no source was written to. Made for
+    /// taking up an interrupted upload.
+    pub fn fingerprint(&self) -> Result<Digest, Error> {
+        let mut text = format!("{}\n{}\n", env!("CARGO_PKG_VERSION"), self.request.name);
+        for member in &self.members {
+            let content = match &member.content {
+                Content::File(path, state) => format!("{path:?} {state:?}"),
+                Content::Extracted(path) => File::open(path)
+                    .and_then(digest_of)
+                    .map_err(io_error("read", path))?
+                    .to_string(),
+                Content::Bytes(bytes) => Digest::of(bytes).to_string(),
+            };
+            text.push_str(&format!("{} {content}\n", member.name));
         }
-        Err(failed) => Err(io_error("write", destination)(failed.error)),
+        Ok(Digest::of(text))
     }
-}
 
-fn parent(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
+    /// What is known about the PyTorch checkpoint, if there is one.
+    pub fn checkpoint(&self) -> Option<&Checkpoint> {
+        self.checkpoint.as_ref()
     }
-}
 
-fn write_zip(
-    name: &str,
-    members: &BTreeMap<String, Content>,
-    destination: &Path,
-    file: &mut File,
-) -> Result<Vec<FileEntry>, Error> {
-    let mut zip = ZipWriter::new(file);
-    let failed = |member: &str| {
-        let (path, member) = (destination.to_owned(), member.to_owned());
-        move |source: ZipError| Error::Pack {
-            path,
-            member,
+    /// Writes the zip. The bytes are the same wherever they go. What the sink refuses ends it.
+    pub fn write_to(&self, sink: &mut dyn Write) -> Result<Packed, Error> {
+        thread::scope(|scope| {
+            let (pieces, to_write) = channel::<Arc<Piece>>();
+            let (whole, contents) = (Lane::spawn(scope), Lane::spawn(scope));
+            let reading = scope.spawn(move || {
+                let output = Output {
+                    packing: self,
+                    whole: &whole,
+                    pieces,
+                };
+                let (set_digest, files) = output.write(contents)?;
+                let digest = whole.digest().map_err(|error| self.failed(error))?;
+                Ok(Packed {
+                    digest,
+                    set_digest,
+                    files,
+                    bytes: self.size(),
+                    unchanged: false,
+                })
+            });
+            for piece in to_write {
+                sink.write_all(&piece).map_err(|error| self.failed(error))?;
+            }
+            let lost = |_| Err(self.failed(io::Error::other("the reading thread failed")));
+            let packed = reading.join().unwrap_or_else(lost)?;
+            sink.flush().map_err(|error| self.failed(error))?;
+            Ok(packed)
+        })
+    }
+
+    fn failed(&self, source: io::Error) -> Error {
+        Error::Write {
+            name: self.request.name.clone(),
             source,
         }
-    };
-    let mut recorded = Vec::with_capacity(members.len());
-    for (member, content) in members {
-        let mut source: Box<dyn Read> = match content {
-            Content::Bytes(bytes) => Box::new(bytes.as_slice()),
-            Content::File(path) => Box::new(File::open(path).map_err(io_error("open", path))?),
-        };
-        let expected = match content {
-            Content::Bytes(bytes) => bytes.len() as u64,
-            Content::File(path) => fs::metadata(path).map_err(io_error("open", path))?.len(),
-        };
-        zip.start_file(member.as_str(), options(expected))
-            .map_err(failed(member))?;
-        let (size, sha256) =
-            copy_hashed(&mut source, &mut zip).map_err(|error| failed(member)(error.into()))?;
-        // A source that grew or shrank was still being written: its model may be half a model.
-        if size != expected {
-            return Err(failed(member)(ZipError::Io(io::Error::other(
-                "it changed while it was packed",
-            ))));
-        }
-        recorded.push(RecordedFile {
-            path: member.clone(),
-            size,
-            sha256,
-        });
     }
-    let record = Record {
-        format_version: FORMAT_VERSION,
-        name: name.to_owned(),
-        mlwm_version: env!("CARGO_PKG_VERSION").to_owned(),
-        files: recorded,
-    };
-    let text = record.to_yaml()?;
-    zip.start_file(ARTIFACT_YAML, options(text.len() as u64))
-        .and_then(|()| Ok(zip.write_all(text.as_bytes())?))
-        .and_then(|()| zip.finish())
-        .map_err(failed(ARTIFACT_YAML))?;
-    Ok(entries(record, &text))
 }
 
-fn entries(record: Record, text: &str) -> Vec<FileEntry> {
+/// Where the pieces of the zip go.
+struct Output<'a, 'scope> {
+    packing: &'a Packing,
+    whole: &'a Lane<'scope>,
+    pieces: Sender<Arc<Piece>>,
+}
+
+impl Output<'_, '_> {
+    /// Sends the zip from its first to its last byte. Gives the set digest and the files.
+    fn write(self, contents: Lane<'_>) -> Result<(Digest, Vec<FileEntry>), Error> {
+        let Packing { members, plan, .. } = self.packing;
+        let mut pool = Pool::new();
+        let mut checksums = Vec::with_capacity(plan.members.len());
+        for (placed, member) in plan.members.iter().zip(members) {
+            self.send(Piece::of(placed.local_header()))?;
+            let crc32 = self.content(placed, &member.content, &mut pool, &contents)?;
+            self.send(Piece::of(placed.descriptor(crc32)))?;
+            checksums.push(crc32);
+        }
+        let hashes = contents
+            .digests()
+            .map_err(|error| self.packing.failed(error))?;
+        let recorded = plan.members.iter().zip(hashes);
+        let recorded = recorded.map(|(placed, sha256)| RecordedFile {
+            path: placed.name.clone(),
+            size: placed.size,
+            sha256,
+        });
+        let record = Record::new(self.packing.name(), recorded.collect());
+        let text = record.to_yaml()?;
+        for own in plan.members.iter().skip(members.len()) {
+            let crc32 = crc32fast::hash(text.as_bytes());
+            self.send(Piece::of(own.local_header()))?;
+            self.send(Piece::of(text.clone().into_bytes()))?;
+            self.send(Piece::of(own.descriptor(crc32)))?;
+            checksums.push(crc32);
+        }
+        self.send(Piece::of(plan.tail(checksums)))?;
+        Ok((record.set_digest, entries(&record, &text)))
+    }
+
+    /// Sends the content of a member; its CRC-32.
+    fn content(
+        &self,
+        placed: &Placed,
+        content: &Content,
+        pool: &mut Pool,
+        contents: &Lane<'_>,
+    ) -> Result<u32, Error> {
+        let (mut source, path): (Box<dyn Read>, &Path) = match content {
+            Content::Bytes(bytes) => (Box::new(bytes.as_slice()), Path::new("")),
+            Content::File(path, _) | Content::Extracted(path) => {
+                let file = File::open(path).map_err(io_error("open", path))?;
+                (Box::new(file), path)
+            }
+        };
+        let changed = || Error::Changed {
+            path: path.to_owned(),
+        };
+        let mut crc32 = crc32fast::Hasher::new();
+        let mut left = placed.size;
+        while left > 0 {
+            let piece = pool
+                .read(&mut source, left)
+                .map_err(io_error("read", path))?;
+            if piece.is_empty() {
+                return Err(changed());
+            }
+            left -= piece.len() as u64;
+            crc32.update(&piece);
+            contents.push(&piece);
+            self.send(piece)?;
+        }
+        contents.end();
+        // A source that grew or was written to was not complete when it was read.
+        if let Content::File(path, state) = content
+            && State::of(&fs::metadata(path).map_err(io_error("read", path))?) != *state
+        {
+            return Err(changed());
+        }
+        Ok(crc32.finalize())
+    }
+
+    fn send(&self, piece: Arc<Piece>) -> Result<(), Error> {
+        self.whole.push(&piece);
+        // The writer is gone if it failed, and says why itself.
+        let gone = |_| self.packing.failed(io::ErrorKind::BrokenPipe.into());
+        self.pieces.send(piece).map_err(gone)
+    }
+}
+
+fn entries(record: &Record, text: &str) -> Vec<FileEntry> {
     let own = FileEntry {
         path: ARTIFACT_YAML.to_owned(),
         size: text.len() as u64,
         sha256: Some(Digest::of(text)),
     };
-    record
-        .files
-        .into_iter()
-        .map(|file| FileEntry {
-            path: file.path,
-            size: file.size,
-            sha256: Some(file.sha256),
-        })
-        .chain([own])
-        .collect()
+    let others = record.files.iter().map(|file| FileEntry {
+        path: file.path.clone(),
+        size: file.size,
+        sha256: Some(file.sha256),
+    });
+    others.chain([own]).collect()
 }
 
-/// Nothing in the headers depends on the sources but their names, sizes and checksums.
-fn options(size: u64) -> SimpleFileOptions {
-    SimpleFileOptions::default()
-        .compression_method(CompressionMethod::Stored)
-        .last_modified_time(DateTime::DEFAULT)
-        .unix_permissions(0o644)
-        .system(System::Unix)
-        .large_file(size >= LARGE_MEMBER)
-}
-
-/// Copies all of `source` and hashes it on a second thread while the next buffer is read and
-/// written. Gives size and SHA-256.
-fn copy_hashed(source: &mut dyn Read, sink: &mut impl Write) -> io::Result<(u64, Digest)> {
-    const BUFFER: usize = 1 << 20;
-    const BUFFERS: usize = 4;
-    thread::scope(|scope| {
-        let (to_hash, hashing) = sync_channel::<(Vec<u8>, usize)>(BUFFERS);
-        let (give_back, free) = channel::<Vec<u8>>();
-        let hasher = scope.spawn(move || {
-            let mut hasher = Sha256::new();
-            for (buffer, filled) in hashing {
-                hasher.update(&buffer[..filled]);
-                // The other side may have finished and want no more buffers.
-                let _ = give_back.send(buffer);
-            }
-            Digest::from_hasher(hasher)
-        });
-        let mut size = 0;
-        loop {
-            let mut buffer = free.try_recv().unwrap_or_else(|_| vec![0; BUFFER]);
-            let filled = read_full(source, &mut buffer)?;
-            if filled == 0 {
-                break;
-            }
-            sink.write_all(&buffer[..filled])?;
-            size += filled as u64;
-            if to_hash.send((buffer, filled)).is_err() {
-                break;
-            }
-        }
-        drop(to_hash);
-        let digest = hasher
-            .join()
-            .map_err(|_| io::Error::other("the hashing thread failed"))?;
-        Ok((size, digest))
-    })
-}
-
-/// Fills the buffer as far as the source goes.
-fn read_full(source: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match source.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
-}
-
-/// All files below `folder`, as members below `prefix`.
+/// All files below `folder`, as members below `prefix`; `source` is what they were made out of.
 pub(crate) fn add_folder(
-    members: &mut BTreeMap<String, Content>,
+    members: &mut Vec<Planned>,
     folder: &Path,
     prefix: &str,
+    source: &Path,
 ) -> Result<(), Error> {
     let entries = fs::read_dir(folder).map_err(io_error("read", folder))?;
     for entry in entries {
         let entry = entry.map_err(io_error("read", folder))?;
         let path = entry.path();
-        let name = entry.file_name();
-        let member = format!("{prefix}/{}", name.to_string_lossy());
+        let name = format!("{prefix}/{}", entry.file_name().to_string_lossy());
         let kind = entry.file_type().map_err(io_error("read", &path))?;
         if kind.is_dir() {
-            add_folder(members, &path, &member)?;
+            add_folder(members, &path, &name, source)?;
         } else {
-            members.insert(member, Content::File(path));
+            members.push(Planned {
+                name,
+                source: source.to_owned(),
+                content: Content::Extracted(path),
+            });
         }
     }
     Ok(())

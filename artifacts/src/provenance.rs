@@ -16,6 +16,8 @@ use serde::Serialize;
 
 use crate::build::BuildRequest;
 use crate::error::{Error, io_error};
+use crate::pack::Packing;
+use crate::pickle::{Checkpoint, Global};
 
 #[derive(Serialize)]
 struct Provenance<'a> {
@@ -31,33 +33,50 @@ struct Provenance<'a> {
     working_folder: Option<PathBuf>,
     arguments: &'a [String],
     sources: BTreeMap<&'static str, PathBuf>,
+    /// How the checkpoint is stored and what loading it imports.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checkpoint: Option<&'a Checkpoint>,
+    /// Imports of the checkpoint that only the person who built it allowed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    allowed_imports: Vec<&'a Global>,
     /// Commit of the repository that the neural-lam configuration is in; `-dirty` if it has
     /// changes that are not committed.
     #[serde(skip_serializing_if = "Option::is_none")]
     git_commit: Option<String>,
 }
 
-/// Writes the file beside `zip` and gives its path.
-pub(crate) fn write(request: &BuildRequest, zip: &Path, digest: Digest) -> Result<PathBuf, Error> {
-    let provenance = Provenance {
-        artifact: &request.name,
-        digest,
-        mlwm_version: env!("CARGO_PKG_VERSION"),
-        built_at: now(),
-        host: fs::read_to_string("/proc/sys/kernel/hostname")
-            .ok()
-            .map(|name| name.trim().to_owned()),
-        user: std::env::var("USER").ok(),
-        working_folder: std::env::current_dir().ok(),
-        arguments: &request.arguments,
-        sources: sources(request),
-        git_commit: git_commit(&request.nl_config),
-    };
-    let text = serde_saphyr::to_string(&provenance).map_err(|source| Error::WriteYaml {
-        what: "the provenance of the artifact",
-        source: Box::new(source),
-    })?;
-    let path = path(zip);
+impl Packing {
+    /// Where, when, by whom and from what this is built, as YAML (format §4); `digest` is that of
+    /// the zip.
+    pub fn provenance(&self, digest: Digest) -> Result<String, Error> {
+        let request = &self.request;
+        let provenance = Provenance {
+            artifact: &request.name,
+            digest,
+            mlwm_version: env!("CARGO_PKG_VERSION"),
+            built_at: now(),
+            host: fs::read_to_string("/proc/sys/kernel/hostname")
+                .ok()
+                .map(|name| name.trim().to_owned()),
+            user: std::env::var("USER").ok(),
+            working_folder: std::env::current_dir().ok(),
+            arguments: &request.arguments,
+            sources: sources(request),
+            checkpoint: self.checkpoint.as_ref(),
+            allowed_imports: self.checkpoint.as_ref().map_or(Vec::new(), |found| {
+                request.checkpoint_policy.overridden(&found.globals)
+            }),
+            git_commit: git_commit(&request.nl_config),
+        };
+        serde_saphyr::to_string(&provenance).map_err(|source| Error::WriteYaml {
+            what: "the provenance of the artifact",
+            source: Box::new(source),
+        })
+    }
+}
+
+/// Writes the provenance to the file `path`.
+pub(crate) fn write(text: &str, path: &Path) -> Result<(), Error> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new()
         .prefix(".building-")
@@ -66,10 +85,10 @@ pub(crate) fn write(request: &BuildRequest, zip: &Path, digest: Digest) -> Resul
         .tempfile_in(folder)
         .map_err(io_error("create a file in", folder))?;
     file.write_all(text.as_bytes())
-        .map_err(io_error("write", &path))?;
-    file.persist(&path)
-        .map_err(|failed| io_error("write", &path)(failed.error))?;
-    Ok(path)
+        .map_err(io_error("write", path))?;
+    file.persist(path)
+        .map_err(|failed| io_error("write", path)(failed.error))?;
+    Ok(())
 }
 
 /// The provenance of `model.zip` is in `model.provenance.yaml`.

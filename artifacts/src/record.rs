@@ -11,7 +11,7 @@ use crate::error::Error;
 pub const FORMAT_VERSION: u32 = 1;
 
 /// A file of an artifact.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FileEntry {
     /// Name of the member, `/` between folders.
     pub path: String,
@@ -28,6 +28,7 @@ pub(crate) struct Record {
     pub(crate) format_version: u32,
     pub(crate) name: String,
     pub(crate) mlwm_version: String,
+    pub(crate) set_digest: Digest,
     pub(crate) files: Vec<RecordedFile>,
 }
 
@@ -55,7 +56,30 @@ struct Probe {
     artifact_name: Option<String>,
 }
 
+/// SHA-256 over one line for each file, sorted by name (bytes): the 64 hexadecimal digits of its
+/// SHA-256, two spaces and its name, as `sha256sum` prints them.
+pub(crate) fn set_digest<'a>(files: impl IntoIterator<Item = (&'a str, Digest)>) -> Digest {
+    let mut lines: Vec<_> = files.into_iter().collect();
+    lines.sort_unstable_by_key(|(path, _)| *path);
+    let text: String = lines
+        .iter()
+        .map(|(path, sha256)| format!("{}  {path}\n", sha256.hex()))
+        .collect();
+    Digest::of(text)
+}
+
 impl Record {
+    /// The record of these files, which are all but `artifact.yaml`.
+    pub(crate) fn new(name: &str, files: Vec<RecordedFile>) -> Self {
+        Self {
+            format_version: FORMAT_VERSION,
+            name: name.to_owned(),
+            mlwm_version: env!("CARGO_PKG_VERSION").to_owned(),
+            set_digest: set_digest(files.iter().map(|file| (&*file.path, file.sha256))),
+            files,
+        }
+    }
+
     /// The bytes of `artifact.yaml`.
     pub(crate) fn to_yaml(&self) -> Result<String, Error> {
         serde_saphyr::to_string(self).map_err(|source| Error::WriteYaml {
@@ -88,14 +112,15 @@ mod tests {
 
     fn record() -> Record {
         Record {
-            format_version: 1,
-            name: "model".into(),
             mlwm_version: "0.1.0".into(),
-            files: vec![RecordedFile {
-                path: "configs/config.yaml".into(),
-                size: 3,
-                sha256: Digest::of("abc"),
-            }],
+            ..Record::new(
+                "model",
+                vec![RecordedFile {
+                    path: "configs/config.yaml".into(),
+                    size: 3,
+                    sha256: Digest::of("abc"),
+                }],
+            )
         }
     }
 
@@ -104,7 +129,7 @@ mod tests {
         let text = record().to_yaml().unwrap();
         assert_eq!(
             text,
-            "format_version: 1\nname: model\nmlwm_version: \"0.1.0\"\nfiles:\n- path: configs/config.yaml\n  size: 3\n  sha256: sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\n"
+            "format_version: 1\nname: model\nmlwm_version: \"0.1.0\"\nset_digest: sha256:SET\nfiles:\n- path: configs/config.yaml\n  size: 3\n  sha256: sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\n"
         );
         let Found::Record(back) = parse(&text, "artifact.yaml").unwrap() else {
             panic!("not a record");

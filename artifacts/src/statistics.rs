@@ -15,14 +15,24 @@ pub(crate) struct TrainingStatistics {
 impl TrainingStatistics {
     /// Copies the statistics of a training dataset into a Zarr group of their own.
     pub(crate) fn extract(datastore: &str, training: &Path, group: &Path) -> Result<Self, Error> {
-        let stored = mlwm_datasets::extract_statistics(training, group)
-            .and_then(|()| Statistics::open(group));
-        stored
+        mlwm_datasets::extract_statistics(training, group)
+            .map_err(|error| fault(datastore, error.to_string()))?;
+        Self::open(datastore, group)
+    }
+
+    /// Reads a Zarr group of statistics.
+    pub(crate) fn open(datastore: &str, group: &Path) -> Result<Self, Error> {
+        Statistics::open(group)
             .map(|stored| Self {
                 datastore: datastore.to_owned(),
                 stored,
             })
             .map_err(|error| fault(datastore, error.to_string()))
+    }
+
+    /// The variables that there are statistics of.
+    pub(crate) fn variables(&self) -> Vec<String> {
+        self.stored.variables()
     }
 
     /// Names of the features of a variable, or none if there are no statistics of it.

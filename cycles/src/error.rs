@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use mlwm_spec::configuration::{ConfigurationError, UriError};
 use mlwm_spec::contract::ContractError;
-use mlwm_spec::digest::InvalidDigest;
 use mlwm_spec::{Digest, ExitCode, Period};
 
 /// An error of planning or running a cycle.
@@ -36,14 +35,6 @@ pub enum Error {
     /// There is no configuration at all.
     #[error("there is no configuration in {}: each is a folder with a `config.yaml`", .0.display())]
     NoConfigurations(PathBuf),
-    /// A reference to an artifact is pinned by something that is not a digest.
-    #[error("artifact `{reference}`: {source}")]
-    Pin {
-        /// The reference.
-        reference: String,
-        /// Why.
-        source: InvalidDigest,
-    },
     /// A reference to an artifact has a scheme that is not understood.
     #[error(
         "artifact `{reference}`: `{scheme}://` is not supported yet: copy the zip to this machine and give its path"
@@ -285,7 +276,6 @@ impl Error {
             Self::Configuration(_)
             | Self::NoSuchConfiguration { .. }
             | Self::NoConfigurations(_)
-            | Self::Pin { .. }
             | Self::ArtifactScheme { .. }
             | Self::Uri { .. }
             | Self::NoForecastDuration(_)

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use mlwm_artifacts::Artifact;
 use mlwm_spec::contract::TimeLayout;
-use mlwm_spec::{Configuration, DatastoreConfig, Digest, Interface};
+use mlwm_spec::{ArtifactReference, Configuration, DatastoreConfig, Digest, Interface};
 
 use crate::Error;
 
@@ -25,6 +25,8 @@ pub struct Loaded {
 /// What a plan must know of an artifact.
 #[derive(Clone, Debug)]
 pub struct ArtifactFacts {
+    /// Its name, as it says itself.
+    pub name: String,
     /// Where it lies.
     pub path: PathBuf,
     /// SHA-256 of the zip.
@@ -36,49 +38,37 @@ pub struct ArtifactFacts {
 }
 
 impl ArtifactFacts {
-    /// Reads an artifact. `reference` is a path, optionally pinned by `@sha256:…`.
-    pub fn read(reference: &str) -> Result<Self, Error> {
-        let (path, pinned) = match reference.split_once("@sha256:") {
-            Some((path, hex)) => {
-                let digest = format!("sha256:{hex}").parse::<Digest>();
-                (
-                    path,
-                    Some(digest.map_err(|source| Error::Pin {
-                        reference: reference.to_owned(),
-                        source,
-                    })?),
-                )
+    /// Reads the artifact that `reference` means, if it lies on this machine.
+    pub fn read(reference: &ArtifactReference) -> Result<Self, Error> {
+        match reference {
+            ArtifactReference::File(file) => {
+                let facts = Self::of(Path::new(&file.path))?;
+                match file.digest.filter(|expected| *expected != facts.digest) {
+                    Some(expected) => Err(Error::PinMismatch {
+                        path: facts.path,
+                        expected,
+                        found: facts.digest,
+                    }),
+                    None => Ok(facts),
+                }
             }
-            None => (reference, None),
-        };
-        let path = PathBuf::from(path.strip_prefix("file://").unwrap_or(path));
-        if let Some((scheme, _)) = path.to_string_lossy().split_once("://") {
-            return Err(Error::ArtifactScheme {
-                reference: reference.to_owned(),
-                scheme: scheme.to_owned(),
-            });
+            ArtifactReference::Published(published) => Err(Error::ArtifactScheme {
+                reference: published.to_string(),
+                scheme: "registry".to_owned(),
+            }),
         }
-        let artifact = Artifact::open(&path)?;
-        let digest = artifact.digest()?;
-        if let Some(expected) = pinned.filter(|expected| *expected != digest) {
-            return Err(Error::PinMismatch {
-                path,
-                expected,
-                found: digest,
-            });
-        }
-        Ok(Self {
-            interface: artifact.interface()?,
-            datastores: artifact.datastores()?,
-            digest,
-            path,
-        })
     }
 
-    /// Name of the artifact: that of its file, without `.zip`.
-    pub fn name(&self) -> String {
-        let stem = self.path.file_stem().unwrap_or_default();
-        stem.to_string_lossy().into_owned()
+    /// Reads the zip at `path`.
+    fn of(path: &Path) -> Result<Self, Error> {
+        let artifact = Artifact::open(path)?;
+        Ok(Self {
+            name: artifact.name().to_owned(),
+            interface: artifact.interface()?,
+            datastores: artifact.datastores()?,
+            digest: artifact.digest()?,
+            path: path.to_owned(),
+        })
     }
 
     /// The layout of the time axis that its datastores have: `forecast` if any variable has the
@@ -130,7 +120,7 @@ pub fn load(folder: &Path, name: &str) -> Result<Loaded, Error> {
     let configuration = Configuration::parse(&text, &path.to_string_lossy())?;
     let artifact = configuration
         .artifact
-        .as_deref()
+        .as_ref()
         .map(ArtifactFacts::read)
         .transpose()?;
     Ok(Loaded {

@@ -87,7 +87,7 @@ impl Steps {
 /// An artifact that a task uses.
 #[derive(Clone, Debug, Serialize)]
 pub struct PlannedArtifact {
-    /// Its name: that of its file.
+    /// Its name.
     pub name: String,
     /// Where it lies.
     pub path: String,
@@ -256,7 +256,7 @@ fn plan_task(
         member,
         image: configuration.image_reference(&loaded.name),
         artifact: facts.map(|facts| PlannedArtifact {
-            name: facts.name(),
+            name: facts.name.clone(),
             path: facts.path.to_string_lossy().into_owned(),
             digest: facts.digest,
         }),

@@ -34,7 +34,7 @@ pub(crate) fn check(
     let mut statistics = BTreeMap::new();
     for name in configs.keys() {
         let member = statistics_member(name);
-        artifact.extract_prefix(&member, unpacked.path())?;
+        artifact.extract_only(unpacked.path(), &[&member])?;
         statistics.insert(
             name.clone(),
             Statistics::open(&unpacked.path().join(&member))?,

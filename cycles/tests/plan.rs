@@ -47,6 +47,7 @@ fn facts(datastore: &str) -> ArtifactFacts {
         role: InputRole::State { steps_back },
     };
     ArtifactFacts {
+        name: "model".into(),
         path: "model.zip".into(),
         digest: Digest::of("model"),
         interface: Some(Interface {

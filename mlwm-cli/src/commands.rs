@@ -9,6 +9,10 @@ pub(crate) mod run;
 
 use std::path::PathBuf;
 
+use mlwm_spec::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
 use crate::failure::Failure;
 
 /// Where the configurations lie.
@@ -31,6 +35,33 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
         .build()
         .map_err(|error| {
             let message = format!("cannot start the threads that mlwm works with: {error}");
-            Failure::new(mlwm_spec::ExitCode::Failed, message)
+            Failure::new(ExitCode::Failed, message)
         })
+}
+
+/// Cancels on SIGINT and SIGTERM, and says `what` happens then; a second signal ends the process at
+/// once. Called inside the runtime.
+pub(crate) fn stop_on_signal(
+    cancel: &CancellationToken,
+    what: &'static str,
+) -> Result<(), Failure> {
+    for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
+        let mut signals = signal(kind).map_err(|error| {
+            Failure::new(
+                ExitCode::Failed,
+                format!("cannot listen for signals: {error}"),
+            )
+        })?;
+        let cancel = cancel.clone();
+        tokio::spawn(async move {
+            while signals.recv().await.is_some() {
+                if cancel.is_cancelled() {
+                    std::process::exit(ExitCode::Interrupted.number().into());
+                }
+                eprintln!("{what}");
+                cancel.cancel();
+            }
+        });
+    }
+    Ok(())
 }

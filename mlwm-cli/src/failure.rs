@@ -46,6 +46,7 @@ from_error!(
     mlwm_cycles::Error,
     mlwm_engines::Error,
     mlwm_images::Error,
+    mlwm_registries::Error,
     mlwm_storage::Error,
 );
 

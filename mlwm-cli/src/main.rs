@@ -16,6 +16,7 @@ macro_rules! say {
 mod commands;
 mod failure;
 mod terminal;
+mod transfer;
 
 use std::process::ExitCode;
 

@@ -19,7 +19,7 @@ use crate::contract::TimeLayout;
 use crate::dataset_path::{BoundingBox, Resolution};
 use crate::outline::Outline;
 use crate::yaml::{self, YamlError};
-use crate::{Digest, Members, Period};
+use crate::{ArtifactReference, Digest, Members, Period};
 
 pub use environment::EnvironmentProblem;
 pub use rules::Problem;
@@ -33,9 +33,12 @@ pub struct Configuration {
     /// makes: `mlwm/<configuration>:latest`.
     #[serde(default, alias = "image", skip_serializing_if = "Option::is_none")]
     pub docker_image: Option<String>,
-    /// Inference artifact: a path or URI of a zip, optionally pinned by `@sha256:…`.
+    /// Inference artifact: the path of a zip, optionally pinned by `@sha256:…`; or one in a
+    /// registry, which must be pinned: `s3://bucket/models/gefion-1@sha256:…`, or `gefion-1@sha256:…`
+    /// in the registry of `MLWM_REGISTRY`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub artifact: Option<String>,
+    #[schemars(with = "Option<String>")]
+    pub artifact: Option<ArtifactReference>,
     /// Reference of the image that `mlwm image build` starts from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_image: Option<String>,

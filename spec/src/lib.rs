@@ -6,6 +6,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod artifact_reference;
 pub mod bytes;
 pub mod configuration;
 pub mod contract;
@@ -22,6 +23,9 @@ pub mod task;
 pub mod time;
 pub mod yaml;
 
+pub use artifact_reference::{
+    ArtifactFile, ArtifactName, ArtifactReference, PublishedArtifact, Tag,
+};
 pub use configuration::Configuration;
 pub use dataset_path::{BoundingBox, DatasetPath, Resolution};
 pub use datastore::{DatastoreConfig, NeuralLamConfig};

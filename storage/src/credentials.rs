@@ -32,6 +32,9 @@ use crate::Error;
 /// Credentials are renewed when they end within this time.
 const RENEW_BEFORE: Duration = Duration::from_secs(300);
 
+/// What errors call the endpoint.
+const S3_ENDPOINT: &str = "the S3 endpoint";
+
 /// Where S3 is and who asks.
 #[derive(Clone)]
 pub struct S3Access {
@@ -65,7 +68,10 @@ impl S3Access {
             .and_then(|key| config.service_config()?.load_config(key))
             .filter(|endpoint| !endpoint.is_empty());
         Ok(Self {
-            endpoint: endpoint.as_deref().map(checked_endpoint).transpose()?,
+            endpoint: endpoint
+                .as_deref()
+                .map(|endpoint| checked_endpoint(S3_ENDPOINT, endpoint))
+                .transpose()?,
             region: config
                 .region()
                 .map_or_else(|| "us-east-1".to_owned(), ToString::to_string),
@@ -85,7 +91,7 @@ impl S3Access {
     ) -> Result<Self, Error> {
         let credentials = Credentials::new(key_id, secret, None, None, "mlwm");
         Ok(Self {
-            endpoint: Some(checked_endpoint(endpoint)?),
+            endpoint: Some(checked_endpoint(S3_ENDPOINT, endpoint)?),
             region: region.to_owned(),
             credentials: Some(SharedCredentialsProvider::new(credentials)),
             ca_bundle: None,
@@ -95,7 +101,7 @@ impl S3Access {
     /// A server that is asked without credentials.
     pub fn anonymous(endpoint: &str, region: &str) -> Result<Self, Error> {
         Ok(Self {
-            endpoint: Some(checked_endpoint(endpoint)?),
+            endpoint: Some(checked_endpoint(S3_ENDPOINT, endpoint)?),
             region: region.to_owned(),
             credentials: None,
             ca_bundle: None,
@@ -121,7 +127,7 @@ impl fmt::Debug for S3Access {
     }
 }
 
-fn is_true(variable: &'static str) -> Result<bool, Error> {
+pub(crate) fn is_true(variable: &'static str) -> Result<bool, Error> {
     match std::env::var(variable)
         .unwrap_or_default()
         .to_ascii_lowercase()
@@ -136,9 +142,9 @@ fn is_true(variable: &'static str) -> Result<bool, Error> {
 }
 
 /// An endpoint is an `http` or `https` URL of a host, and holds no secret.
-fn checked_endpoint(endpoint: &str) -> Result<String, Error> {
+pub(crate) fn checked_endpoint(name: &str, endpoint: &str) -> Result<String, Error> {
     let wrong = |reason: &str| Error::Settings {
-        reason: format!("the S3 endpoint {reason}: write https://host or http://host:port"),
+        reason: format!("{name} {reason}: write https://host or http://host:port"),
     };
     let url = url::Url::parse(endpoint).map_err(|_| wrong("is not a URL"))?;
     if !matches!(url.scheme(), "http" | "https") {
@@ -174,7 +180,12 @@ impl Chain {
         }
     }
 
-    async fn current(&self) -> object_store::Result<Arc<AwsCredential>> {
+    /// Takes new credentials the next time: the server says that these have ended.
+    pub(crate) async fn forget(&self) {
+        *self.held.lock().await = None;
+    }
+
+    pub(crate) async fn current(&self) -> object_store::Result<Arc<AwsCredential>> {
         let mut held = self.held.lock().await;
         if let Some((credential, end)) = held.as_ref()
             && end.is_none_or(|end| SystemTime::now() + RENEW_BEFORE < end)

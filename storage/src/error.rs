@@ -21,8 +21,8 @@ pub enum Error {
         /// What is wrong, and what to write.
         reason: String,
     },
-    /// The AWS settings of the environment or of the shared configuration files are wrong.
-    #[error("the AWS settings cannot be used: {reason}")]
+    /// The settings of the environment or of the shared configuration files are wrong.
+    #[error("the settings cannot be used: {reason}")]
     Settings {
         /// What is wrong, and what to do.
         reason: String,
@@ -71,7 +71,7 @@ pub enum Error {
         reason: String,
     },
     /// The endpoint cannot be reached.
-    #[error("cannot reach {endpoint} for {uri} ({reason}): check AWS_ENDPOINT_URL and the network")]
+    #[error("cannot reach {endpoint} for {uri} ({reason}): check the endpoint and the network")]
     Unreachable {
         /// The URI.
         uri: String,
@@ -130,6 +130,63 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// Why not.
+        reason: String,
+    },
+    /// What is to be sent cannot be read.
+    #[error("what is brought to {uri} cannot be read: {source}")]
+    Content {
+        /// Where it is brought.
+        uri: String,
+        /// Why not; it names the file.
+        source: io::Error,
+    },
+    /// What is to be created is there, and is something else.
+    #[error(
+        "{uri} already holds something else ({reason}): choose another place, or remove it; nothing was changed"
+    )]
+    Exists {
+        /// The URI of the object.
+        uri: String,
+        /// In what it differs.
+        reason: String,
+    },
+    /// What arrived is not what was asked for.
+    #[error("{uri} is not what was expected: {reason}; nothing of it was kept")]
+    NotExpected {
+        /// The URI of the object.
+        uri: String,
+        /// In what it differs.
+        reason: String,
+    },
+    /// Another process transfers the same.
+    #[error("another process is transferring {uri}: wait until it ends")]
+    TransferBusy {
+        /// The URI.
+        uri: String,
+    },
+    /// An OCI registry refused.
+    #[error(
+        "{host} refused access to {uri} ({reason}): run `docker login {host}`, or ask for the right \
+         to do this"
+    )]
+    RegistryAccess {
+        /// The URI of the repository.
+        uri: String,
+        /// The registry.
+        host: String,
+        /// HTTP status and the registry's code, or what is missing.
+        reason: String,
+    },
+    /// There are no Google credentials.
+    #[error(
+        "no Google credentials for {uri}: {reason}; set GOOGLE_APPLICATION_CREDENTIALS, or run \
+         `gcloud auth application-default login`, or set GOOGLE_SKIP_SIGNATURE=true to read a \
+         public bucket anonymously"
+    )]
+    NoGoogleCredentials {
+        /// The URI.
+        uri: String,
+        /// Why they could not be had.
         reason: String,
     },
     /// A local file changed while it was read.
@@ -274,20 +331,25 @@ impl Error {
         match self {
             Self::InvalidUri { .. } | Self::Settings { .. } => ExitCode::BadConfiguration,
             Self::NothingAt { .. } | Self::NotPublished { .. } => ExitCode::InputMissing,
-            Self::UnsafeName { .. } | Self::Corrupt { .. } | Self::BadManifest { .. } => {
-                ExitCode::InputCorrupt
-            }
-            Self::EmptyOutput { .. } | Self::NotAnObject { .. } | Self::LocalChanged { .. } => {
-                ExitCode::Incomplete
-            }
-            Self::Conflict { .. } | Self::ForeignData { .. } | Self::TakenOver { .. } => {
-                ExitCode::Conflict
-            }
+            Self::UnsafeName { .. }
+            | Self::Corrupt { .. }
+            | Self::BadManifest { .. }
+            | Self::NotExpected { .. } => ExitCode::InputCorrupt,
+            Self::EmptyOutput { .. }
+            | Self::NotAnObject { .. }
+            | Self::LocalChanged { .. }
+            | Self::Content { .. } => ExitCode::Incomplete,
+            Self::Conflict { .. }
+            | Self::ForeignData { .. }
+            | Self::TakenOver { .. }
+            | Self::Exists { .. } => ExitCode::Conflict,
             Self::Interrupted { .. } => ExitCode::Interrupted,
             Self::WrongManifest { .. } | Self::Broken { .. } => ExitCode::Failed,
             Self::BucketMissing { .. }
             | Self::AccessDenied { .. }
             | Self::NoCredentials { .. }
+            | Self::NoGoogleCredentials { .. }
+            | Self::RegistryAccess { .. }
             | Self::Unreachable { .. }
             | Self::TimedOut { .. }
             | Self::Service { .. }
@@ -296,6 +358,7 @@ impl Error {
             | Self::Local { .. }
             | Self::DestinationNotEmpty { .. }
             | Self::Busy { .. }
+            | Self::TransferBusy { .. }
             | Self::Changed { .. }
             | Self::TooLarge { .. } => ExitCode::StorageFailed,
         }

@@ -113,7 +113,7 @@ pub(crate) fn is_broken_connection(error: &object_store::Error) -> bool {
         .is_some_and(|http| !matches!(http.kind(), HttpErrorKind::Connect | HttpErrorKind::Timeout))
 }
 
-fn is_refusal(code: Option<&str>, status: Option<u16>) -> bool {
+pub(crate) fn is_refusal(code: Option<&str>, status: Option<u16>) -> bool {
     const CODES: [&str; 10] = [
         "AccessDenied",
         "AllAccessDisabled",
@@ -129,7 +129,7 @@ fn is_refusal(code: Option<&str>, status: Option<u16>) -> bool {
     matches!(status, Some(401 | 403)) || code.is_some_and(|code| CODES.contains(&code))
 }
 
-fn advice(code: &str) -> &'static str {
+pub(crate) fn advice(code: &str) -> &'static str {
     match code {
         "AuthorizationHeaderMalformed"
         | "PermanentRedirect"
@@ -140,7 +140,7 @@ fn advice(code: &str) -> &'static str {
     }
 }
 
-fn redirect_advice(status: u16) -> &'static str {
+pub(crate) fn redirect_advice(status: u16) -> &'static str {
     match status {
         301 | 302 | 307 | 308 => ": set AWS_REGION to the region of the bucket",
         500.. => ": run the same command again",
@@ -175,7 +175,7 @@ fn in_chain<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> O
 }
 
 /// The operating system's or TLS library's word for a network error, which knows no URL.
-fn innermost(error: &(dyn StdError + 'static)) -> String {
+pub(crate) fn innermost(error: &(dyn StdError + 'static)) -> String {
     let last = std::iter::successors(Some(error), |&error| error.source()).last();
     let Some(last) = last else {
         return "unknown".to_owned();

@@ -8,26 +8,34 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod content;
 mod credentials;
 mod error;
 mod fault;
+mod gcs;
 mod local;
 mod names;
+pub mod oci;
 mod pool;
 mod progress;
 mod publish;
 mod s3;
 mod stage;
 mod store;
+mod transfer;
 mod tree;
 mod uri;
 mod verify;
 
+pub use content::{BytesContent, Content, FileContent};
 pub use credentials::S3Access;
 pub use error::{Error, Rivals};
+pub use gcs::GcsAccess;
 pub use progress::{Phase, Progress, ProgressEvent};
 pub use publish::{MARKER_SUFFIX, Outcome, Published, publish};
 pub use stage::{Staged, stage};
 pub use store::{Listed, Listing, Options, Store, listing_digest};
+pub use transfer::journal::Journals;
+pub use transfer::{ByteRange, Expected, RangePart};
 pub use uri::{Scheme, Uri};
 pub use verify::{Verified, verify};

@@ -4,6 +4,8 @@
 //! files it has no name for (`x#1`) and broken links without a word, where an input would be
 //! silently incomplete.
 
+pub(crate) mod resumable;
+
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
@@ -59,6 +61,23 @@ pub(crate) fn list(uri: &Uri, folder: &Path) -> Result<Vec<Listed>, Error> {
             modified: file.modified,
         })
         .collect())
+}
+
+/// The file at `path`, listed as `name`; `None` if there is none.
+pub(crate) fn head(name: String, path: &Path) -> Result<Option<Listed>, Error> {
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_file() => Ok(Some(Listed {
+            path: name,
+            size: found.len(),
+            etag: None,
+            modified: tree::modified(&found),
+        })),
+        Ok(_) => Ok(None),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
+        Err(error) => Err(Error::local("look at", path)(error)),
+    }
 }
 
 /// The content of a file of at most `limit` bytes, `None` if there is none.
@@ -151,19 +170,25 @@ pub(crate) fn create(target: &Path, bytes: &[u8]) -> Result<bool, Error> {
         to.write_all(bytes)
             .map_err(Error::local("write", temporary))?;
         to.sync_all().map_err(Error::local("write", temporary))?;
-        let linked = std::fs::hard_link(temporary, target).or_else(|error| match error.kind() {
-            ErrorKind::AlreadyExists => Err(error),
-            // Not every file system has hard links.
-            _ => rename_unless_taken(temporary, target),
-        });
-        match linked {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
-            Err(error) => Err(Error::local("create", target)(error)),
-        }
+        name_unless_taken(temporary, target)
     })?;
     sync_folder_of(target)?;
     Ok(created)
+}
+
+/// Gives the file `from` the name `target` (too), unless there is a file of that name; whether it
+/// did.
+fn name_unless_taken(from: &Path, target: &Path) -> Result<bool, Error> {
+    let linked = std::fs::hard_link(from, target).or_else(|error| match error.kind() {
+        ErrorKind::AlreadyExists => Err(error),
+        // Not every file system has hard links.
+        _ => rename_unless_taken(from, target),
+    });
+    match linked {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(Error::local("create", target)(error)),
+    }
 }
 
 fn rename_unless_taken(from: &Path, to: &Path) -> io::Result<()> {
@@ -282,7 +307,7 @@ pub(crate) fn sync_folders(folder: &Path, names: &[String]) -> Result<(), Error>
     Ok(())
 }
 
-fn sync_folder_of(path: &Path) -> Result<(), Error> {
+pub(crate) fn sync_folder_of(path: &Path) -> Result<(), Error> {
     sync_folder(path.parent().unwrap_or(Path::new("/")))
 }
 

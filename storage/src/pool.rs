@@ -1,17 +1,18 @@
 //! Many jobs at once, and an orderly end when one fails or all are called off.
 
+use std::fmt::Display;
 use std::future::Future;
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Error, Uri};
+use crate::Error;
 
 /// Runs `job` for every item, at most `width` at once, each in a task of its own. The results are
 /// in the order of the items. After the first error, the jobs under way are called off through
 /// the token they were given, and awaited, so that each can clean up.
 pub(crate) async fn run_all<T, R, F>(
-    uri: &Uri,
+    uri: &(impl Display + ?Sized),
     items: Vec<T>,
     width: usize,
     cancel: &CancellationToken,
@@ -61,7 +62,7 @@ where
 
 /// Runs blocking file work on a thread made for it.
 pub(crate) async fn blocking<R: Send + 'static>(
-    uri: &Uri,
+    uri: &(impl Display + ?Sized),
     work: impl FnOnce() -> Result<R, Error> + Send + 'static,
 ) -> Result<R, Error> {
     match tokio::task::spawn_blocking(work).await {
@@ -72,7 +73,7 @@ pub(crate) async fn blocking<R: Send + 'static>(
 
 /// What `work` comes to, unless it is called off first.
 pub(crate) async fn unless_cancelled<R>(
-    uri: &Uri,
+    uri: &(impl Display + ?Sized),
     cancel: &CancellationToken,
     work: impl Future<Output = Result<R, Error>>,
 ) -> Result<R, Error> {
@@ -83,13 +84,13 @@ pub(crate) async fn unless_cancelled<R>(
     }
 }
 
-pub(crate) fn interrupted(uri: &Uri) -> Error {
+pub(crate) fn interrupted(uri: &(impl Display + ?Sized)) -> Error {
     Error::Interrupted {
         uri: uri.to_string(),
     }
 }
 
-fn join_error(uri: &Uri, broken: &tokio::task::JoinError) -> Error {
+fn join_error(uri: &(impl Display + ?Sized), broken: &tokio::task::JoinError) -> Error {
     let reason = if broken.is_panic() {
         "it panicked"
     } else {

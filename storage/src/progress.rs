@@ -14,6 +14,8 @@ pub enum Phase {
     Uploading,
     /// Reading a published output again.
     Verifying,
+    /// Bringing one object to a local file.
+    Downloading,
 }
 
 /// How far a transfer has come.
@@ -85,6 +87,11 @@ impl Counter {
     /// This many bytes have arrived.
     pub(crate) fn bytes(&self, count: u64) {
         self.step(|now| now.done_bytes += count);
+    }
+
+    /// This many bytes in all have arrived.
+    pub(crate) fn reach(&self, count: u64) {
+        self.step(|now| now.done_bytes = now.done_bytes.max(count));
     }
 
     /// An object is complete.

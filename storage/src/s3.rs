@@ -1,6 +1,9 @@
 //! A bucket behind the S3 protocol, through `object_store`.
 
+mod multipart;
+mod resumable;
 mod upload;
+mod wire;
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,10 +15,11 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::path::Path as Key;
 use object_store::{
-    BackoffConfig, Certificate, ClientOptions, GetOptions, ObjectStore, ObjectStoreExt, PutMode,
-    PutPayload, RetryConfig,
+    BackoffConfig, Certificate, ClientOptions, GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt,
+    PutMode, PutPayload, RetryConfig,
 };
 
+use self::wire::Wire;
 use crate::credentials::Chain;
 use crate::fault::{self, Request};
 use crate::store::Options;
@@ -30,6 +34,7 @@ const SMALLEST_PART: u64 = 5 << 20;
 /// One bucket.
 pub(crate) struct S3 {
     client: AmazonS3,
+    wire: Wire,
     bucket: String,
     endpoint: String,
     stall: Duration,
@@ -56,8 +61,10 @@ impl S3 {
         if let Some(url) = &access.endpoint {
             builder = builder.with_endpoint(url);
         }
-        builder = match access.credentials {
-            Some(provider) => builder.with_credentials(Arc::new(Chain::new(provider))),
+        let credentials = access.credentials.clone();
+        let credentials = credentials.map(|provider| Arc::new(Chain::new(provider)));
+        builder = match &credentials {
+            Some(chain) => builder.with_credentials(Arc::clone(chain) as _),
             None => builder.with_skip_signature(true),
         };
         let client = builder.build().map_err(|_| Error::Settings {
@@ -65,6 +72,7 @@ impl S3 {
         })?;
         Ok(Self {
             client,
+            wire: Wire::open(bucket, &access, credentials)?,
             bucket: bucket.to_owned(),
             endpoint,
             stall: options.stall,
@@ -100,10 +108,7 @@ impl S3 {
                 path: path.to_owned(),
                 size: object.size,
                 etag: object.e_tag.as_deref().map(plain_etag),
-                modified: object
-                    .last_modified
-                    .timestamp_nanos_opt()
-                    .map_or(0, i128::from),
+                modified: nanoseconds(&object),
             };
             if object.size == 0 {
                 empty.push(object)
@@ -127,6 +132,21 @@ impl S3 {
         listed.extend(real.into_iter().flatten());
         listed.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(listed)
+    }
+
+    /// The object at `uri`, `None` if there is none.
+    pub(crate) async fn head(&self, uri: &Uri) -> Result<Option<Listed>, Error> {
+        let key = self.key(uri, "")?;
+        match again(|| self.client.head(&key)).await {
+            Ok(object) => Ok(Some(Listed {
+                path: uri.name().to_owned(),
+                size: object.size,
+                etag: object.e_tag.as_deref().map(plain_etag),
+                modified: nanoseconds(&object),
+            })),
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => Err(self.fault(uri, &error)),
+        }
     }
 
     /// The content of an object of at most `limit` bytes, `None` if there is none.
@@ -234,14 +254,14 @@ impl S3 {
     }
 
     /// Writes a small object in place of whatever is there.
-    pub(crate) async fn put(&self, uri: &Uri, bytes: Vec<u8>) -> Result<(), Error> {
+    pub(crate) async fn put(&self, uri: &Uri, bytes: Bytes) -> Result<(), Error> {
         let key = self.key(uri, "")?;
         let put = self.client.put(&key, bytes.into()).await;
         put.map(|_| ()).map_err(|error| self.fault(uri, &error))
     }
 
     /// Writes a small object unless there is one; whether it did.
-    pub(crate) async fn create(&self, uri: &Uri, bytes: Vec<u8>) -> Result<bool, Error> {
+    pub(crate) async fn create(&self, uri: &Uri, bytes: Bytes) -> Result<bool, Error> {
         let key = self.key(uri, "")?;
         let payload = PutPayload::from(bytes.clone());
         // If the answer to a successful request is lost, the next one finds the object there; the
@@ -392,6 +412,12 @@ fn backoff(restarts: u32) -> Duration {
     let longest = Duration::from_millis(200 << restarts.min(6)).min(Duration::from_secs(10));
     let random = RandomState::new().hash_one(restarts) as f64 / u64::MAX as f64;
     longest.mul_f64(0.5 + 0.5 * random)
+}
+
+/// When an object was written, in nanoseconds since 1970-01-01.
+fn nanoseconds(object: &ObjectMeta) -> i128 {
+    let time = object.last_modified.timestamp_nanos_opt();
+    time.map_or(0, i128::from)
 }
 
 /// Entity tags are quoted in some answers and not in others.

@@ -1,5 +1,7 @@
 //! One store: what can be done with its objects, whichever kind it is.
 
+mod transfers;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,10 +14,11 @@ use mlwm_spec::manifest::{MANIFEST_SUFFIX, Manifest};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use crate::gcs::Gcs;
 use crate::progress::Counter;
 use crate::s3::S3;
 use crate::tree::LocalFile;
-use crate::{Error, S3Access, Uri, local, pool};
+use crate::{Error, GcsAccess, S3Access, Scheme, Uri, local, pool};
 
 /// Parts of one big object that are read ahead, or are on their way to the store, at once.
 pub(crate) const PARTS_AT_ONCE: usize = 4;
@@ -42,6 +45,8 @@ pub struct Options {
     pub watch: Duration,
     /// Where S3 is and who asks; `None`: as the environment says.
     pub s3: Option<S3Access>,
+    /// Where Google Cloud Storage is and who asks; `None`: as the environment says.
+    pub gcs: Option<GcsAccess>,
 }
 
 impl Default for Options {
@@ -54,6 +59,7 @@ impl Default for Options {
             retry_for: Duration::from_secs(60),
             watch: Duration::from_secs(1),
             s3: None,
+            gcs: None,
         }
     }
 }
@@ -116,6 +122,7 @@ pub struct Store {
 enum Backend {
     File,
     S3(Arc<S3>),
+    Gcs(Arc<Gcs>),
 }
 
 /// An object as it arrived in the store.
@@ -132,9 +139,17 @@ impl Store {
 
     /// Opens the store that holds `uri`.
     pub async fn open_with(uri: &Uri, options: Options) -> Result<Self, Error> {
-        let backend = match uri.bucket() {
-            None => Backend::File,
-            Some(bucket) => {
+        let bucket = uri.bucket().unwrap_or_default();
+        let backend = match uri.scheme() {
+            Scheme::File => Backend::File,
+            Scheme::Gs => {
+                let access = match &options.gcs {
+                    Some(access) => access.clone(),
+                    None => GcsAccess::from_environment()?,
+                };
+                Backend::Gcs(Arc::new(Gcs::open(bucket, access, &options)?))
+            }
+            Scheme::S3 => {
                 let access = match &options.s3 {
                     Some(access) => access.clone(),
                     None => S3Access::from_environment().await?,
@@ -158,6 +173,7 @@ impl Store {
                 pool::blocking(&uri.clone(), move || local::list(&uri, &folder)).await
             }
             Place::S3(s3) => s3.list(uri, self.options.in_flight).await,
+            Place::Gcs(gcs) => gcs.list(uri).await,
         }
     }
 
@@ -175,6 +191,7 @@ impl Store {
                 pool::blocking(&uri.clone(), move || local::read_small(&uri, &path, limit)).await
             }
             Place::S3(s3) => s3.read_small(uri, limit).await,
+            Place::Gcs(gcs) => gcs.read_small(uri, limit).await,
         }
     }
 
@@ -258,6 +275,7 @@ impl Store {
                 .await
             }
             Place::S3(s3) => s3.read_part(uri, &object, start, length).await,
+            Place::Gcs(gcs) => gcs.read_part(uri, &object, start, length).await,
         }
     }
 
@@ -279,25 +297,28 @@ impl Store {
                 Uploaded { sha256, etag: None }
             }
             Place::S3(s3) => s3.upload(self, target, source, counter, cancel).await?,
+            Place::Gcs(gcs) => gcs.upload(self, target, source, counter, cancel).await?,
         };
         counter.object();
         Ok(uploaded)
     }
 
     /// Writes a small object in place of whatever is there.
-    pub(crate) async fn put(&self, uri: &Uri, bytes: Vec<u8>) -> Result<(), Error> {
+    pub async fn put(&self, uri: &Uri, bytes: Vec<u8>) -> Result<(), Error> {
         match self.place(uri)? {
             Place::File(path) => pool::blocking(uri, move || local::put(&path, &bytes)).await,
-            Place::S3(s3) => s3.put(uri, bytes).await,
+            Place::S3(s3) => s3.put(uri, bytes.into()).await,
+            Place::Gcs(gcs) => gcs.put(uri, bytes.into()).await.map(|_| ()),
         }
     }
 
     /// Writes a small object unless there is one; whether it did. A store that has no conditional
     /// write replaces what is there.
-    pub(crate) async fn create(&self, uri: &Uri, bytes: Vec<u8>) -> Result<bool, Error> {
+    pub async fn create(&self, uri: &Uri, bytes: Vec<u8>) -> Result<bool, Error> {
         match self.place(uri)? {
             Place::File(path) => pool::blocking(uri, move || local::create(&path, &bytes)).await,
-            Place::S3(s3) => s3.create(uri, bytes).await,
+            Place::S3(s3) => s3.create(uri, bytes.into()).await,
+            Place::Gcs(gcs) => gcs.create(uri, bytes.into()).await,
         }
     }
 
@@ -308,14 +329,16 @@ impl Store {
                 pool::blocking(uri, move || local::delete(&folder, &names)).await
             }
             Place::S3(s3) => s3.delete(uri, &names).await,
+            Place::Gcs(gcs) => gcs.delete(uri, &names, self.options.in_flight).await,
         }
     }
 
     /// Removes the object at `uri`, if there is one, and what a killed process left beside it.
-    pub(crate) async fn remove(&self, uri: &Uri) -> Result<(), Error> {
+    pub async fn remove(&self, uri: &Uri) -> Result<(), Error> {
         match self.place(uri)? {
             Place::File(path) => pool::blocking(uri, move || local::remove(&path)).await,
             Place::S3(s3) => s3.remove(uri).await,
+            Place::Gcs(gcs) => gcs.remove(uri).await,
         }
     }
 
@@ -325,7 +348,7 @@ impl Store {
             Place::File(path) => {
                 pool::blocking(uri, move || local::remove_temporaries(&path)).await
             }
-            Place::S3(_) => Ok(()),
+            Place::S3(_) | Place::Gcs(_) => Ok(()),
         }
     }
 
@@ -335,7 +358,7 @@ impl Store {
             Place::File(folder) => {
                 pool::blocking(uri, move || local::sync_folders(&folder, &names)).await
             }
-            Place::S3(_) => Ok(()),
+            Place::S3(_) | Place::Gcs(_) => Ok(()),
         }
     }
 
@@ -351,9 +374,16 @@ impl Store {
     }
 
     fn place(&self, uri: &Uri) -> Result<Place<'_>, Error> {
-        match (&self.backend, uri.local_path(), uri.bucket()) {
-            (Backend::File, Some(path), _) => Ok(Place::File(path)),
-            (Backend::S3(s3), _, Some(bucket)) if s3.bucket() == bucket => Ok(Place::S3(s3)),
+        match (&self.backend, uri.scheme(), uri.bucket()) {
+            (Backend::File, Scheme::File, _) => {
+                Ok(Place::File(uri.local_path().unwrap_or_default()))
+            }
+            (Backend::S3(s3), Scheme::S3, Some(bucket)) if s3.bucket() == bucket => {
+                Ok(Place::S3(s3))
+            }
+            (Backend::Gcs(gcs), Scheme::Gs, Some(bucket)) if gcs.bucket() == bucket => {
+                Ok(Place::Gcs(gcs))
+            }
             _ => Err(Error::InvalidUri {
                 uri: uri.to_string(),
                 reason: format!("it is not in the opened store, {self:?}"),
@@ -365,6 +395,7 @@ impl Store {
 enum Place<'a> {
     File(PathBuf),
     S3(&'a S3),
+    Gcs(&'a Gcs),
 }
 
 impl fmt::Debug for Store {
@@ -372,6 +403,7 @@ impl fmt::Debug for Store {
         match &self.backend {
             Backend::File => f.write_str("file://"),
             Backend::S3(s3) => write!(f, "s3://{}", s3.bucket()),
+            Backend::Gcs(gcs) => write!(f, "gs://{}", gcs.bucket()),
         }
     }
 }

@@ -14,6 +14,8 @@ pub enum Scheme {
     File,
     /// An S3 bucket: `s3://`.
     S3,
+    /// A Google Cloud Storage bucket: `gs://`.
+    Gs,
 }
 
 impl fmt::Display for Scheme {
@@ -21,12 +23,14 @@ impl fmt::Display for Scheme {
         f.write_str(match self {
             Self::File => "file",
             Self::S3 => "s3",
+            Self::Gs => "gs",
         })
     }
 }
 
-/// The name of a place in a store: `file:///absolute/path` or `s3://bucket/prefix`. A plain path,
-/// absolute or relative to the current folder, is read as `file://`. It never ends with `/`.
+/// The name of a place in a store: `file:///absolute/path`, `s3://bucket/prefix` or
+/// `gs://bucket/prefix`. A plain path, absolute or relative to the current folder, is read as
+/// `file://`. It never ends with `/`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Uri(Place);
 
@@ -35,7 +39,11 @@ enum Place {
     /// An absolute path in UTF-8 without `.` and `..`; its root is the empty text.
     File(String),
     /// A bucket, and the key without leading and trailing `/`.
-    S3 { bucket: String, key: String },
+    Bucket {
+        scheme: Scheme,
+        bucket: String,
+        key: String,
+    },
 }
 
 impl Uri {
@@ -43,7 +51,7 @@ impl Uri {
     pub fn scheme(&self) -> Scheme {
         match self.0 {
             Place::File(_) => Scheme::File,
-            Place::S3 { .. } => Scheme::S3,
+            Place::Bucket { scheme, .. } => scheme,
         }
     }
 
@@ -74,15 +82,15 @@ impl Uri {
         match &self.0 {
             Place::File(path) if path.is_empty() => Some(PathBuf::from("/")),
             Place::File(path) => Some(PathBuf::from(path)),
-            Place::S3 { .. } => None,
+            Place::Bucket { .. } => None,
         }
     }
 
-    /// The bucket of an `s3://` URI.
+    /// The bucket of an `s3://` or `gs://` URI.
     pub fn bucket(&self) -> Option<&str> {
         match &self.0 {
             Place::File(_) => None,
-            Place::S3 { bucket, .. } => Some(bucket),
+            Place::Bucket { bucket, .. } => Some(bucket),
         }
     }
 
@@ -91,18 +99,23 @@ impl Uri {
         self.key().is_empty()
     }
 
+    /// The last part of the path; empty for a whole bucket or the root folder.
+    pub fn name(&self) -> &str {
+        self.key().rsplit('/').next().unwrap_or_default()
+    }
+
     /// The path inside the store: the key, or the absolute path.
     pub(crate) fn key(&self) -> &str {
         match &self.0 {
             Place::File(path) => path,
-            Place::S3 { key, .. } => key,
+            Place::Bucket { key, .. } => key,
         }
     }
 
     fn text_mut(&mut self) -> &mut String {
         match &mut self.0 {
             Place::File(path) => path,
-            Place::S3 { key, .. } => key,
+            Place::Bucket { key, .. } => key,
         }
     }
 
@@ -122,19 +135,17 @@ impl Uri {
         Ok(Self(Place::File(format!("/{text}"))))
     }
 
-    fn from_s3(rest: &str, original: &str) -> Result<Self, Error> {
+    fn in_bucket(scheme: Scheme, rest: &str, original: &str) -> Result<Self, Error> {
         if rest.contains(['?', '#']) {
             return Err(invalid(
                 original,
-                "`?` and `#` have no meaning in an s3 URI",
+                "`?` and `#` have no meaning in the URI of an object",
             ));
         }
         let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
         if bucket.is_empty() {
-            return Err(invalid(
-                original,
-                "the bucket is missing: write s3://bucket/prefix",
-            ));
+            let reason = format!("the bucket is missing: write {scheme}://bucket/prefix");
+            return Err(invalid(original, &reason));
         }
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
         if !bucket.chars().all(allowed) || bucket.starts_with('.') {
@@ -145,7 +156,8 @@ impl Uri {
         if !key.is_empty() {
             names::check(key).map_err(|reason| invalid(original, reason))?;
         }
-        Ok(Self(Place::S3 {
+        Ok(Self(Place::Bucket {
+            scheme,
             bucket: bucket.to_owned(),
             key: key.to_owned(),
         }))
@@ -167,12 +179,13 @@ impl FromStr for Uri {
             .next()
             .is_some_and(|authority| authority.contains('@'))
         {
-            let reason =
-                "credentials do not belong in a URI: use AWS_PROFILE or the AWS_ variables";
+            let reason = "credentials do not belong in a URI: use AWS_PROFILE, the AWS_ variables or \
+                 GOOGLE_APPLICATION_CREDENTIALS";
             return Err(invalid(text, reason));
         }
         match scheme {
-            "s3" => Self::from_s3(rest, text),
+            "s3" => Self::in_bucket(Scheme::S3, rest, text),
+            "gs" => Self::in_bucket(Scheme::Gs, rest, text),
             "file" => {
                 // `Url` would resolve `..` silently, encoded or not.
                 let plain = rest.to_ascii_lowercase().replace("%2e", ".");
@@ -191,7 +204,7 @@ impl FromStr for Uri {
             }
             _ => Err(invalid(
                 text,
-                &format!("{scheme}:// is not supported yet: use file:// or s3://"),
+                &format!("{scheme}:// is not supported: use file://, s3:// or gs://"),
             )),
         }
     }
@@ -224,8 +237,17 @@ impl fmt::Display for Uri {
                 Ok(url) => f.write_str(url.as_str()),
                 Err(()) => write!(f, "file://{path}"),
             },
-            Place::S3 { bucket, key } if key.is_empty() => write!(f, "s3://{bucket}"),
-            Place::S3 { bucket, key } => write!(f, "s3://{bucket}/{key}"),
+            Place::Bucket {
+                scheme,
+                bucket,
+                key,
+            } => {
+                write!(f, "{scheme}://{bucket}")?;
+                if !key.is_empty() {
+                    write!(f, "/{key}")?;
+                }
+                Ok(())
+            }
         }
     }
 }
@@ -246,6 +268,8 @@ mod tests {
             ("s3://bucket", "s3://bucket"),
             ("s3://bucket/", "s3://bucket"),
             ("s3://my.bucket-1/a/b c/", "s3://my.bucket-1/a/b c"),
+            ("gs://bucket", "gs://bucket"),
+            ("gs://bucket/a/b.zarr/", "gs://bucket/a/b.zarr"),
             ("s3://bucket/100%25", "s3://bucket/100%25"),
             ("/a/b.zarr/", "file:///a/b.zarr"),
             ("/a//./b", "file:///a/b"),
@@ -268,8 +292,12 @@ mod tests {
     fn refuses_what_is_no_place() {
         for (text, part) in [
             ("", "empty"),
-            ("gs://bucket/x", "not supported yet: use file:// or s3://"),
-            ("https://host/x", "not supported yet"),
+            (
+                "az://bucket/x",
+                "not supported: use file://, s3:// or gs://",
+            ),
+            ("https://host/x", "not supported"),
+            ("gs://", "write gs://bucket/prefix"),
             ("s3://", "bucket is missing"),
             ("s3:///x", "bucket is missing"),
             ("s3://b$d/x", "a bucket's name"),

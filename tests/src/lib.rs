@@ -1,4 +1,8 @@
 //! End-to-end tests of mlwm, by what a user does.
 
+pub mod counting_proxy;
+pub mod gcs;
+pub mod places;
+pub mod registry;
 pub mod s3;
 pub mod site;

@@ -263,7 +263,7 @@ pub fn bare_environment() -> Vec<(&'static str, String)> {
     ]
 }
 
-fn supervised(program: &Path) -> Command {
+pub(crate) fn supervised(program: &Path) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", SUPERVISE, "sh"]).arg(program);
     command
@@ -274,12 +274,17 @@ fn garage_program() -> PathBuf {
 }
 
 fn moto_program() -> PathBuf {
+    python_script("moto_server")
+}
+
+/// A program that a Python package installed beside the Python of the oracles.
+pub(crate) fn python_script(name: &str) -> PathBuf {
     program("MLWM_TEST_PYTHON", "python/bin/python", |path| {
-        path.with_file_name("moto_server")
+        path.with_file_name(name)
     })
 }
 
-fn program(variable: &str, default: &str, find: fn(PathBuf) -> PathBuf) -> PathBuf {
+fn program(variable: &str, default: &str, find: impl Fn(PathBuf) -> PathBuf) -> PathBuf {
     let path = match std::env::var_os(variable) {
         Some(path) => PathBuf::from(path),
         None => {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 
 use tempfile::TempDir;
 
@@ -102,6 +102,13 @@ pub struct Ran {
 }
 
 impl Ran {
+    /// Standard output as JSON.
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("{error} in:\n{}{}", self.stdout, self.stderr))
+    }
+
     /// Fails unless the exit code is this one and the error text holds all of `texts`.
     #[track_caller]
     pub fn expect(self, code: i32, texts: &[&str]) -> Self {
@@ -165,9 +172,16 @@ impl Site {
             "AWS_ENDPOINT_URL",
             "MLWM_WORKDIR",
             "MLWM_CONFIGURATIONS",
+            "MLWM_REGISTRY",
+            "MLWM_SIGNING_PASSWORD",
+            "STORAGE_EMULATOR_HOST",
+            "GOOGLE_APPLICATION_CREDENTIALS",
         ] {
             command.env_remove(name);
         }
+        // Cache and journals of its own, and nobody's credentials for OCI registries.
+        command.env("XDG_CACHE_HOME", self.path("cache"));
+        command.env("DOCKER_CONFIG", self.path("docker"));
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
@@ -289,6 +303,50 @@ pub fn example_artifact() -> &'static Path {
         (folder, path)
     });
     path
+}
+
+/// Builds an artifact without an ONNX model around a checkpoint of `bytes` bytes of noise, and
+/// returns its zip: other seeds make other artifacts. The same one is built once per process.
+pub fn noise_artifact(name: &str, bytes: u64, seed: u64) -> PathBuf {
+    static BUILT: OnceLock<(TempDir, Mutex<()>)> = OnceLock::new();
+    let (folder, one_at_a_time) = BUILT.get_or_init(|| {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        (folder, Mutex::new(()))
+    });
+    let _lock = one_at_a_time.lock();
+    let folder = folder.path().join(format!("{name}-{bytes}-{seed}"));
+    let zip = folder.join(format!("{name}.zip"));
+    if !zip.exists() {
+        fs::create_dir_all(&folder).expect("a folder can be made");
+        let checkpoint = folder.join("noise.ckpt");
+        let (bytes, seed) = (bytes.to_string(), seed.to_string());
+        oracle(
+            "checkpoint.py",
+            &[&checkpoint.to_string_lossy(), &bytes, &seed],
+        );
+        let output = Command::new(program("mlwm"))
+            .args(["artifact", "build", name, "--nl-config"])
+            .arg(example("train/config.yaml"))
+            .arg("--checkpoint")
+            .arg(&checkpoint)
+            .arg("--training-args")
+            .arg(example("train/training_cli_args.yaml"))
+            .arg("--output")
+            .arg(&folder)
+            .output()
+            .expect("mlwm runs");
+        ran(&output).expect(0, &["sha256:"]);
+        fs::remove_file(checkpoint).expect("a file can be removed");
+    }
+    zip
+}
+
+/// SHA-256 of a file as `sha256:<hex>`, by `sha256sum`.
+pub fn sha256(path: &Path) -> String {
+    let output = Command::new("sha256sum").arg(path).output();
+    let output = output.expect("sha256sum is there");
+    assert!(output.status.success(), "{}", path.display());
+    format!("sha256:{}", &String::from_utf8_lossy(&output.stdout)[..64])
 }
 
 /// An image with the example's artifact, built once by `mlwm image build`.

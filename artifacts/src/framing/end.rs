@@ -1,9 +1,8 @@
 //! The end records of a zip, which say where its directory is.
 
-use std::fs::File;
-
 use super::FramingError;
 use super::numbers::{read_array, u16_at, u32_at, u64_at};
+use crate::source::ReadAt;
 
 const END: u64 = 22;
 const END64: u64 = 56;
@@ -14,14 +13,13 @@ pub(super) struct End {
     pub(super) members: u64,
     pub(super) offset: u64,
     pub(super) size: u64,
-    pub(super) zip64: bool,
 }
 
 /// Reads the end record (APPNOTE 4.3.16) and, if there is one, its 64-bit form (4.3.14, 4.3.15).
 /// The directory must reach up to it, and it to the end of the file: no comment.
-pub(super) fn read_end(file: &File, length: u64) -> Result<End, FramingError> {
-    let at = length.checked_sub(END).ok_or(FramingError::NoEnd)?;
-    let record = read_array::<{ END as usize }>(file, at)?;
+pub(super) fn read_end(source: &dyn ReadAt) -> Result<End, FramingError> {
+    let at = source.size().checked_sub(END).ok_or(FramingError::NoEnd)?;
+    let record = read_array::<{ END as usize }>(source, at)?;
     if !record.starts_with(b"PK\x05\x06") || u16_at(&record, 20) != 0 {
         return Err(FramingError::NoEnd);
     }
@@ -35,7 +33,7 @@ pub(super) fn read_end(file: &File, length: u64) -> Result<End, FramingError> {
     }
     let (short_size, short_offset) = (u32_at(&record, 12), u32_at(&record, 16));
     let wide = match at.checked_sub(LOCATOR64) {
-        Some(locator) => read_end64(file, locator)?,
+        Some(locator) => read_end64(source, locator)?,
         None => None,
     };
     let (end, up_to) = match wide {
@@ -55,7 +53,6 @@ pub(super) fn read_end(file: &File, length: u64) -> Result<End, FramingError> {
                 members: members.into(),
                 offset: short_offset.into(),
                 size: short_size.into(),
-                zip64: false,
             };
             (end, at)
         }
@@ -71,8 +68,8 @@ pub(super) fn read_end(file: &File, length: u64) -> Result<End, FramingError> {
 
 /// The 64-bit end record whose locator lies at `locator`, and where it starts; none if there is no
 /// locator.
-fn read_end64(file: &File, locator: u64) -> Result<Option<(End, u64)>, FramingError> {
-    let record = read_array::<{ LOCATOR64 as usize }>(file, locator)?;
+fn read_end64(source: &dyn ReadAt, locator: u64) -> Result<Option<(End, u64)>, FramingError> {
+    let record = read_array::<{ LOCATOR64 as usize }>(source, locator)?;
     if !record.starts_with(b"PK\x06\x07") {
         return Ok(None);
     }
@@ -87,7 +84,7 @@ fn read_end64(file: &File, locator: u64) -> Result<Option<(End, u64)>, FramingEr
     {
         return Err(damaged());
     }
-    let record = read_array::<{ END64 as usize }>(file, start)?;
+    let record = read_array::<{ END64 as usize }>(source, start)?;
     let members = u64_at(&record, 24);
     let well_formed = record.starts_with(b"PK\x06\x06")
         && u64_at(&record, 4) == END64 - 12
@@ -101,7 +98,6 @@ fn read_end64(file: &File, locator: u64) -> Result<Option<(End, u64)>, FramingEr
         members,
         size: u64_at(&record, 40),
         offset: u64_at(&record, 48),
-        zip64: true,
     };
     Ok(Some((end, start)))
 }

@@ -1,14 +1,15 @@
 //! Little-endian numbers in the records of a zip.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
-
 use super::FramingError;
+use crate::source::ReadAt;
 
 /// The `N` bytes at an offset.
-pub(super) fn read_array<const N: usize>(file: &File, at: u64) -> Result<[u8; N], FramingError> {
+pub(super) fn read_array<const N: usize>(
+    source: &dyn ReadAt,
+    at: u64,
+) -> Result<[u8; N], FramingError> {
     let mut bytes = [0; N];
-    file.read_exact_at(&mut bytes, at)?;
+    source.read_exact_at(&mut bytes, at)?;
     Ok(bytes)
 }
 

@@ -1,95 +1,40 @@
-//! `mlwm artifact`: build and verify inference artifacts.
+//! `mlwm artifact`: inference artifacts, from the training run to a registry and back.
 
-use std::path::PathBuf;
+mod build;
+mod list;
+mod pull;
+mod push;
+mod registry;
+mod tag;
+mod verify;
 
-use clap::{Args, Subcommand};
-use indicatif::HumanBytes;
-use mlwm_artifacts::{Artifact, BuildRequest};
-use mlwm_spec::ExitCode;
+use clap::Subcommand;
 
 use crate::Outcome;
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Pack checkpoint, configurations, training arguments and statistics into one zip.
-    Build(Build),
-    /// Check the size and hash of every file of an artifact.
-    Verify(Verify),
-}
-
-#[derive(Args)]
-pub(crate) struct Build {
-    /// Name of the artifact, such as `gefion-1`.
-    name: String,
-    /// neural-lam configuration; the datastore configurations it names, and their training
-    /// datasets, are found from it.
-    #[arg(long, alias = "nl_config", value_name = "FILE")]
-    nl_config: PathBuf,
-    /// PyTorch or Lightning checkpoint, for images that run Python.
-    #[arg(long, value_name = "FILE", required_unless_present = "onnx")]
-    checkpoint: Option<PathBuf>,
-    /// Command-line arguments of the training, as YAML.
-    #[arg(long, alias = "cli_training_args_filepath", value_name = "FILE")]
-    training_args: PathBuf,
-    /// The model as ONNX, for the built-in runner.
-    #[arg(long, value_name = "FILE", requires = "interface")]
-    onnx: Option<PathBuf>,
-    /// What the ONNX model needs besides its weights: an interface, or the facts that the export
-    /// wrote.
-    #[arg(long, value_name = "FILE", requires = "onnx")]
-    interface: Option<PathBuf>,
-    /// Zip to write, or the folder to write `<name>.zip` into.
-    #[arg(long, short, value_name = "PATH", default_value = ".")]
-    output: PathBuf,
-    /// Keep the artifact on this machine. It is what happens anyway: uploading is a step of its
-    /// own. Accepted for scripts that say it.
-    #[arg(long, alias = "skip_upload")]
-    skip_upload: bool,
-}
-
-#[derive(Args)]
-pub(crate) struct Verify {
-    /// The artifact.
-    artifact: PathBuf,
+    Build(Box<build::Arguments>),
+    /// Check the size and hash of every file of an artifact, and who signed it.
+    Verify(verify::Arguments),
+    /// Publish an artifact in a registry.
+    Push(push::Arguments),
+    /// Bring an artifact from a registry to this machine.
+    Pull(pull::Arguments),
+    /// List what a registry has.
+    List(list::Arguments),
+    /// Give a published artifact another tag.
+    Tag(tag::Arguments),
 }
 
 pub(crate) fn main(command: Command) -> Outcome {
     match command {
-        Command::Build(arguments) => build(arguments),
-        Command::Verify(arguments) => verify(&arguments),
+        Command::Build(arguments) => build::main(*arguments),
+        Command::Verify(arguments) => verify::main(&arguments),
+        Command::Push(arguments) => push::main(&arguments),
+        Command::Pull(arguments) => pull::main(&arguments),
+        Command::List(arguments) => list::main(&arguments),
+        Command::Tag(arguments) => tag::main(&arguments),
     }
-}
-
-fn build(arguments: Build) -> Outcome {
-    let built = mlwm_artifacts::build(&BuildRequest {
-        name: arguments.name,
-        nl_config: arguments.nl_config,
-        checkpoint: arguments.checkpoint,
-        training_args: arguments.training_args,
-        onnx: arguments.onnx,
-        interface: arguments.interface,
-        output: arguments.output,
-        arguments: std::env::args().skip(1).collect(),
-    })?;
-    say!(
-        "{}: {} files, {}",
-        built.path.display(),
-        built.files.len(),
-        HumanBytes(built.bytes)
-    );
-    say!("{}", built.digest);
-    Ok(ExitCode::Ok)
-}
-
-fn verify(arguments: &Verify) -> Outcome {
-    let artifact = Artifact::open(&arguments.artifact)?;
-    let verified = artifact.verify()?;
-    say!(
-        "{}: {} files, {}: every size and hash is right",
-        arguments.artifact.display(),
-        verified.files,
-        HumanBytes(verified.bytes)
-    );
-    say!("{}", artifact.digest()?);
-    Ok(ExitCode::Ok)
 }

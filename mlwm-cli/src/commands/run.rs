@@ -6,11 +6,10 @@ use std::sync::Arc;
 use clap::Args;
 use mlwm_cycles::{PlanOptions, RunOptions, Tell, load_all, plan};
 use mlwm_spec::{AnalysisTime, ExitCode, Members, Period};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::Outcome;
-use crate::commands::{Configurations, runtime};
+use crate::commands::{Configurations, runtime, stop_on_signal};
 use crate::failure::Failure;
 use crate::terminal::{Display, table};
 
@@ -65,7 +64,10 @@ pub(crate) fn main(arguments: Arguments) -> Outcome {
     let display = Display::choose(arguments.json);
     let reports = runtime()?.block_on(async {
         let cancel = CancellationToken::new();
-        stop_on_signal(&cancel)?;
+        stop_on_signal(
+            &cancel,
+            "stopping: the container gets 10 s; a second signal ends mlwm at once",
+        )?;
         let tell: Tell = Arc::new(move |event| display.tell(&event));
         let reports = mlwm_cycles::run(&plan, &options, &tell, &cancel).await?;
         Ok::<_, Failure>(reports)
@@ -75,27 +77,4 @@ pub(crate) fn main(arguments: Arguments) -> Outcome {
     }
     let worst = reports.iter().map(|report| report.exit_code).max();
     Ok(worst.unwrap_or(ExitCode::Ok))
-}
-
-/// Cancels on SIGINT and SIGTERM; a second signal ends the process at once.
-fn stop_on_signal(cancel: &CancellationToken) -> Result<(), Failure> {
-    for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
-        let mut signals = signal(kind).map_err(|error| {
-            Failure::new(
-                ExitCode::Failed,
-                format!("cannot listen for signals: {error}"),
-            )
-        })?;
-        let cancel = cancel.clone();
-        tokio::spawn(async move {
-            while signals.recv().await.is_some() {
-                if cancel.is_cancelled() {
-                    std::process::exit(ExitCode::Interrupted.number().into());
-                }
-                eprintln!("stopping: the container gets 10 s; a second signal ends mlwm at once");
-                cancel.cancel();
-            }
-        });
-    }
-    Ok(())
 }

@@ -6,7 +6,7 @@ use super::environment::{self, EnvironmentProblem};
 use super::uri::{self, UriError};
 use super::{Configuration, Gpus, Resources, UriArgs};
 use crate::dataset_path::is_plain_name;
-use crate::{AnalysisTime, Digest};
+use crate::{AnalysisTime, ArtifactReference, Digest};
 
 /// Folders of a container that belong to the system or to the contract: nothing is mounted there.
 const RESERVED_FOLDERS: [&str; 10] = [
@@ -108,12 +108,17 @@ pub enum Problem {
     /// A Zarr format that is not 2 or 3.
     #[error("{0} is not a Zarr format that mlwm writes: use 2 or 3")]
     ZarrFormat(u8),
-    /// Not a reference of an image, or of an artifact.
+    /// Not a reference of an image.
     #[error("`{0}` is not a reference: it is empty or holds white space")]
     Reference(String),
     /// A pin that is not a digest.
     #[error("`{0}` is not pinned by a digest: write `@sha256:` followed by 64 hexadecimal digits")]
     Pin(String),
+    /// An artifact in a registry that is not pinned: another content could come in its place.
+    #[error(
+        "`{0}` is not pinned: append the `@sha256:…` that `mlwm artifact list` and `mlwm artifact push` print"
+    )]
+    NotPinned(String),
     /// A number of something that must be there.
     #[error(
         "{0} is not a positive number: give one, or leave the key out for the engine's default"
@@ -229,7 +234,6 @@ impl Broken {
         for (key, reference) in [
             ("docker_image", &configuration.docker_image),
             ("base_image", &configuration.base_image),
-            ("artifact", &configuration.artifact),
         ] {
             let Some(reference) = reference else { continue };
             if reference.is_empty() || reference.contains(char::is_whitespace) {
@@ -239,6 +243,11 @@ impl Broken {
             {
                 self.add([key], Problem::Pin(reference.clone()));
             }
+        }
+        if let Some(ArtifactReference::Published(artifact)) = &configuration.artifact
+            && artifact.digest.is_none()
+        {
+            self.add(["artifact"], Problem::NotPinned(artifact.to_string()));
         }
     }
 

@@ -163,6 +163,16 @@ fn other_ways_to_write_values() {
 }
 
 #[test]
+fn an_artifact_in_a_registry_is_read() {
+    let pinned = format!("s3://bucket/models/tiny:v2@{}", Digest::of(""));
+    let configuration = read(&altered(
+        &format!("artifacts/tiny.zip@{}", Digest::of("")),
+        &pinned,
+    ));
+    assert_eq!(configuration.artifact.unwrap().to_string(), pinned);
+}
+
+#[test]
 fn a_configuration_survives_json() {
     let configuration = read(FULL);
     let text = serde_json::to_string(&configuration).unwrap();

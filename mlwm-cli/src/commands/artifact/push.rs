@@ -1,0 +1,78 @@
+//! `mlwm artifact push`: publish an artifact.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use mlwm_registries::{PushContent, PushRequest, Pushed, Registry};
+use mlwm_spec::{ArtifactName, ExitCode, Tag};
+use serde_json::json;
+
+use super::registry::{RegistryArgument, pinned, with_transfer};
+use crate::Outcome;
+
+/// Publish an artifact in a registry.
+///
+/// A published name never changes: the same content again is no work, other content is refused. If
+/// the command is stopped, it goes on where it was when it is run again.
+#[derive(Args)]
+#[command(after_help = "Example:\n  mlwm artifact push gefion-1.zip s3://bucket/models --tag v2")]
+pub(crate) struct Arguments {
+    /// Zip that `mlwm artifact build` made; signatures (`<zip>.minisig`) and provenance beside it
+    /// are published with it.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    #[command(flatten)]
+    registry: RegistryArgument,
+    /// Version to publish it as; without it, the name's own permanent publication.
+    #[arg(long)]
+    tag: Option<Tag>,
+    /// Name to publish it under, if it is not the artifact's own.
+    #[arg(long = "as", value_name = "NAME")]
+    publish_as: Option<ArtifactName>,
+    /// Print what came of it as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn main(arguments: &Arguments) -> Outcome {
+    let (registry, pushed) = with_transfer(async |options| {
+        let registry = Registry::open(&arguments.registry.registry, options).await?;
+        let pushed = registry
+            .push(PushRequest {
+                content: PushContent::File(arguments.file.clone()),
+                publish_as: arguments.publish_as.clone(),
+                tag: arguments.tag.clone().unwrap_or_else(Tag::latest),
+                provenance: None,
+                signatures: Vec::new(),
+            })
+            .await?;
+        Ok((registry, pushed))
+    })?;
+    tell(&registry, &pushed, arguments.json);
+    Ok(ExitCode::Ok)
+}
+
+/// Says what was published: the reference that pins it, alone on its line.
+pub(super) fn tell(registry: &Registry, pushed: &Pushed, json: bool) {
+    let publication = &pushed.publication;
+    let reference = pinned(registry, publication);
+    let outcome = match pushed.new {
+        true => "published",
+        false => "already-published",
+    };
+    if json {
+        let object = json!({
+            "outcome": outcome,
+            "reference": reference,
+            "name": publication.name,
+            "tag": publication.tag,
+            "digest": publication.digest,
+            "set_digest": publication.set_digest,
+            "size": publication.size,
+        });
+        say!("{object:#}");
+    } else {
+        eprintln!("{}", outcome.replace('-', " "));
+        say!("{reference}");
+    }
+}

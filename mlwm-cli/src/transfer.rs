@@ -1,0 +1,221 @@
+//! How the transfer of an artifact is shown, and how it is called off.
+
+use std::io::IsTerminal;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use mlwm_storage::{Phase, Progress, ProgressEvent};
+use tokio_util::sync::CancellationToken;
+
+use crate::commands::stop_on_signal;
+use crate::failure::Failure;
+
+/// How often a line is printed where no bar can be drawn.
+const BETWEEN_LINES: Duration = Duration::from_secs(10);
+
+/// Progress on standard error and a token that a signal cancels.
+pub(crate) struct Transfer {
+    /// For what transfers.
+    pub(crate) progress: Progress,
+    /// Cancelled by SIGINT and SIGTERM.
+    pub(crate) cancel: CancellationToken,
+    shown: Arc<Mutex<Shown>>,
+}
+
+impl Transfer {
+    /// Starts to listen for signals; called inside the runtime.
+    pub(crate) fn start() -> Result<Self, Failure> {
+        let cancel = CancellationToken::new();
+        stop_on_signal(
+            &cancel,
+            "stopping: what is transferred is kept, and the same command goes on from there",
+        )?;
+        let shown = Arc::new(Mutex::new(Shown::new(std::io::stderr().is_terminal())));
+        let reported = Arc::clone(&shown);
+        let progress = Progress::new(move |event| {
+            lock(&reported).tell(&event, Instant::now());
+        });
+        Ok(Self {
+            progress,
+            cancel,
+            shown,
+        })
+    }
+
+    /// Takes the bar away and says what was moved, if anything was.
+    pub(crate) fn finish(self) {
+        lock(&self.shown).end(Instant::now());
+    }
+}
+
+fn lock(shown: &Mutex<Shown>) -> std::sync::MutexGuard<'_, Shown> {
+    // A poisoned lock would only mean that a bar was left half drawn.
+    shown.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What is on the terminal.
+struct Shown {
+    terminal: bool,
+    /// The stretch that goes on: one phase of one transfer.
+    stretch: Option<Stretch>,
+}
+
+struct Stretch {
+    first: ProgressEvent,
+    last: ProgressEvent,
+    began: Instant,
+    next_line: Instant,
+    bar: Option<ProgressBar>,
+}
+
+impl Shown {
+    fn new(terminal: bool) -> Self {
+        Self {
+            terminal,
+            stretch: None,
+        }
+    }
+
+    fn tell(&mut self, event: &ProgressEvent, now: Instant) {
+        let continues = self.stretch.as_ref().is_some_and(|stretch| {
+            stretch.last.phase == event.phase
+                && stretch.last.total_bytes == event.total_bytes
+                && stretch.last.done_bytes <= event.done_bytes
+        });
+        if !continues {
+            self.end(now);
+            self.stretch = Some(Stretch::begin(*event, now, self.terminal));
+        }
+        if let Some(stretch) = &mut self.stretch {
+            stretch.go_on(*event, now);
+        }
+    }
+
+    fn end(&mut self, now: Instant) {
+        let Some(stretch) = self.stretch.take() else {
+            return;
+        };
+        if let Some(bar) = &stretch.bar {
+            bar.finish_and_clear();
+        }
+        if stretch.last.total_bytes > 0 {
+            eprintln!("{}", stretch.line(now));
+        }
+    }
+}
+
+impl Stretch {
+    fn begin(event: ProgressEvent, now: Instant, terminal: bool) -> Self {
+        let bar = terminal.then(|| {
+            let style = ProgressStyle::with_template(
+                "  {msg:11} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} eta {eta}",
+            );
+            ProgressBar::new(event.total_bytes)
+                .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+                .with_message(doing(event.phase))
+                // What an earlier run transferred counts for the bar, not for the rate.
+                .with_position(event.done_bytes)
+        });
+        if let Some(bar) = &bar {
+            bar.reset_eta();
+        }
+        Self {
+            first: event,
+            last: event,
+            began: now,
+            next_line: now + BETWEEN_LINES,
+            bar,
+        }
+    }
+
+    fn go_on(&mut self, event: ProgressEvent, now: Instant) {
+        self.last = event;
+        match &self.bar {
+            Some(bar) => bar.set_position(event.done_bytes),
+            None if now >= self.next_line => {
+                eprintln!("{}", self.line(now));
+                self.next_line = now + BETWEEN_LINES;
+            }
+            None => {}
+        }
+    }
+
+    /// `uploading: 12.00 MiB of 64.00 MiB, 3.20 MiB/s, 16 s left`.
+    fn line(&self, now: Instant) -> String {
+        let (first, last) = (self.first.done_bytes, self.last.done_bytes);
+        let seconds = now.duration_since(self.began).as_secs_f64();
+        let rate = (last - first) as f64 / seconds.max(1e-3);
+        let continued = match first {
+            0 => String::new(),
+            first => format!(" (continued at {})", HumanBytes(first)),
+        };
+        let left = self.last.total_bytes.saturating_sub(last);
+        let rest = match left {
+            0 => format!("{seconds:.1} s"),
+            _ if rate > 0.0 => format!("{:.0} s left", left as f64 / rate),
+            _ => "stalled".to_owned(),
+        };
+        format!(
+            "{}: {} of {}{continued}, {}/s, {rest}",
+            doing(self.last.phase),
+            HumanBytes(last),
+            HumanBytes(self.last.total_bytes),
+            HumanBytes(rate as u64),
+        )
+    }
+}
+
+fn doing(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Staging | Phase::Downloading => "downloading",
+        Phase::Hashing => "hashing",
+        Phase::Uploading => "uploading",
+        Phase::Verifying => "verifying",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(done_bytes: u64) -> ProgressEvent {
+        ProgressEvent {
+            phase: Phase::Uploading,
+            done_bytes,
+            total_bytes: 64 << 20,
+            done_objects: 0,
+            total_objects: 1,
+        }
+    }
+
+    #[test]
+    fn what_an_earlier_run_transferred_does_not_count_for_the_rate() {
+        let (began, mut shown) = (Instant::now(), Shown::new(false));
+        shown.tell(&event(32 << 20), began);
+        let later = began + Duration::from_secs(2);
+        shown.tell(&event(48 << 20), later);
+        let line = shown.stretch.as_ref().unwrap().line(later);
+        assert_eq!(
+            line,
+            "uploading: 48.00 MiB of 64.00 MiB (continued at 32.00 MiB), 8.00 MiB/s, 2 s left"
+        );
+    }
+
+    #[test]
+    fn nothing_acknowledged_is_a_stall_and_no_guess() {
+        let (began, mut shown) = (Instant::now(), Shown::new(false));
+        shown.tell(&event(0), began);
+        let later = began + Duration::from_secs(9);
+        let line = shown.stretch.as_ref().unwrap().line(later);
+        assert_eq!(line, "uploading: 0 B of 64.00 MiB, 0 B/s, stalled");
+    }
+
+    #[test]
+    fn another_transfer_begins_anew() {
+        let (began, mut shown) = (Instant::now(), Shown::new(false));
+        shown.tell(&event(64 << 20), began);
+        shown.tell(&event(0), began);
+        assert_eq!(shown.stretch.unwrap().first.done_bytes, 0);
+    }
+}

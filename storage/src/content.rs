@@ -1,0 +1,194 @@
+//! What is brought to a store: bytes that can be read from their start more than once.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use mlwm_spec::Digest;
+
+use crate::Error;
+use crate::tree::modified;
+
+/// Bytes that can be read from their start, more than once, and are the same each time.
+pub trait Content: Send + Sync {
+    /// How many bytes there are.
+    fn size(&self) -> u64;
+
+    /// What tells this content from any other without reading it: an interrupted transfer is
+    /// continued by content with the same fingerprint. It holds no secret.
+    fn fingerprint(&self) -> String;
+
+    /// A reader from the first byte. It fails if it finds that the content has changed.
+    fn open(&self) -> io::Result<Box<dyn Read + Send>>;
+}
+
+/// The content of a local file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileContent {
+    path: PathBuf,
+    version: Version,
+}
+
+/// What of a file changes when its content does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Version {
+    size: u64,
+    modified: i128,
+    device: u64,
+    inode: u64,
+}
+
+impl FileContent {
+    /// Takes the regular file at `path` as it is now.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
+        let path = path.as_ref();
+        let path = std::path::absolute(path).map_err(Error::local("resolve", path))?;
+        let file = File::open(&path).map_err(Error::local("open", &path))?;
+        let metadata = file.metadata().map_err(Error::local("look at", &path))?;
+        if !metadata.is_file() {
+            return Err(Error::NotAnObject {
+                path,
+                reason: "it is not a regular file".to_owned(),
+            });
+        }
+        let version = Version::of(&file).map_err(Error::local("look at", &path))?;
+        Ok(Self { path, version })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Version {
+    fn of(file: &File) -> io::Result<Self> {
+        let metadata = file.metadata()?;
+        Ok(Self {
+            size: metadata.len(),
+            modified: modified(&metadata),
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        })
+    }
+}
+
+impl Content for FileContent {
+    fn size(&self) -> u64 {
+        self.version.size
+    }
+
+    fn fingerprint(&self) -> String {
+        let Version {
+            size,
+            modified,
+            device,
+            inode,
+        } = self.version;
+        let path = self.path.display();
+        format!("file {path} {size} {modified} {device}:{inode}")
+    }
+
+    fn open(&self) -> io::Result<Box<dyn Read + Send>> {
+        let reader = Unchanged {
+            file: File::open(&self.path)?,
+            expected: self.clone(),
+        };
+        reader.check()?;
+        Ok(Box::new(reader))
+    }
+}
+
+/// Reads a file and looks at its end whether it is still the one that was taken.
+struct Unchanged {
+    file: File,
+    expected: FileContent,
+}
+
+impl Unchanged {
+    fn check(&self) -> io::Result<()> {
+        if Version::of(&self.file)? == self.expected.version {
+            return Ok(());
+        }
+        let path = self.expected.path.display();
+        Err(io::Error::other(format!(
+            "{path} has changed: something still writes to it"
+        )))
+    }
+}
+
+impl Read for Unchanged {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read(buffer)?;
+        if count == 0 && !buffer.is_empty() {
+            self.check()?;
+        }
+        Ok(count)
+    }
+}
+
+/// Bytes in memory.
+#[derive(Clone, Debug)]
+pub struct BytesContent(Bytes);
+
+impl BytesContent {
+    /// These bytes.
+    pub fn new(bytes: impl Into<Bytes>) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl Content for BytesContent {
+    fn size(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn fingerprint(&self) -> String {
+        format!("bytes {}", Digest::of(&self.0))
+    }
+
+    fn open(&self) -> io::Result<Box<dyn Read + Send>> {
+        Ok(Box::new(io::Cursor::new(self.0.clone())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_changes_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        std::fs::write(&path, "content").unwrap();
+        let content = FileContent::open(&path).unwrap();
+        let mut text = String::new();
+        content.open().unwrap().read_to_string(&mut text).unwrap();
+        assert_eq!((text.as_str(), content.size()), ("content", 7));
+
+        let mut reader = content.open().unwrap();
+        let before = content.fingerprint();
+        std::fs::write(&path, "another").unwrap();
+        let error = reader.read_to_end(&mut Vec::new()).unwrap_err();
+        assert!(error.to_string().contains("has changed"), "{error}");
+        assert!(content.open().is_err());
+        assert_ne!(FileContent::open(&path).unwrap().fingerprint(), before);
+        assert!(FileContent::open(folder.path()).is_err());
+    }
+
+    #[test]
+    fn bytes_are_known_by_their_digest() {
+        let content = BytesContent::new("abc");
+        let same = BytesContent::new(b"abc".to_vec());
+        assert_eq!(content.fingerprint(), same.fingerprint());
+        assert_ne!(
+            content.fingerprint(),
+            BytesContent::new("abd").fingerprint()
+        );
+        let mut text = String::new();
+        content.open().unwrap().read_to_string(&mut text).unwrap();
+        assert_eq!(text, "abc");
+    }
+}

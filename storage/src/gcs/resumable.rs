@@ -1,0 +1,424 @@
+//! Bringing a big content in chunks, continued where an earlier process was killed.
+//!
+//! The journal holds the URL of the upload session, which lets anyone write who knows it: it is
+//! told nowhere else. The server is asked how much it has; the content before that is hashed again,
+//! and the rest is sent.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+
+use mlwm_spec::Digest;
+use reqwest::header::{CONTENT_RANGE, HeaderName, LOCATION, RANGE};
+use reqwest::{Method, Response};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use super::Gcs;
+use super::listing::ObjectRecord;
+use super::wire::Ask;
+use crate::progress::Counter;
+use crate::store::{Store, Uploaded};
+use crate::transfer::feed::{Feed, Piece};
+use crate::transfer::http::{Refusal, encode};
+use crate::transfer::journal::Journal;
+use crate::transfer::retry::{Failure, Patience, persist};
+use crate::transfer::stall::StallWatch;
+use crate::transfer::upload::Sending;
+use crate::tree::LocalFile;
+use crate::{Content, Error, Uri, pool};
+
+/// Chunks that are in memory: one is sent, the others are read meanwhile.
+const CHUNKS: usize = 3;
+
+/// How often an upload that the server has lost is begun anew.
+const BEGINNINGS: u32 = 3;
+
+/// The server may take longer than the usual silence for the last chunk of a big object.
+const PATIENCE: u32 = 4;
+
+/// What an upload was begun with.
+#[derive(Serialize, Deserialize)]
+struct Begun {
+    gcs_session: String,
+}
+
+/// What the server has of an upload.
+enum State {
+    /// The bytes before this one.
+    Has(u64),
+    /// All, and the object is there.
+    Done { generation: Option<String> },
+    /// It does not know the session any more.
+    Gone,
+    /// Another object has the name.
+    Taken,
+}
+
+/// An upload session.
+struct Session<'a> {
+    gcs: &'a Gcs,
+    uri: &'a Uri,
+    url: String,
+    size: u64,
+}
+
+impl Gcs {
+    /// Brings the content to `uri`, where nothing or the same may be.
+    pub(crate) async fn upload_content(
+        &self,
+        uri: &Uri,
+        sending: &Sending<'_>,
+    ) -> Result<Digest, Error> {
+        if sending.content.size() <= self.chunk {
+            return self.send_whole(uri, sending).await;
+        }
+        let fingerprint = sending.content.fingerprint();
+        let journal = sending.journals.open(&sending.place, &fingerprint)?;
+        for _ in 0..BEGINNINGS {
+            let (session, state) = match self.take_up(uri, sending, &journal).await? {
+                Some(taken_up) => taken_up,
+                None => match self.head(uri).await? {
+                    Some(_) => break,
+                    None => self.begin(uri, sending, &journal).await?,
+                },
+            };
+            let (digest, state) = match state {
+                State::Has(offset) => {
+                    let mut feed = sending.feed(self.chunk_usize(), CHUNKS);
+                    feed.skip(offset).await?;
+                    let state = session
+                        .send(&mut feed, sending.counter, sending.cancel)
+                        .await?;
+                    match state {
+                        State::Done { .. } => (Some(feed.finish().await?), state),
+                        _ => (None, state),
+                    }
+                }
+                other => (None, other),
+            };
+            match (digest, state) {
+                (Some(digest), _) => {
+                    journal.finish()?;
+                    return Ok(digest);
+                }
+                (None, State::Done { .. } | State::Taken) => break,
+                (None, State::Gone | State::Has(_)) => {}
+            }
+        }
+        let digest = self.compare(uri, sending).await?;
+        journal.finish()?;
+        Ok(digest)
+    }
+
+    /// Ends an upload that is not to be continued.
+    pub(crate) async fn abandon(
+        &self,
+        uri: &Uri,
+        sending: &Sending<'_>,
+        journal: Journal,
+    ) -> Result<(), Error> {
+        if let Some((begun, _)) = journal.read::<Begun, ()>()? {
+            persist(
+                &sending.place,
+                self.limits.retry_for,
+                sending.cancel,
+                || async {
+                    let ask = Ask::session(Method::DELETE, uri, &begun.gcs_session);
+                    match self.ask(ask, &StallWatch::new(self.limits.stall)).await {
+                        Ok(_) => Ok(()),
+                        // 499 is the answer to success; an emulator knows no such request.
+                        Err(refusal) if matches!(refusal.status, 404 | 410 | 499 | 501) => Ok(()),
+                        Err(refusal) => Err(refusal.failure),
+                    }
+                },
+            )
+            .await?;
+        }
+        journal.finish()
+    }
+
+    /// Brings a local file to `target`, in place of whatever is there.
+    pub(super) async fn upload_chunks(
+        &self,
+        store: &Store,
+        target: &Uri,
+        source: LocalFile,
+        counter: &Counter,
+        cancel: &CancellationToken,
+    ) -> Result<Uploaded, Error> {
+        let place = target.to_string();
+        let memory = store.memory(self.chunk * CHUNKS as u64);
+        let memory = pool::unless_cancelled(target, cancel, async { Ok(memory.await) }).await?;
+        let begin = self.persist(target, || self.open_session(target, source.size, ""));
+        let url = pool::unless_cancelled(target, cancel, begin).await?;
+        let session = Session {
+            gcs: self,
+            uri: target,
+            url,
+            size: source.size,
+        };
+        let size = source.size;
+        let content: Arc<dyn Content> = Arc::new(Listed(source));
+        let mut feed = Feed::start(&place, content, self.chunk_usize(), CHUNKS);
+        let (silent, whole) = (crate::Progress::none(), [size]);
+        let apart = Counter::start(&silent, crate::Phase::Uploading, whole.into_iter());
+        let state = session.send(&mut feed, &apart, cancel).await?;
+        let State::Done { generation } = state else {
+            return Err(self
+                .peer(&place)
+                .service("it lost the upload: run the same command again".to_owned()));
+        };
+        let sha256 = feed.finish().await?;
+        drop(memory);
+        counter.bytes(size);
+        Ok(Uploaded {
+            sha256,
+            etag: generation,
+        })
+    }
+
+    async fn send_whole(&self, uri: &Uri, sending: &Sending<'_>) -> Result<Digest, Error> {
+        let mut feed = sending.feed(self.chunk_usize(), 2);
+        let bytes = feed.next().await?.map(|piece| piece.bytes);
+        let create = self.create(uri, bytes.unwrap_or_default());
+        let created = pool::unless_cancelled(&sending.place, sending.cancel, create).await?;
+        let digest = feed.finish().await?;
+        if !created {
+            return self.compare(uri, sending).await;
+        }
+        sending.counter.reach(sending.content.size());
+        Ok(digest)
+    }
+
+    /// Continues what the journal knows.
+    async fn take_up<'a>(
+        &'a self,
+        uri: &'a Uri,
+        sending: &Sending<'_>,
+        journal: &Journal,
+    ) -> Result<Option<(Session<'a>, State)>, Error> {
+        let Some((begun, _)) = journal.read::<Begun, ()>()? else {
+            return Ok(None);
+        };
+        let session = Session {
+            gcs: self,
+            uri,
+            url: begun.gcs_session,
+            size: sending.content.size(),
+        };
+        let limit = self.limits.retry_for;
+        let state = persist(&sending.place, limit, sending.cancel, || session.state()).await?;
+        match state {
+            State::Gone => Ok(None),
+            state => Ok(Some((session, state))),
+        }
+    }
+
+    async fn begin<'a>(
+        &'a self,
+        uri: &'a Uri,
+        sending: &Sending<'_>,
+        journal: &Journal,
+    ) -> Result<(Session<'a>, State), Error> {
+        let size = sending.content.size();
+        let limit = self.limits.retry_for;
+        let url = persist(&sending.place, limit, sending.cancel, || {
+            self.open_session(uri, size, "&ifGenerationMatch=0")
+        })
+        .await?;
+        journal.begin(&Begun {
+            gcs_session: url.clone(),
+        })?;
+        let session = Session {
+            gcs: self,
+            uri,
+            url,
+            size,
+        };
+        Ok((session, State::Has(0)))
+    }
+
+    /// The URL of a new session.
+    async fn open_session(&self, uri: &Uri, size: u64, condition: &str) -> Result<String, Failure> {
+        let name = encode(uri.key(), false);
+        let query = format!("uploadType=resumable&name={name}{condition}");
+        let ask = Ask::upload(uri, &query)
+            .with_header(
+                HeaderName::from_static("x-upload-content-type"),
+                "application/octet-stream",
+            )
+            .with_header(
+                HeaderName::from_static("x-upload-content-length"),
+                &size.to_string(),
+            );
+        let answer = self.ask(ask, &StallWatch::new(self.limits.stall)).await?;
+        let url = answer.headers().get(LOCATION);
+        let url = url.and_then(|url| url.to_str().ok()).map(ToOwned::to_owned);
+        url.ok_or_else(|| {
+            let place = uri.to_string();
+            let error = self
+                .peer(&place)
+                .service("it opened no upload session".to_owned());
+            Failure::permanent(error)
+        })
+    }
+
+    async fn compare(&self, uri: &Uri, sending: &Sending<'_>) -> Result<Digest, Error> {
+        match self.head(uri).await? {
+            Some(found) => sending.compare(&self.object(uri), found.size).await,
+            None => Err(self
+                .peer(&sending.place)
+                .service("it forgets uploads that are under way".to_owned())),
+        }
+    }
+
+    fn chunk_usize(&self) -> usize {
+        usize::try_from(self.chunk).unwrap_or(usize::MAX)
+    }
+}
+
+impl Session<'_> {
+    /// Sends every piece of the feed.
+    async fn send(
+        &self,
+        feed: &mut Feed,
+        counter: &Counter,
+        cancel: &CancellationToken,
+    ) -> Result<State, Error> {
+        let work = async {
+            let mut patience = Patience::new(self.gcs.limits.retry_for);
+            while let Some(piece) = feed.next().await? {
+                counter.reach(piece.offset);
+                match self.send_piece(piece, &mut patience).await? {
+                    State::Has(_) => {}
+                    other => {
+                        if matches!(other, State::Done { .. }) {
+                            counter.reach(self.size);
+                        }
+                        return Ok(other);
+                    }
+                }
+            }
+            // The server has all bytes, and has not said that it is done.
+            Ok(State::Gone)
+        };
+        pool::unless_cancelled(self.uri, cancel, work).await
+    }
+
+    /// Sends one piece until the server has all of it.
+    async fn send_piece(&self, piece: Piece, patience: &mut Patience) -> Result<State, Error> {
+        let end = piece.offset + piece.bytes.len() as u64;
+        let mut from = piece.offset;
+        loop {
+            let mut rest = piece.bytes.clone();
+            drop(rest.split_to(usize::try_from(from - piece.offset).unwrap_or_default()));
+            let range = format!("bytes {from}-{}/{}", end - 1, self.size);
+            let ask = Ask::session(Method::PUT, self.uri, &self.url)
+                .with_header(CONTENT_RANGE, &range)
+                .with_body(rest, "application/octet-stream");
+            let mut answer = self.put(ask).await;
+            let state = loop {
+                match answer {
+                    Ok(state) => break state,
+                    Err(failure) => patience.after(failure).await?,
+                }
+                answer = self.state().await;
+            };
+            match state {
+                State::Has(reached) if reached >= end => {
+                    patience.progress();
+                    return Ok(State::Has(reached));
+                }
+                State::Has(reached) if reached > from => {
+                    patience.progress();
+                    from = reached;
+                }
+                State::Has(reached) if reached >= piece.offset => {
+                    let place = self.uri.to_string();
+                    let error = self.gcs.peer(&place).service("it takes nothing".to_owned());
+                    patience.after(Failure::transient(error)).await?;
+                    from = reached;
+                }
+                // It has lost what it had before: whoever holds the content begins again there.
+                other => return Ok(other),
+            }
+        }
+    }
+
+    /// Asks how much the server has.
+    async fn state(&self) -> Result<State, Failure> {
+        let range = format!("bytes */{}", self.size);
+        let ask = Ask::session(Method::PUT, self.uri, &self.url).with_header(CONTENT_RANGE, &range);
+        self.put(ask).await
+    }
+
+    async fn put(&self, ask: Ask<'_>) -> Result<State, Failure> {
+        let watch = StallWatch::new(self.gcs.limits.stall * PATIENCE);
+        match self.gcs.ask(ask, &watch).await {
+            Ok(answer) if answer.status().as_u16() == 308 => Ok(State::Has(received(&answer))),
+            Ok(answer) => {
+                let place = self.uri.to_string();
+                let record: ObjectRecord = self.gcs.json(&place, answer, &watch).await?;
+                Ok(State::Done {
+                    generation: record.generation,
+                })
+            }
+            Err(Refusal {
+                status: 404 | 410, ..
+            }) => Ok(State::Gone),
+            Err(refusal) if refusal.is(412) => Ok(State::Taken),
+            Err(refusal) => Err(refusal.failure),
+        }
+    }
+}
+
+/// How much the server has, from `Range: bytes=0-<last>`.
+fn received(answer: &Response) -> u64 {
+    let last = answer
+        .headers()
+        .get(RANGE)
+        .and_then(|range| range.to_str().ok()?.strip_prefix("bytes=0-")?.parse().ok());
+    match last {
+        // An emulator says this for nothing. Google never has a single byte of a larger object.
+        None | Some(0) => 0,
+        Some(last) => u64::saturating_add(last, 1),
+    }
+}
+
+/// A file of a folder that is published.
+struct Listed(LocalFile);
+
+impl Content for Listed {
+    fn size(&self) -> u64 {
+        self.0.size
+    }
+
+    fn fingerprint(&self) -> String {
+        format!("{} {} {}", self.0.name, self.0.size, self.0.modified)
+    }
+
+    fn open(&self) -> io::Result<Box<dyn Read + Send>> {
+        let file = self.0.open().map_err(io::Error::other)?;
+        Ok(Box::new(CheckedAtEnd {
+            file,
+            listed: self.0.clone(),
+        }))
+    }
+}
+
+struct CheckedAtEnd {
+    file: std::fs::File,
+    listed: LocalFile,
+}
+
+impl Read for CheckedAtEnd {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read(buffer)?;
+        if count == 0 && !buffer.is_empty() {
+            self.listed
+                .check_unchanged(&self.file)
+                .map_err(io::Error::other)?;
+        }
+        Ok(count)
+    }
+}

@@ -1,0 +1,269 @@
+//! Blobs: whether they are there, parts of them, small ones, and bringing big ones to files.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
+use mlwm_spec::Digest;
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, RANGE};
+use reqwest::{Method, Response};
+use tokio_util::sync::CancellationToken;
+
+use super::Repository;
+use super::token::Access;
+use crate::store::Options;
+use crate::transfer::download::download_from;
+use crate::transfer::http::{self, Peer};
+use crate::transfer::object;
+use crate::transfer::retry::{Failure, persist};
+use crate::transfer::stall::StallWatch;
+use crate::transfer::{Arriving, RangeSource};
+use crate::{ByteRange, Error, Expected, Progress, RangePart};
+
+impl Repository {
+    /// The size of a blob in bytes, `None` if it is not in this repository.
+    pub async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>, Error> {
+        let url = self.connection.url(&format!("blobs/{digest}"), &[]);
+        let response = self
+            .connection
+            .ask(&Access::Pull, Method::HEAD, &url, &[200, 404], |r| r)
+            .await?;
+        if response.status() == 404 {
+            return Ok(None);
+        }
+        // `content_length()` is of the body that a HEAD does not have.
+        let size = number(response.headers(), CONTENT_LENGTH.as_str());
+        let odd = || "it does not say how large a blob is".to_owned();
+        let size = size.ok_or_else(|| self.connection.peer().service(odd()));
+        Ok(Some(size?))
+    }
+
+    /// Makes a blob of another repository of the same registry one of this, without moving it;
+    /// whether the registry did.
+    pub async fn mount_blob(&self, digest: &Digest, from: &str) -> Result<bool, Error> {
+        let connection = &self.connection;
+        let digest = digest.to_string();
+        let url = connection.url("blobs/uploads/", &[("mount", &digest), ("from", from)]);
+        let access = Access::Mount {
+            from: from.to_owned(),
+        };
+        let empty = |request: reqwest::RequestBuilder| request.header(CONTENT_LENGTH, 0);
+        let asked = connection
+            .ask(&access, Method::POST, &url, &[201, 202], empty)
+            .await;
+        let response = match asked {
+            Ok(response) => response,
+            // The other repository may not be open to this user: then the blob is sent.
+            Err(Error::RegistryAccess { .. }) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        if response.status() == 201 {
+            return Ok(true);
+        }
+        // It has begun an upload instead, which is not wanted. If it stays, it is cleaned up.
+        if let Some(session) = connection.location(&response) {
+            let watch = StallWatch::new(connection.stall());
+            let _ = connection
+                .send(&Access::Push, Method::DELETE, session, &watch, |r| r)
+                .await;
+        }
+        Ok(false)
+    }
+
+    /// Writes a small blob, if it is not there.
+    pub async fn push_blob_bytes(&self, bytes: impl Into<Bytes>) -> Result<Digest, Error> {
+        let bytes = bytes.into();
+        let digest = Digest::of(&bytes);
+        if self.blob_size(&digest).await?.is_some() {
+            return Ok(digest);
+        }
+        let connection = &self.connection;
+        let never = CancellationToken::new();
+        persist(
+            connection.place(),
+            connection.retry_for(),
+            &never,
+            || async {
+                let mut url = self.begin_upload().await?.url;
+                url.query_pairs_mut()
+                    .append_pair("digest", &digest.to_string());
+                let watch = StallWatch::new(connection.stall());
+                let with_body = |request: reqwest::RequestBuilder| {
+                    let request = request.header(CONTENT_TYPE, "application/octet-stream");
+                    request
+                        .header(CONTENT_LENGTH, bytes.len())
+                        .body(bytes.clone())
+                };
+                let put = connection.send(&Access::Push, Method::PUT, url, &watch, with_body);
+                connection.expect(put.await?, &[200, 201, 204]).await?;
+                Ok(digest)
+            },
+        )
+        .await
+    }
+
+    /// Part of a blob. One request, if nothing fails.
+    pub async fn read_blob_range(
+        &self,
+        digest: &Digest,
+        range: ByteRange,
+    ) -> Result<RangePart, Error> {
+        let connection = &self.connection;
+        let never = CancellationToken::new();
+        let read = || self.read_range_once(digest, range);
+        persist(connection.place(), connection.retry_for(), &never, read).await
+    }
+
+    async fn read_range_once(
+        &self,
+        digest: &Digest,
+        range: ByteRange,
+    ) -> Result<RangePart, Failure> {
+        let text = match range {
+            ByteRange::From { length: 0, .. } | ByteRange::Last(0) => {
+                return self.nothing_of(digest).await;
+            }
+            ByteRange::From { start, length } => {
+                format!("bytes={start}-{}", start.saturating_add(length - 1))
+            }
+            ByteRange::Last(count) => format!("bytes=-{count}"),
+        };
+        let watch = StallWatch::new(self.connection.stall());
+        let response = self.get_blob(digest, Some(&text), &watch).await?;
+        if response.status() == 416 {
+            return self.nothing_of(digest).await;
+        }
+        let (arriving, object_size) = self.span(&response)?;
+        let (start, end) = object::bounds(range, object_size);
+        // A server that does not know ranges sends everything.
+        let over = start
+            .checked_sub(arriving)
+            .ok_or_else(|| self.odd_range())?;
+        let peer = self.connection.peer();
+        Ok(RangePart {
+            bytes: object::collect(response, over, end - start, &peer, &watch).await?,
+            object_size,
+            etag: None,
+        })
+    }
+
+    /// The part of a blob that has no bytes.
+    async fn nothing_of(&self, digest: &Digest) -> Result<RangePart, Failure> {
+        let missing = || self.no_blob(digest);
+        Ok(RangePart {
+            bytes: Bytes::new(),
+            object_size: self.blob_size(digest).await?.ok_or_else(missing)?,
+            etag: None,
+        })
+    }
+
+    /// Brings a blob to a file, which appears complete or not at all; continued if it is
+    /// interrupted and called again.
+    pub async fn download_blob(
+        &self,
+        digest: &Digest,
+        size: u64,
+        destination: &Path,
+        progress: &Progress,
+        cancel: &CancellationToken,
+    ) -> Result<(), Error> {
+        let source = Blob {
+            repository: self,
+            digest: *digest,
+        };
+        let expected = Expected {
+            size,
+            digest: *digest,
+        };
+        let options = Options {
+            stall: self.options.stall,
+            retry_for: self.options.retry_for,
+            ..Options::default()
+        };
+        download_from(&source, &expected, destination, &options, progress, cancel).await
+    }
+
+    async fn get_blob(
+        &self,
+        digest: &Digest,
+        range: Option<&str>,
+        watch: &StallWatch,
+    ) -> Result<Response, Failure> {
+        let connection = &self.connection;
+        let url = connection.url(&format!("blobs/{digest}"), &[]);
+        let with_range = |request: reqwest::RequestBuilder| match range {
+            Some(range) => request.header(RANGE, range),
+            None => request,
+        };
+        let get = connection.send(&Access::Pull, Method::GET, url, watch, with_range);
+        let response = get.await?;
+        if response.status() == 404 {
+            return Err(Failure::permanent(self.no_blob(digest)));
+        }
+        connection.expect(response, &[200, 206, 416]).await
+    }
+
+    /// First byte of an answer, and size of the whole blob.
+    fn span(&self, response: &Response) -> Result<(u64, u64), Failure> {
+        let span = match response.status().as_u16() {
+            206 => http::content_range(response.headers()),
+            _ => response.content_length().map(|size| (0, size)),
+        };
+        span.ok_or_else(|| self.odd_range())
+    }
+
+    fn odd_range(&self) -> Failure {
+        let reason = "it answers with other bytes of a blob than were asked for".to_owned();
+        Failure::permanent(self.connection.peer().service(reason))
+    }
+
+    fn no_blob(&self, digest: &Digest) -> Error {
+        Error::NothingAt {
+            uri: self.named(&digest.to_string()),
+        }
+    }
+}
+
+/// A blob as something to be downloaded.
+struct Blob<'a> {
+    repository: &'a Repository,
+    digest: Digest,
+}
+
+impl RangeSource for Blob<'_> {
+    fn name(&self) -> String {
+        self.repository.named(&self.digest.to_string())
+    }
+
+    fn open_at(&self, start: u64, _size: u64) -> BoxFuture<'_, Result<Arriving, Failure>> {
+        async move {
+            let repository = self.repository;
+            let range = (start > 0).then(|| format!("bytes={start}-"));
+            let watch = StallWatch::new(repository.connection.stall());
+            let response = repository
+                .get_blob(&self.digest, range.as_deref(), &watch)
+                .await?;
+            if response.status() == 416 {
+                return Err(repository.odd_range());
+            }
+            let (start, object_size) = repository.span(&response)?;
+            let (uri, endpoint) = (self.name(), repository.uri().host());
+            let bytes = response.bytes_stream().map(move |piece| {
+                let (uri, endpoint) = (&uri, &endpoint);
+                piece.map_err(|error| Peer { uri, endpoint }.broken(error))
+            });
+            Ok(Arriving {
+                start,
+                object_size: Some(object_size),
+                bytes: bytes.boxed(),
+            })
+        }
+        .boxed()
+    }
+}
+
+/// A number in a header.
+pub(super) fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
+    headers.get(name)?.to_str().ok()?.trim().parse().ok()
+}

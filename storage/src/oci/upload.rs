@@ -1,0 +1,429 @@
+//! Sending a blob, so that it can be continued (chapter "Pushing a blob in chunks").
+//!
+//! A `POST` begins an upload session, each `PATCH` adds a chunk, and a `PUT` with the digest ends
+//! it. The journal knows the session and how much of the blob the registry has acknowledged. When
+//! a connection breaks, or a later process continues, the registry is asked how much it has, which
+//! may be part of a chunk; if it knows nothing of the session any more, the blob is begun anew.
+//!
+//! Registries built on `distribution` 2.8 and older sign the offset of a session into its URL, and
+//! refuse the URL when they got part of a chunk: there a break in the midst of a chunk costs what
+//! was sent before. Some registries take one `PATCH` only, or none: they get the blob at once.
+
+mod session;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use mlwm_spec::Digest;
+use reqwest::Url;
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use self::session::{Body, ChunkLimits, Said, Session, Status};
+use super::Repository;
+use super::connection::Connection;
+use crate::progress::Counter;
+use crate::transfer::feed::Feed;
+use crate::transfer::journal::{Journal, Journals};
+use crate::transfer::retry::{Failure, Patience};
+use crate::{Content, Error, Phase, Progress, pool};
+
+/// Content is read in pieces of this many bytes.
+const PIECE: usize = 1 << 20;
+
+/// Pieces that may be in memory.
+const PIECES: usize = 8;
+
+/// How often a registry may forget what it had of a blob.
+const LOSSES: u32 = 5;
+
+/// Where connections break again and again, chunks become smaller, but not smaller than this.
+const SMALL_CHUNK: u64 = 4 << 20;
+
+/// How long a chunk that is on its way is waited for when the transfer is called off.
+const LAST_CHUNK: Duration = Duration::from_secs(5);
+
+/// What the journal knows of an upload.
+#[derive(Clone, Serialize, Deserialize)]
+struct Entry {
+    url: String,
+    acknowledged: u64,
+    limits: ChunkLimits,
+    /// Of the whole blob, once all of it was sent.
+    digest: Option<Digest>,
+}
+
+/// How a registry takes a blob.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Manner {
+    /// In as many requests as are wanted.
+    Chunks,
+    /// In one `PATCH`.
+    OnePatch,
+    /// In the `PUT` that ends the upload, which needs the digest beforehand.
+    OnePut,
+}
+
+/// What became of an upload session.
+enum Sent {
+    Complete(Digest),
+    /// The registry does not know it any more.
+    Forgotten,
+    /// The registry does not take a blob in this manner.
+    Refused(Failure),
+}
+
+impl Repository {
+    /// Sends a blob, and gives its digest. If the digest is `known` beforehand, a blob that is
+    /// there is not sent again. An upload of the same content that was interrupted is continued.
+    pub async fn upload_blob(
+        &self,
+        content: Arc<dyn Content>,
+        known: Option<&Digest>,
+        journals: &Journals,
+        progress: &Progress,
+        cancel: &CancellationToken,
+    ) -> Result<Digest, Error> {
+        let counter = Counter::start(progress, Phase::Uploading, [content.size()].into_iter());
+        let place = self.connection.place();
+        if let Some(digest) = known {
+            let there = pool::unless_cancelled(place, cancel, self.blob_size(digest)).await?;
+            if there.is_some() {
+                counter.bytes(content.size());
+                counter.object();
+                return Ok(*digest);
+            }
+        }
+        let journal = journals.open(place, &content.fingerprint())?;
+        let upload = Upload {
+            repository: self,
+            content,
+            known: known.copied(),
+            journal: &journal,
+            counter: &counter,
+            counted: AtomicU64::new(0),
+            cancel,
+        };
+        let digest = upload.run().await?;
+        journal.finish()?;
+        counter.object();
+        Ok(digest)
+    }
+}
+
+/// A blob on its way.
+struct Upload<'a> {
+    repository: &'a Repository,
+    content: Arc<dyn Content>,
+    known: Option<Digest>,
+    journal: &'a Journal,
+    counter: &'a Counter,
+    /// Bytes that were reported: a session that is lost does not take them back.
+    counted: AtomicU64,
+    cancel: &'a CancellationToken,
+}
+
+impl Upload<'_> {
+    async fn run(&self) -> Result<Digest, Error> {
+        let mut manner = Manner::Chunks;
+        let mut losses = 0;
+        let mut left = self.uncancelled(self.left_over()).await?;
+        loop {
+            let sent = match left.take() {
+                Some(Left::Complete(digest)) => return Ok(digest),
+                Some(Left::Session(session)) => self.send(session, manner).await?,
+                None => {
+                    let session = self.uncancelled(self.begin()).await?;
+                    self.send(session, manner).await?
+                }
+            };
+            match sent {
+                Sent::Complete(digest) => return Ok(digest),
+                Sent::Forgotten if losses == LOSSES => {
+                    let reason = format!("it lost {LOSSES} times what it had of a blob");
+                    return Err(self.connection().peer().service(reason));
+                }
+                Sent::Forgotten => losses += 1,
+                Sent::Refused(failure) => {
+                    manner = match manner {
+                        Manner::Chunks => Manner::OnePatch,
+                        Manner::OnePatch => Manner::OnePut,
+                        Manner::OnePut => return Err(failure.error),
+                    }
+                }
+            }
+        }
+    }
+
+    /// What an earlier process left.
+    async fn left_over(&self) -> Result<Option<Left>, Error> {
+        let Some((first, later)) = self.journal.read::<Entry, Entry>()? else {
+            return Ok(None);
+        };
+        let entry = later.into_iter().next_back().unwrap_or(first);
+        if let Some(digest) = entry.digest
+            && self.repository.blob_size(&digest).await?.is_some()
+        {
+            self.report(self.content.size());
+            return Ok(Some(Left::Complete(digest)));
+        }
+        let Ok(url) = Url::parse(&entry.url) else {
+            return Ok(None);
+        };
+        let mut session = Session {
+            url,
+            acknowledged: 0,
+            limits: entry.limits,
+        };
+        let mut patience = Patience::new(self.connection().retry_for());
+        let known = self.ask(&mut session, &mut patience).await?;
+        Ok(known.then_some(Left::Session(session)))
+    }
+
+    async fn begin(&self) -> Result<Session, Error> {
+        let mut patience = Patience::new(self.connection().retry_for());
+        let session = loop {
+            match self.repository.begin_upload().await {
+                Ok(session) => break session,
+                Err(failure) => patience.after(failure).await?,
+            }
+        };
+        self.journal.begin(&entry(&session, None))?;
+        Ok(session)
+    }
+
+    /// Asks the registry how much it has; whether it knows of the session, and has something.
+    async fn ask(&self, session: &mut Session, patience: &mut Patience) -> Result<bool, Error> {
+        loop {
+            match session.status(self.connection()).await {
+                Ok(Status::Has(count)) if count <= self.content.size() => {
+                    session.acknowledged = count;
+                    self.report(count);
+                    return Ok(true);
+                }
+                Ok(Status::Has(_) | Status::Unknown) => return Ok(false),
+                Err(failure) => patience.after(failure).await?,
+            }
+        }
+    }
+
+    /// Sends what the registry has not got yet.
+    async fn send(&self, mut session: Session, manner: Manner) -> Result<Sent, Error> {
+        if manner == Manner::OnePut {
+            return self.put_whole(session).await;
+        }
+        let size = self.content.size();
+        let mut patience = Patience::new(self.connection().retry_for());
+        let mut chunk = match manner {
+            Manner::Chunks => session.limits.fit(self.repository.options.chunk_bytes),
+            _ => size,
+        };
+        let mut body: Option<Body> = None;
+        while session.acknowledged < size {
+            let from = session.acknowledged;
+            if body.as_ref().is_none_or(|body| body.position() != from) {
+                body = Some(self.uncancelled(self.body_from(from)).await?);
+            }
+            let Some(current) = &body else { continue };
+            let end = from.saturating_add(chunk).min(size);
+            let ranged = manner == Manner::Chunks;
+            let failure = match self.patch(&mut session, current, end, ranged).await? {
+                Said::Has(count) if count > from => {
+                    session.acknowledged = count;
+                    self.journal.note(&entry(&session, None))?;
+                    self.report(count);
+                    patience.progress();
+                    continue;
+                }
+                Said::Has(_) => {
+                    let reason = "it took nothing of what it was sent".to_owned();
+                    Failure::transient(self.connection().peer().service(reason))
+                }
+                Said::Refuses(failure) => return Ok(Sent::Refused(failure)),
+                Said::TooLarge(failure) if chunk <= SMALL_CHUNK => return Err(failure.error),
+                Said::TooLarge(failure) => Failure::transient(failure.error),
+                Said::Unclear(failure) => failure,
+            };
+            // The connection may still hold this body, and must not take more of the content.
+            body = None;
+            if manner == Manner::Chunks && chunk > SMALL_CHUNK {
+                chunk = session.limits.fit((chunk / 2).max(SMALL_CHUNK));
+            }
+            let wait_and_ask = async {
+                patience.after(failure).await?;
+                self.ask(&mut session, &mut patience).await
+            };
+            if !self.uncancelled(wait_and_ask).await? {
+                return Ok(Sent::Forgotten);
+            }
+            if session.acknowledged > from {
+                patience.progress();
+            }
+        }
+        self.finish(session, body, patience).await
+    }
+
+    /// The content from byte `offset` on; what is before is only hashed.
+    async fn body_from(&self, offset: u64) -> Result<Body, Error> {
+        let piece = PIECE.min(usize::try_from(self.content.size()).unwrap_or(PIECE));
+        let place = self.connection().place();
+        let mut feed = Feed::start(place, Arc::clone(&self.content), piece, PIECES);
+        feed.skip(offset).await?;
+        Ok(Body::new(feed, offset))
+    }
+
+    /// Sends a chunk. If the transfer is called off, the chunk is given a moment to arrive: that
+    /// keeps the session alive.
+    async fn patch(
+        &self,
+        session: &mut Session,
+        body: &Body,
+        end: u64,
+        ranged: bool,
+    ) -> Result<Said, Error> {
+        let connection = self.connection();
+        let said = {
+            let sending = session.patch(connection, body, end, ranged);
+            tokio::pin!(sending);
+            tokio::select! {
+                said = &mut sending => Some(said),
+                () = self.cancel.cancelled() => {
+                    let last = tokio::time::timeout(LAST_CHUNK, &mut sending).await;
+                    last.ok().filter(|said| matches!(said, Said::Has(_)))
+                }
+            }
+        };
+        if let Some(error) = body.error() {
+            return Err(error);
+        }
+        if self.cancel.is_cancelled() {
+            if let Some(Said::Has(count)) = said {
+                session.acknowledged = count;
+                self.journal.note(&entry(session, None))?;
+            }
+            return Err(pool::interrupted(connection.place()));
+        }
+        said.ok_or_else(|| pool::interrupted(connection.place()))
+    }
+
+    /// Ends an upload of which the registry has everything.
+    async fn finish(
+        &self,
+        mut session: Session,
+        body: Option<Body>,
+        mut patience: Patience,
+    ) -> Result<Sent, Error> {
+        let body = match body {
+            Some(body) => body,
+            None => {
+                self.uncancelled(self.body_from(self.content.size()))
+                    .await?
+            }
+        };
+        let digest = self.uncancelled(body.digest()).await?;
+        self.check(&digest)?;
+        self.journal.note(&entry(&session, Some(digest)))?;
+        let work = async {
+            loop {
+                let put = session.put(self.connection(), &digest, None, self.content.size());
+                let failure = match put.await {
+                    Ok(()) => return Ok(Sent::Complete(digest)),
+                    Err(failure) => failure,
+                };
+                // It may have arrived, and the answer not.
+                let refused = failure.is_permanent();
+                if let Err(error) = patience.after(failure).await
+                    && !refused
+                {
+                    return Err(error);
+                }
+                if self.repository.blob_size(&digest).await?.is_some() {
+                    return Ok(Sent::Complete(digest));
+                }
+                let there = self.ask(&mut session, &mut patience).await?;
+                if !there || session.acknowledged < self.content.size() {
+                    return Ok(Sent::Forgotten);
+                }
+            }
+        };
+        self.uncancelled(work).await
+    }
+
+    /// Sends everything with the request that ends the upload.
+    async fn put_whole(&self, session: Session) -> Result<Sent, Error> {
+        let size = self.content.size();
+        let hashed = self.uncancelled(self.body_from(size)).await?;
+        let digest = self.uncancelled(hashed.digest()).await?;
+        self.check(&digest)?;
+        let mut session = session;
+        let mut patience = Patience::new(self.connection().retry_for());
+        let work = async {
+            loop {
+                let body = self.body_from(0).await?;
+                let put = session.put(self.connection(), &digest, Some(&body), size);
+                let put = put.await;
+                if let Some(error) = body.error() {
+                    return Err(error);
+                }
+                let Err(failure) = put else {
+                    self.report(size);
+                    return Ok(Sent::Complete(digest));
+                };
+                if failure.is_permanent() {
+                    return Ok(Sent::Refused(failure));
+                }
+                patience.after(failure).await?;
+                session = self.begin().await?;
+            }
+        };
+        self.uncancelled(work).await
+    }
+
+    /// Whether the content is what it was said to be.
+    fn check(&self, digest: &Digest) -> Result<(), Error> {
+        match self.known {
+            Some(known) if known != *digest => Err(Error::NotExpected {
+                uri: self.repository.named(&known.to_string()),
+                reason: format!("what was to be sent has the digest {digest}"),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn connection(&self) -> &Connection {
+        &self.repository.connection
+    }
+
+    async fn uncancelled<R>(
+        &self,
+        work: impl Future<Output = Result<R, Error>>,
+    ) -> Result<R, Error> {
+        pool::unless_cancelled(self.connection().place(), self.cancel, work).await
+    }
+
+    /// The registry has this many bytes.
+    fn report(&self, acknowledged: u64) {
+        let before = self.counted.fetch_max(acknowledged, Ordering::Relaxed);
+        if acknowledged > before {
+            self.counter.bytes(acknowledged - before);
+        }
+    }
+}
+
+/// What an earlier process left of an upload.
+enum Left {
+    /// It was complete, which that process did not live to hear.
+    Complete(Digest),
+    /// The registry knows of it.
+    Session(Session),
+}
+
+fn entry(session: &Session, digest: Option<Digest>) -> Entry {
+    Entry {
+        url: session.url.to_string(),
+        acknowledged: session.acknowledged,
+        limits: session.limits,
+        digest,
+    }
+}

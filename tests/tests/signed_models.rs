@@ -1,0 +1,147 @@
+//! A user signs a model, and someone else checks the signature: with mlwm, and offline with the
+//! `minisign` of Debian alone.
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use mlwm_tests::places::Place;
+use mlwm_tests::site::{Ran, Site, example_artifact, noise_artifact, ran};
+
+const PASSWORD: &str = "correct horse battery staple";
+
+fn site_with_key(place: &Place) -> Site {
+    let mut site = place.site();
+    site.env("MLWM_SIGNING_PASSWORD", PASSWORD);
+    fs::copy(example_artifact(), site.path("danra.zip")).unwrap();
+    site.mlwm(&["artifact", "key", "new", "models"])
+        .expect(0, &["models.key", "models.pub"]);
+    site
+}
+
+fn minisign(site: &Site, arguments: &[&str]) -> Ran {
+    let output = Command::new("minisign")
+        .current_dir(site.path("."))
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .expect("minisign is there: run `ci/setup --tests`");
+    ran(&output)
+}
+
+#[test]
+fn minisign_checks_what_mlwm_signed() {
+    let site = site_with_key(&Place::directory());
+    site.mlwm(&["artifact", "sign", "danra.zip", "--key", "models.key"])
+        .expect(0, &["danra.zip.minisig"]);
+    let digest = mlwm_tests::site::sha256(&site.path("danra.zip"));
+    minisign(&site, &["-Vm", "danra.zip", "-p", "models.pub"]).expect(
+        0,
+        &["Signature and comment signature verified", "danra", &digest],
+    );
+
+    let verify = ["artifact", "verify", "danra.zip", "--key"];
+    site.mlwm(&[&verify[..], &["models.pub"]].concat())
+        .expect(0, &["signature"]);
+    // The key itself is as good as its file.
+    let text = fs::read_to_string(site.path("models.pub")).unwrap();
+    let key = text.lines().nth(1).unwrap();
+    site.mlwm(&[&verify[..], &[key]].concat()).expect(0, &[]);
+
+    // A key is no one else's.
+    site.mlwm(&["artifact", "key", "new", "others"])
+        .expect(0, &[]);
+    site.mlwm(&[&verify[..], &["others.pub"]].concat())
+        .expect(13, &["danra"]);
+    // An existing key is never overwritten.
+    site.mlwm(&["artifact", "key", "new", "models"])
+        .expect(31, &["models.key"]);
+    assert_eq!(fs::read_to_string(site.path("models.pub")).unwrap(), text);
+}
+
+#[test]
+fn mlwm_checks_what_minisign_signed() {
+    let site = site_with_key(&Place::directory());
+    minisign(&site, &["-G", "-W", "-p", "theirs.pub", "-s", "theirs.key"]).expect(0, &[]);
+    minisign(&site, &["-S", "-s", "theirs.key", "-m", "danra.zip"]).expect(0, &[]);
+    let verify = ["artifact", "verify", "danra.zip", "--key", "theirs.pub"];
+    site.mlwm(&verify).expect(0, &["signature"]);
+    // One bit of the signature.
+    let path = site.path("danra.zip.minisig");
+    let text = fs::read_to_string(&path).unwrap();
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    let middle = lines[1].len() / 2;
+    let flipped = if lines[1].as_bytes()[middle] == b'A' {
+        "B"
+    } else {
+        "A"
+    };
+    lines[1].replace_range(middle..=middle, flipped);
+    fs::write(&path, lines.join("\n") + "\n").unwrap();
+    site.mlwm(&verify).expect(13, &["signature"]);
+}
+
+#[test]
+fn the_secret_key_is_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let mut site = site_with_key(&Place::directory());
+    let mode = fs::metadata(site.path("models.key"))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+    site.env("MLWM_SIGNING_PASSWORD", "wrong");
+    let ran = site.mlwm(&["artifact", "sign", "danra.zip", "--key", "models.key"]);
+    assert_ne!(ran.code, 0);
+    assert!(ran.stderr.contains("password"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains(PASSWORD), "{}", ran.stderr);
+    assert!(!site.path("danra.zip.minisig").exists());
+}
+
+fn signatures_travel_with_the_artifact(place: &Place) {
+    let site = site_with_key(place);
+    let reference = place.reference("danra");
+    let verify = ["artifact", "verify", &reference, "--key", "models.pub"];
+    site.mlwm(&["artifact", "push", "danra.zip", &place.uri])
+        .expect(0, &[]);
+    site.mlwm(&verify).expect(13, &["danra"]);
+    site.mlwm(&["artifact", "sign", &reference, "--key", "models.key"])
+        .expect(0, &["danra"]);
+    site.mlwm(&verify).expect(0, &["signature"]);
+    let listed = site.mlwm(&["artifact", "list", &place.uri]);
+    listed.expect(0, &["danra"]);
+
+    // From now on nothing unsigned comes in.
+    site.mlwm(&[
+        "artifact",
+        "policy",
+        &place.uri,
+        "--require-signature-by",
+        "models.pub",
+    ])
+    .expect(0, &[]);
+    let other = noise_artifact("other", 100_000, 1);
+    let push = ["artifact", "push", other.to_str().unwrap(), &place.uri];
+    let refused = site.mlwm(&push);
+    assert_ne!(refused.code, 0);
+    assert!(refused.stderr.contains("sign"), "{}", refused.stderr);
+    site.mlwm(&[&push[..], &["--sign", "models.key"]].concat())
+        .expect(0, &["other@sha256:"]);
+    site.mlwm(&[
+        "artifact",
+        "verify",
+        &place.reference("other"),
+        "--key",
+        "models.pub",
+    ])
+    .expect(0, &["signature"]);
+}
+
+#[test]
+fn in_a_directory() {
+    signatures_travel_with_the_artifact(&Place::directory());
+}
+
+#[test]
+fn in_garage() {
+    signatures_travel_with_the_artifact(&Place::garage());
+}
