@@ -71,10 +71,7 @@ impl Artifact {
 
     /// The same for an artifact that lies elsewhere, such as in a registry; `path` is what errors
     /// call it. One read at the end of the source is all that an artifact of usual size needs.
-    pub fn from_source(
-        source: Arc<dyn ReadAt>,
-        path: impl Into<PathBuf>,
-    ) -> Result<Self, Error> {
+    pub fn from_source(source: Arc<dyn ReadAt>, path: impl Into<PathBuf>) -> Result<Self, Error> {
         let path = path.into();
         let source = Tail::read(source, TAIL).map_err(io_error("read", &path))?;
         let Directory { members, plan } =

@@ -10,12 +10,12 @@ use crate::checkpoint;
 use crate::datastores::{Datastore, NeuralLam, read_text, require_file};
 use crate::error::{Error, io_error};
 use crate::facts::{self, Given};
+use crate::framing;
 use crate::layout::{
     CHECKPOINT_ONNX, CHECKPOINT_PICKLE, INTERFACE_JSON, NEURAL_LAM_CONFIG, TRAINING_ARGUMENTS,
     datastore_config_member, is_artifact_name, name_fault, statistics_member,
 };
 use crate::onnx::{self, OnnxSignature};
-use crate::framing;
 use crate::pack::{self, Content, Packing, Planned};
 use crate::pickle::CheckpointPolicy;
 use crate::provenance;
@@ -216,7 +216,10 @@ fn members(
         add(INTERFACE_JSON, source, Content::Bytes(text.into_bytes()));
     }
     for datastore in &neural_lam.datastores {
-        let (name, path) = (datastore_config_member(&datastore.name), &datastore.config_path);
+        let (name, path) = (
+            datastore_config_member(&datastore.name),
+            &datastore.config_path,
+        );
         add(&name, path, Content::file(path)?);
     }
     for datastore in &neural_lam.datastores {

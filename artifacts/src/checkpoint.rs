@@ -5,7 +5,7 @@ use std::fs::File;
 use std::path::Path;
 
 use crate::error::{Error, io_error};
-use crate::pickle::{self, Checkpoint, CheckpointPolicy, PickleError};
+use crate::pickle::{self, Checkpoint, CheckpointPolicy, Global, PickleError, Verdict};
 
 /// Finds out what loading the checkpoint imports, and refuses what the policy does not allow.
 pub(crate) fn check(path: &Path, policy: &CheckpointPolicy) -> Result<Checkpoint, Error> {
@@ -22,11 +22,27 @@ pub(crate) fn check(path: &Path, policy: &CheckpointPolicy) -> Result<Checkpoint
     if refused.is_empty() {
         return Ok(found);
     }
-    let imports: Vec<String> = refused.iter().map(|(global, _)| global.to_string()).collect();
     Err(Error::CheckpointImports {
         path: path.to_owned(),
-        imports: imports.join(", "),
+        imports: listed(&refused),
     })
+}
+
+/// The imports for a message: a checkpoint may have thousands.
+fn listed(refused: &[(&Global, Verdict)]) -> String {
+    const MOST: usize = 40;
+    let mut imports: Vec<String> = refused
+        .iter()
+        .take(MOST)
+        .map(|(global, verdict)| match verdict {
+            Verdict::Dangerous => format!("{global} (dangerous)"),
+            _ => global.to_string(),
+        })
+        .collect();
+    if refused.len() > MOST {
+        imports.push(format!("{} more", refused.len() - MOST));
+    }
+    imports.join(", ")
 }
 
 #[cfg(test)]
@@ -55,7 +71,15 @@ mod tests {
     fn what_is_not_known_to_be_harmless_must_be_allowed_by_name() {
         let pickle = b"cmy.model\nConfig\n.";
         let error = checked(pickle, &[]).unwrap_err();
-        assert!(error.to_string().contains("my.model.Config"), "{error}");
+        assert!(
+            error.to_string().contains("import my.model.Config, "),
+            "{error}"
+        );
+        let error = checked(b"cos\nsystem\n.", &["os.*"]).unwrap_err();
+        assert!(
+            error.to_string().contains("os.system (dangerous)"),
+            "{error}"
+        );
         let found = checked(pickle, &["my.model.Config"]).unwrap();
         assert_eq!(found.globals[0].to_string(), "my.model.Config");
     }

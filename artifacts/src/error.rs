@@ -108,7 +108,7 @@ pub enum Error {
     },
     /// A checkpoint that imports what is not known to be harmless.
     #[error(
-        "loading the checkpoint {path} would import {imports}, which mlwm does not know to be harmless: if you trust where it comes from, allow each of them by name"
+        "loading the checkpoint {path} would import {imports}, which mlwm does not know to be harmless: if you trust where it comes from, allow each with `--allow-global module.name`"
     )]
     CheckpointImports {
         /// The file.
@@ -244,7 +244,9 @@ pub enum Error {
         found: Digest,
     },
     /// A source that changed under way: its model may be half a model.
-    #[error("{path} changed while it was packed: wait until it is written completely, and build again")]
+    #[error(
+        "{path} changed while it was packed: wait until it is written completely, and build again"
+    )]
     Changed {
         /// The source.
         path: PathBuf,

@@ -138,7 +138,15 @@ mod tests {
         ] {
             assert!(names(pattern, path), "{pattern}");
         }
-        for pattern in ["", "stat", "tats", "*/zarr.json", "stats/*.json", "s*st*s/*", "stats/*/x*"] {
+        for pattern in [
+            "",
+            "stat",
+            "tats",
+            "*/zarr.json",
+            "stats/*.json",
+            "s*st*s/*",
+            "stats/*/x*",
+        ] {
             assert!(!names(pattern, path), "{pattern}");
         }
         assert!(matches("a*a", "aa") && !matches("a*a", "a") && !matches("*ab*b", "ab"));

@@ -1,21 +1,25 @@
 //! Writing the zip to a file, which appears whole or not at all.
+//!
+//! What makes most of a zip, the content of large members, starts at whole pages and comes in whole
+//! pages. It goes to the disk without the detour over the page cache: the processor, which has two
+//! hashes to compute, does not copy it again, and there is nothing left to flush at the end.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
-use std::sync::mpsc::{Sender, channel};
-use std::thread;
 
 use mlwm_spec::Digest;
+use rustix::fs::{FallocateFlags, OFlags, fallocate};
+use rustix::io::Errno;
 use tempfile::NamedTempFile;
 
 use crate::error::{Error, io_error};
 use crate::pack::{Packed, Packing};
 use crate::source::digest_of;
 
-/// After so many bytes, the disk is told to write them, while more are made.
-const FLUSH_EVERY: usize = 32 << 20;
+/// What offsets, lengths and addresses of direct writes are multiples of, on any usual disk.
+pub(crate) const BLOCK: usize = 4096;
 
 impl Packing {
     /// Writes the zip to `destination`, through a temporary file beside it that is flushed to disk
@@ -26,58 +30,66 @@ impl Packing {
         fs::create_dir_all(folder).map_err(io_error("create", folder))?;
         let temporary = NamedTempFile::with_prefix_in(".building-", folder)
             .map_err(io_error("create a file in", folder))?;
-        let mut packed = self.write_flushed(temporary.as_file(), destination)?;
+        let failed = || io_error("write", destination);
+        let mut file = BlockFile::new(&temporary, self.size()).map_err(failed())?;
+        let mut packed = self.write_to(&mut file)?;
         temporary
             .as_file()
             .set_permissions(Permissions::from_mode(0o644))
             .and_then(|()| temporary.as_file().sync_all())
-            .map_err(io_error("write", destination))?;
+            .map_err(failed())?;
         packed.unchanged = !put_in_place(temporary, destination, packed.digest)?;
         Ok(packed)
     }
+}
 
-    /// Writes to a file while another thread flushes it.
-    fn write_flushed(&self, file: &File, destination: &Path) -> Result<Packed, Error> {
-        thread::scope(|scope| {
-            let (flush, flushes) = channel::<()>();
-            let flushing = scope.spawn(move || {
-                while flushes.recv().is_ok() {
-                    // One flush serves all requests so far.
-                    while flushes.try_recv().is_ok() {}
-                    file.sync_data()?;
-                }
-                Ok(())
-            });
-            let packed = self.write_to(&mut FlushedFile {
-                file,
-                flush,
-                unflushed: 0,
-            });
-            let lost = |_| Err(io::Error::other("the thread that flushes it failed"));
-            let flushed = flushing.join().unwrap_or_else(lost);
-            let packed = packed?;
-            flushed.map_err(io_error("write", destination))?;
-            Ok(packed)
+/// A file that is written from its start to its end; whole blocks directly, where that works.
+struct BlockFile<'a> {
+    file: &'a File,
+    /// The same file, opened for direct writes.
+    direct: Option<File>,
+    at: u64,
+}
+
+impl<'a> BlockFile<'a> {
+    /// Reserves `size` bytes, so that a full disk is found before anything is read.
+    fn new(temporary: &'a NamedTempFile, size: u64) -> io::Result<Self> {
+        match fallocate(temporary, FallocateFlags::empty(), 0, size) {
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
+            Err(error) => return Err(error.into()),
+        }
+        // Some file systems know no direct writes, and all do without.
+        let direct = OpenOptions::new()
+            .write(true)
+            .custom_flags(OFlags::DIRECT.bits() as i32)
+            .open(temporary.path());
+        Ok(Self {
+            file: temporary.as_file(),
+            direct: direct.ok(),
+            at: 0,
         })
+    }
+
+    fn write_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let whole = bytes.len() - bytes.len() % BLOCK;
+        let is_aligned = self.at % BLOCK as u64 == 0 && bytes.as_ptr().align_offset(BLOCK) == 0;
+        if let Some(direct) = &self.direct
+            && whole > 0
+            && is_aligned
+        {
+            match direct.write_at(&bytes[..whole], self.at) {
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => self.direct = None,
+                written => return written,
+            }
+        }
+        self.file.write_at(bytes, self.at)
     }
 }
 
-/// A file that asks for a flush every now and then.
-struct FlushedFile<'a> {
-    file: &'a File,
-    flush: Sender<()>,
-    unflushed: usize,
-}
-
-impl Write for FlushedFile<'_> {
+impl Write for BlockFile<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(bytes)?;
-        self.unflushed += written;
-        if self.unflushed >= FLUSH_EVERY {
-            self.unflushed = 0;
-            // A thread that failed says so when it is joined.
-            let _ = self.flush.send(());
-        }
+        let written = self.write_some(bytes)?;
+        self.at += written as u64;
         Ok(written)
     }
 

@@ -146,11 +146,6 @@ impl Placed {
         }
     }
 
-    /// Offset of the descriptor.
-    pub(crate) fn data_end(&self) -> u64 {
-        self.data_at + self.size
-    }
-
     /// Offset of what follows the member.
     fn end(&self) -> Option<u64> {
         let descriptor = self.descriptor(0).len() as u64;
@@ -290,7 +285,9 @@ mod tests {
     use super::*;
 
     fn ours(members: &[(String, Vec<u8>)]) -> Vec<u8> {
-        let sizes = members.iter().map(|(name, data)| (name.clone(), data.len() as u64));
+        let sizes = members
+            .iter()
+            .map(|(name, data)| (name.clone(), data.len() as u64));
         let plan = Plan::new(sizes).unwrap();
         let mut zip = Vec::new();
         let mut checksums = Vec::new();
@@ -313,7 +310,11 @@ mod tests {
     fn theirs(members: &[(String, Vec<u8>)]) -> Vec<u8> {
         let mut zip = ZipWriter::new_stream(Vec::new());
         for (name, data) in members {
-            let alignment = if data.len() as u64 >= ALIGNED_FROM { 4096 } else { 1 };
+            let alignment = if data.len() as u64 >= ALIGNED_FROM {
+                4096
+            } else {
+                1
+            };
             let options = SimpleFileOptions::default()
                 .compression_method(CompressionMethod::Stored)
                 .last_modified_time(DateTime::DEFAULT)
@@ -350,7 +351,10 @@ mod tests {
             let plan = Plan::new(sizes).unwrap();
             let member = &plan.members[1];
             assert_eq!(member.data_at % ALIGNMENT, 0);
-            assert_eq!(member.local_header().len() as u64, member.data_at - member.header_at);
+            assert_eq!(
+                member.local_header().len() as u64,
+                member.data_at - member.header_at
+            );
         }
     }
 
@@ -363,10 +367,16 @@ mod tests {
         };
         assert_eq!(large.local_header().len() as u64, large.data_at);
         assert_eq!((large.data_at, large.descriptor(0).len()), (4096, 24));
-        assert_eq!((far.local_header().len(), far.descriptor(0).len()), (31, 16));
+        assert_eq!(
+            (far.local_header().len(), far.descriptor(0).len()),
+            (31, 16)
+        );
         assert_eq!((large.central(0).len(), far.central(0).len()), (67, 59));
         assert_eq!(plan.end().len(), 56 + 20 + 22);
-        assert_eq!(plan.tail([0, 0]).len() as u64, plan.size() - plan.directory_at);
+        assert_eq!(
+            plan.tail([0, 0]).len() as u64,
+            plan.size() - plan.directory_at
+        );
         assert!(Plan::new([("a".to_owned(), u64::MAX)]).is_none());
     }
 }

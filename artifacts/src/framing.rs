@@ -95,7 +95,9 @@ pub enum FramingError {
     #[error("{0} is not the one that mlwm writes")]
     NotOurs(String),
     /// The records around the content of a member are not those that its directory entry calls for.
-    #[error("the header of member `{0}` in the directory and that before its bytes contradict each other")]
+    #[error(
+        "the header of member `{0}` in the directory and that before its bytes contradict each other"
+    )]
     Contradiction(String),
 }
 
@@ -154,16 +156,14 @@ pub(crate) fn read(source: &dyn ReadAt) -> Result<Directory, FramingError> {
 }
 
 /// Holds the directory against the one that mlwm writes for the same names, sizes and checksums.
-fn compare(
-    headers: Vec<CentralHeader>,
-    tail: &[u8],
-    end: &End,
-) -> Result<Directory, FramingError> {
+fn compare(headers: Vec<CentralHeader>, tail: &[u8], end: &End) -> Result<Directory, FramingError> {
     let order = |header: &&CentralHeader| (header.name == ARTIFACT_YAML, header.name.clone());
     if !headers.iter().is_sorted_by_key(|header| order(&header)) {
         return Err(FramingError::NotOurs("the order of its members".to_owned()));
     }
-    let sizes = headers.iter().map(|header| (header.name.clone(), header.size));
+    let sizes = headers
+        .iter()
+        .map(|header| (header.name.clone(), header.size));
     let plan = Plan::new(sizes).ok_or(FramingError::Layout { at: end.offset })?;
     let starts = plan.members.iter().map(|placed| placed.header_at);
     let claimed = headers.iter().map(|header| header.local_offset);

@@ -4,7 +4,7 @@
 //! are shared and used again. The number of buffers bounds how far one side runs ahead.
 
 use std::io::{self, Read};
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{Scope, ScopedJoinHandle};
@@ -14,22 +14,24 @@ use sha2::{Digest as _, Sha256};
 
 /// Bytes of a buffer, and how many there are: memory in use, whatever the size of the artifact.
 const BUFFER: usize = 1 << 20;
-const BUFFERS: usize = 16;
+const BUFFERS: usize = 8;
+
+/// Buffers start at a page: what is read into them can be written to a disk directly.
+const PAGE: usize = crate::file::BLOCK;
 
 /// A piece of a stream. Its buffer goes back to the pool when the last user drops it.
 pub(crate) struct Piece {
     bytes: Vec<u8>,
-    filled: usize,
+    filled: Range<usize>,
     home: Option<Sender<Vec<u8>>>,
 }
 
 impl Piece {
     /// A piece that comes from no pool.
     pub(crate) fn of(bytes: Vec<u8>) -> Arc<Self> {
-        let filled = bytes.len();
         Arc::new(Self {
+            filled: 0..bytes.len(),
             bytes,
-            filled,
             home: None,
         })
     }
@@ -39,7 +41,7 @@ impl Deref for Piece {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.bytes[..self.filled]
+        &self.bytes[self.filled.clone()]
     }
 }
 
@@ -73,10 +75,11 @@ impl Pool {
     pub(crate) fn read(&mut self, source: &mut dyn Read, limit: u64) -> io::Result<Arc<Piece>> {
         let mut bytes = self.buffer()?;
         let wanted = usize::try_from(limit).map_or(BUFFER, |limit| limit.min(BUFFER));
-        let filled = read_full(source, &mut bytes[..wanted])?;
+        let start = bytes.as_ptr().align_offset(PAGE).min(PAGE);
+        let filled = read_full(source, &mut bytes[start..start + wanted])?;
         Ok(Arc::new(Piece {
             bytes,
-            filled,
+            filled: start..start + filled,
             home: Some(self.home.clone()),
         }))
     }
@@ -87,7 +90,7 @@ impl Pool {
         }
         if self.made < BUFFERS {
             self.made += 1;
-            return Ok(vec![0; BUFFER]);
+            return Ok(vec![0; BUFFER + PAGE]);
         }
         self.free.recv().map_err(io::Error::other)
     }

@@ -138,7 +138,10 @@ fn checkpoint(artifact: &Artifact) -> Result<CheckpointFacts, Error> {
             let policy = CheckpointPolicy::default();
             let refused = policy.refused(&contents.globals);
             Ok(CheckpointFacts {
-                not_on_the_list: refused.into_iter().map(|(global, _)| global.clone()).collect(),
+                not_on_the_list: refused
+                    .into_iter()
+                    .map(|(global, _)| global.clone())
+                    .collect(),
                 contents: Some(contents),
                 fault: None,
             })

@@ -28,6 +28,8 @@ mod provenance;
 mod record;
 mod source;
 mod statistics;
+#[cfg(test)]
+mod tests;
 mod training;
 mod verify;
 

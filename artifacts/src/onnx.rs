@@ -2,16 +2,20 @@
 //! over the weights. Field numbers are those of `onnx.proto`.
 
 mod messages;
+mod names;
+mod tensor;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::io::{self, BufReader, Read, Seek};
+use std::mem;
 
 use prost::Message;
 
 use self::messages::{DimensionProto, ValueInfo};
+use self::names::Names;
 
 /// ONNX's number for float32.
 pub(crate) const FLOAT: i32 = 1;
@@ -76,12 +80,30 @@ pub enum OnnxError {
         "its tensor `{0}` is stored in another file: export it again with all weights inside (`external_data=False`)"
     )]
     ExternalData(String),
+    /// Weights that are cut off.
+    #[error("its tensor `{0}` does not hold as many numbers as its shape says: export it again")]
+    IncompleteTensor(String),
+    /// A value that nothing makes.
+    #[error(
+        "it uses `{0}`, which is no input, no weight and made by no node before: export it again"
+    )]
+    Undefined(String),
+    /// A value that is made after it is used, or twice.
+    #[error("its node that makes `{0}` comes too late, or another makes it too: export it again")]
+    Order(String),
+    /// Operators of no version.
+    #[error("it does not say which version of the operators `{0}` it uses: export it again")]
+    NoOperatorSet(String),
+    /// More names than any model has.
+    #[error("its graph has more names than are kept in memory")]
+    TooManyNames,
     /// Graphs in graphs in graphs.
     #[error("its graphs are nested more than {MAX_DEPTH} deep")]
     TooDeep,
 }
 
-/// Reads the signature of the model in `source`.
+/// Reads the signature of the model in `source`, and checks that its graph is whole: weights as
+/// long as their shapes, every value made before it is used, every set of operators declared.
 pub(crate) fn read_signature<R: Read + Seek>(
     source: R,
     length: u64,
@@ -89,42 +111,43 @@ pub(crate) fn read_signature<R: Read + Seek>(
     let mut walk = Walk {
         source: BufReader::with_capacity(64 << 10, source),
         at: 0,
+        domains: BTreeSet::new(),
     };
     let mut graph = None;
     let mut ir_version = None;
+    let mut declared = HashSet::new();
     while let Some(field) = walk.field(length)? {
         match (field.number, field.value) {
             (1, Value::Varint(version)) => ir_version = Some(version),
             (7, Value::Bytes { end }) if graph.is_none() => graph = Some(walk.graph(end, 0)?),
             (7, _) => return Err(walk.malformed()),
-            // A function's nodes may hold tensors.
-            (25, Value::Bytes { end }) => walk.nodes_of_function(end)?,
+            (8, Value::Bytes { end }) => {
+                declared.insert(walk.operator_set(end)?);
+            }
+            (25, Value::Bytes { end }) => walk.function(end)?,
             (_, value) => walk.skip(value)?,
         }
     }
-    match (graph, ir_version) {
-        (Some(graph), Some(_)) => Ok(graph.signature()),
-        _ => Err(walk.malformed()),
+    let (Some(graph), Some(_)) = (graph, ir_version) else {
+        return Err(walk.malformed());
+    };
+    if let Some(name) = graph.missing.into_iter().min() {
+        return Err(OnnxError::Undefined(name));
     }
+    if let Some(domain) = walk
+        .domains
+        .difference(&declared.into_iter().collect())
+        .next()
+    {
+        return Err(OnnxError::NoOperatorSet(domain.clone()));
+    }
+    Ok(graph.signature)
 }
 
-#[derive(Default)]
+/// A graph, and what it takes from the graph around it.
 struct Graph {
-    inputs: Vec<GraphTensor>,
-    outputs: Vec<GraphTensor>,
-    initializers: HashSet<String>,
-}
-
-impl Graph {
-    /// Before version 4 of the format, weights were listed as inputs too.
-    fn signature(mut self) -> OnnxSignature {
-        self.inputs
-            .retain(|input| !self.initializers.contains(&input.name));
-        OnnxSignature {
-            inputs: self.inputs,
-            outputs: self.outputs,
-        }
-    }
+    signature: OnnxSignature,
+    missing: HashSet<String>,
 }
 
 struct Field {
@@ -146,6 +169,8 @@ enum Value {
 struct Walk<R> {
     source: BufReader<R>,
     at: u64,
+    /// Sets of operators that nodes of the graph use; the standard one is `ai.onnx`.
+    domains: BTreeSet<String>,
 }
 
 impl<R: Read + Seek> Walk<R> {
@@ -154,57 +179,130 @@ impl<R: Read + Seek> Walk<R> {
         if depth > MAX_DEPTH {
             return Err(OnnxError::TooDeep);
         }
-        let mut graph = Graph::default();
+        let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
+        let mut weights = HashSet::new();
+        let mut names = Names::default();
         while let Some(field) = self.field(end)? {
             match (field.number, field.value) {
-                (1, Value::Bytes { end }) => self.node(end, depth)?,
+                (1, Value::Bytes { end }) => {
+                    let domain = self.node(end, depth, &mut names)?;
+                    self.domains.insert(domain);
+                }
                 (5, Value::Bytes { end }) => {
-                    let name = self.tensor(end)?;
-                    graph.initializers.insert(name);
+                    weights.insert(self.tensor(end)?);
                 }
-                (11, Value::Bytes { end }) => graph.inputs.push(self.value_info(end)?),
-                (12, Value::Bytes { end }) => graph.outputs.push(self.value_info(end)?),
+                (11, Value::Bytes { end }) => inputs.push(self.value_info(end)?),
+                (12, Value::Bytes { end }) => outputs.push(self.value_info(end)?),
                 (15, Value::Bytes { end }) => {
-                    let name = self.sparse_tensor(end)?;
-                    graph.initializers.insert(name);
+                    weights.insert(self.sparse_tensor(end)?);
                 }
                 (_, value) => self.skip(value)?,
             }
         }
-        Ok(graph)
+        for output in &outputs {
+            names.used(output.name.clone())?;
+        }
+        let fed: HashSet<&str> = inputs.iter().map(|input| input.name.as_str()).collect();
+        let missing = names.missing(|name| weights.contains(name) || fed.contains(name));
+        // Before version 4 of the format, weights were listed as inputs too.
+        inputs.retain(|input| !weights.contains(&input.name));
+        Ok(Graph {
+            signature: OnnxSignature { inputs, outputs },
+            missing,
+        })
     }
 
-    /// `FunctionProto`.
-    fn nodes_of_function(&mut self, end: u64) -> Result<(), OnnxError> {
+    /// `FunctionProto`. It sees nothing but its own inputs.
+    fn function(&mut self, end: u64) -> Result<(), OnnxError> {
+        let mut names = Names::default();
+        let mut inputs = HashSet::new();
+        let mut outputs = Vec::new();
+        let mut declared = HashSet::new();
+        // Those of the graphs in its nodes are its own too.
+        let of_the_graph = mem::take(&mut self.domains);
         while let Some(field) = self.field(end)? {
             match (field.number, field.value) {
-                (7, Value::Bytes { end }) => self.node(end, 0)?,
+                (4, Value::Bytes { end }) => {
+                    inputs.insert(self.text(end)?);
+                }
+                (5, Value::Bytes { end }) => outputs.push(self.text(end)?),
+                (7, Value::Bytes { end }) => {
+                    let domain = self.node(end, 0, &mut names)?;
+                    self.domains.insert(domain);
+                }
+                (9, Value::Bytes { end }) => {
+                    declared.insert(self.operator_set(end)?);
+                }
                 (_, value) => self.skip(value)?,
             }
         }
-        Ok(())
+        let domains = mem::replace(&mut self.domains, of_the_graph);
+        for output in outputs {
+            names.used(output)?;
+        }
+        if let Some(name) = names
+            .missing(|name| inputs.contains(name))
+            .into_iter()
+            .min()
+        {
+            return Err(OnnxError::Undefined(name));
+        }
+        match domains
+            .into_iter()
+            .find(|domain| !declared.contains(domain))
+        {
+            Some(domain) => Err(OnnxError::NoOperatorSet(domain)),
+            None => Ok(()),
+        }
     }
 
-    /// `NodeProto`: only its attributes can hold tensors and graphs.
-    fn node(&mut self, end: u64, depth: u32) -> Result<(), OnnxError> {
+    /// `OperatorSetIdProto`: its domain.
+    fn operator_set(&mut self, end: u64) -> Result<String, OnnxError> {
+        let (mut domain, mut version) = (String::new(), 0);
         while let Some(field) = self.field(end)? {
             match (field.number, field.value) {
-                (5, Value::Bytes { end }) => self.attribute(end, depth)?,
+                (1, Value::Bytes { end }) => domain = self.text(end)?,
+                (2, Value::Varint(number)) => version = number,
                 (_, value) => self.skip(value)?,
             }
         }
-        Ok(())
+        if version == 0 {
+            return Err(self.malformed());
+        }
+        Ok(domain_name(domain))
+    }
+
+    /// `NodeProto`: the domain of its operator. What it uses and makes is added to `names`; graphs
+    /// in its attributes use what they do not make themselves.
+    fn node(&mut self, end: u64, depth: u32, names: &mut Names) -> Result<String, OnnxError> {
+        let mut domain = String::new();
+        let mut outputs = Vec::new();
+        while let Some(field) = self.field(end)? {
+            match (field.number, field.value) {
+                (1, Value::Bytes { end }) => names.used(self.text(end)?)?,
+                (2, Value::Bytes { end }) => outputs.push(self.text(end)?),
+                (5, Value::Bytes { end }) => self.attribute(end, depth, names)?,
+                (7, Value::Bytes { end }) => domain = self.text(end)?,
+                (_, value) => self.skip(value)?,
+            }
+        }
+        for output in outputs {
+            names.made(output)?;
+        }
+        Ok(domain_name(domain))
     }
 
     /// `AttributeProto`.
-    fn attribute(&mut self, end: u64, depth: u32) -> Result<(), OnnxError> {
+    fn attribute(&mut self, end: u64, depth: u32, names: &mut Names) -> Result<(), OnnxError> {
         while let Some(field) = self.field(end)? {
             match (field.number, field.value) {
                 (5 | 10, Value::Bytes { end }) => {
                     self.tensor(end)?;
                 }
                 (6 | 11, Value::Bytes { end }) => {
-                    self.graph(end, depth + 1)?;
+                    for name in self.graph(end, depth + 1)?.missing {
+                        names.used(name)?;
+                    }
                 }
                 (22 | 23, Value::Bytes { end }) => {
                     self.sparse_tensor(end)?;
@@ -213,42 +311,6 @@ impl<R: Read + Seek> Walk<R> {
             }
         }
         Ok(())
-    }
-
-    /// `TensorProto`: its name, once it is known that its data are in this file.
-    fn tensor(&mut self, end: u64) -> Result<String, OnnxError> {
-        const EXTERNAL: u64 = 1;
-        let (mut name, mut is_external) = (String::new(), false);
-        while let Some(field) = self.field(end)? {
-            match (field.number, field.value) {
-                (8, Value::Bytes { end }) => name = self.text(end)?,
-                (13, _) => {
-                    is_external = true;
-                    self.skip(field.value)?;
-                }
-                (14, Value::Varint(location)) => is_external |= location == EXTERNAL,
-                (_, value) => self.skip(value)?,
-            }
-        }
-        if is_external {
-            return Err(OnnxError::ExternalData(name));
-        }
-        Ok(name)
-    }
-
-    /// `SparseTensorProto`: the name of its values.
-    fn sparse_tensor(&mut self, end: u64) -> Result<String, OnnxError> {
-        let mut name = String::new();
-        while let Some(field) = self.field(end)? {
-            match (field.number, field.value) {
-                (1, Value::Bytes { end }) => name = self.tensor(end)?,
-                (2, Value::Bytes { end }) => {
-                    self.tensor(end)?;
-                }
-                (_, value) => self.skip(value)?,
-            }
-        }
-        Ok(name)
     }
 
     fn value_info(&mut self, end: u64) -> Result<GraphTensor, OnnxError> {
@@ -351,4 +413,12 @@ impl<R: Read + Seek> Walk<R> {
     fn malformed(&self) -> OnnxError {
         OnnxError::Malformed { at: self.at }
     }
+}
+
+/// The standard operators have two names.
+fn domain_name(domain: String) -> String {
+    if domain.is_empty() {
+        return "ai.onnx".to_owned();
+    }
+    domain
 }

@@ -142,7 +142,9 @@ impl Packing {
         let too_many = Error::TooMany {
             name: request.name.clone(),
             files: sizes.len(),
-            bytes: sizes.iter().fold(0, |sum, (_, size)| sum.saturating_add(*size)),
+            bytes: sizes
+                .iter()
+                .fold(0, |sum, (_, size)| sum.saturating_add(*size)),
         };
         let plan = match Plan::new(sizes) {
             Some(plan) if plan.members.len() as u64 <= MAX_MEMBERS => plan,

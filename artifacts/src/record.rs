@@ -129,7 +129,7 @@ mod tests {
         let text = record().to_yaml().unwrap();
         assert_eq!(
             text,
-            "format_version: 1\nname: model\nmlwm_version: \"0.1.0\"\nset_digest: sha256:SET\nfiles:\n- path: configs/config.yaml\n  size: 3\n  sha256: sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\n"
+            "format_version: 1\nname: model\nmlwm_version: \"0.1.0\"\nset_digest: sha256:46873903173a373f4173c3a548086d0d0a77a69030a6f79dc64f084d2ed94736\nfiles:\n- path: configs/config.yaml\n  size: 3\n  sha256: sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\n"
         );
         let Found::Record(back) = parse(&text, "artifact.yaml").unwrap() else {
             panic!("not a record");

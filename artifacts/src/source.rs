@@ -280,10 +280,16 @@ mod tests {
         let tail = Tail::read(source.clone(), 1000).unwrap();
         let mut found = vec![0; 900];
         tail.read_exact_at(&mut found, 9100).unwrap();
-        assert_eq!((&found[..], source.1.load(Ordering::Relaxed)), (&bytes[9100..], 1));
+        assert_eq!(
+            (&found[..], source.1.load(Ordering::Relaxed)),
+            (&bytes[9100..], 1)
+        );
         let mut found = vec![0; 2000];
         tail.read_exact_at(&mut found, 8000).unwrap();
-        assert_eq!((&found[..], source.1.load(Ordering::Relaxed)), (&bytes[8000..], 2));
+        assert_eq!(
+            (&found[..], source.1.load(Ordering::Relaxed)),
+            (&bytes[8000..], 2)
+        );
         assert!(tail.read_exact_at(&mut found, 8001).is_err());
     }
 

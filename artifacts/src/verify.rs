@@ -77,13 +77,19 @@ impl Artifact {
         let mut checksums = Vec::with_capacity(plan.members.len());
         for (placed, recorded) in plan.members.iter().zip(self.checksums()) {
             let other = |name: &str| FramingError::Contradiction(name.to_owned());
-            self.compare(&mut zip, placed.local_header(), whole, || other(&placed.name))?;
+            self.compare(&mut zip, placed.local_header(), whole, || {
+                other(&placed.name)
+            })?;
             let mut crc32 = crc32fast::Hasher::new();
             let mut left = placed.size;
             while left > 0 {
-                let piece = pool.read(&mut zip, left).map_err(io_error("read", self.path()))?;
+                let piece = pool
+                    .read(&mut zip, left)
+                    .map_err(io_error("read", self.path()))?;
                 if piece.is_empty() {
-                    return Err(io_error("read", self.path())(io::ErrorKind::UnexpectedEof.into()));
+                    return Err(io_error("read", self.path())(
+                        io::ErrorKind::UnexpectedEof.into(),
+                    ));
                 }
                 left -= piece.len() as u64;
                 whole.push(&piece);
@@ -92,7 +98,9 @@ impl Artifact {
             }
             contents.end();
             checksums.push(crc32.finalize());
-            self.compare(&mut zip, placed.descriptor(recorded), whole, || other(&placed.name))?;
+            self.compare(&mut zip, placed.descriptor(recorded), whole, || {
+                other(&placed.name)
+            })?;
         }
         let tail = plan.tail(self.checksums());
         self.compare(&mut zip, tail, whole, || {

@@ -35,16 +35,6 @@ pub enum Error {
     /// There is no configuration at all.
     #[error("there is no configuration in {}: each is a folder with a `config.yaml`", .0.display())]
     NoConfigurations(PathBuf),
-    /// A reference to an artifact has a scheme that is not understood.
-    #[error(
-        "artifact `{reference}`: `{scheme}://` is not supported yet: copy the zip to this machine and give its path"
-    )]
-    ArtifactScheme {
-        /// The reference.
-        reference: String,
-        /// The scheme.
-        scheme: String,
-    },
     /// An artifact is not the one that is pinned.
     #[error("artifact {} is {found}, but the configuration pins {expected}: get the pinned one or change the pin", path.display())]
     PinMismatch {
@@ -58,6 +48,9 @@ pub enum Error {
     /// An artifact cannot be read, or is wrong.
     #[error(transparent)]
     Artifact(#[from] mlwm_artifacts::Error),
+    /// An artifact cannot be had from its registry, or from the cache.
+    #[error(transparent)]
+    Registry(#[from] mlwm_registries::Error),
     /// A URI cannot be made from what the configuration says.
     #[error("configuration `{configuration}`: {source}")]
     Uri {
@@ -276,7 +269,6 @@ impl Error {
             Self::Configuration(_)
             | Self::NoSuchConfiguration { .. }
             | Self::NoConfigurations(_)
-            | Self::ArtifactScheme { .. }
             | Self::Uri { .. }
             | Self::NoForecastDuration(_)
             | Self::ForecastDuration { .. }
@@ -290,6 +282,7 @@ impl Error {
                 ExitCode::ArtifactMismatch
             }
             Self::Artifact(source) => source.exit_code(),
+            Self::Registry(source) => source.exit_code(),
             Self::Engine(source) => source.exit_code(),
             Self::Storage(source) | Self::Unpublished { source, .. } => source.exit_code(),
             Self::Preflight { source, .. } => source.exit_code(),

@@ -20,6 +20,6 @@ mod task;
 
 pub use error::Error;
 pub use event::{Event, Outcome, Phase, TaskReport};
-pub use load::{ArtifactFacts, Loaded, load, load_all, names};
+pub use load::{ArtifactFacts, Artifacts, Loaded, load, load_all, load_offline, names, read};
 pub use plan::{Plan, PlanOptions, PlannedInput, PlannedOutput, PlannedTask, plan};
 pub use run::{RunOptions, Tell, run};

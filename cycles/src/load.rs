@@ -2,10 +2,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use mlwm_artifacts::Artifact;
+use mlwm_registries::{Cache, CachedArtifact, RegistryOptions};
 use mlwm_spec::contract::TimeLayout;
-use mlwm_spec::{ArtifactReference, Configuration, DatastoreConfig, Digest, Interface};
+use mlwm_spec::{
+    ArtifactFile, ArtifactReference, Configuration, DatastoreConfig, Digest, Interface,
+};
 
 use crate::Error;
 
@@ -18,7 +22,7 @@ pub struct Loaded {
     pub digest: Digest,
     /// What it says.
     pub configuration: Configuration,
-    /// What the artifact says, if the configuration names one.
+    /// What the artifact says, if the configuration names one and it is known.
     pub artifact: Option<ArtifactFacts>,
 }
 
@@ -35,28 +39,84 @@ pub struct ArtifactFacts {
     pub interface: Option<Interface>,
     /// Its datastores by name.
     pub datastores: Vec<(String, DatastoreConfig)>,
+    /// Keeps it in the cache as long as this lives, if it is from there.
+    pub held: Option<Arc<CachedArtifact>>,
+}
+
+/// Where artifacts in registries come from.
+#[derive(Clone, Debug)]
+pub struct Artifacts {
+    /// Where they are kept on this machine.
+    pub cache: Cache,
+    /// The registry of references without one.
+    pub registry: Option<String>,
+    /// How they are fetched.
+    pub options: RegistryOptions,
 }
 
 impl ArtifactFacts {
-    /// Reads the artifact that `reference` means, if it lies on this machine.
-    pub fn read(reference: &ArtifactReference) -> Result<Self, Error> {
+    /// Reads the artifact that `reference` means. One in a registry is taken from the cache, and
+    /// fetched into it if it is not there.
+    async fn get(reference: &ArtifactReference, artifacts: &Artifacts) -> Result<Self, Error> {
         match reference {
-            ArtifactReference::File(file) => {
-                let facts = Self::of(Path::new(&file.path))?;
-                match file.digest.filter(|expected| *expected != facts.digest) {
-                    Some(expected) => Err(Error::PinMismatch {
-                        path: facts.path,
-                        expected,
-                        found: facts.digest,
-                    }),
-                    None => Ok(facts),
-                }
+            ArtifactReference::File(file) => Self::of_file(file),
+            ArtifactReference::Published(published) => {
+                let Artifacts {
+                    cache,
+                    registry,
+                    options,
+                } = artifacts;
+                let cached = cache
+                    .get(published, registry.as_deref(), options.clone())
+                    .await?;
+                Self::of_cached(cached)
             }
-            ArtifactReference::Published(published) => Err(Error::ArtifactScheme {
-                reference: published.to_string(),
-                scheme: "registry".to_owned(),
-            }),
         }
+    }
+
+    /// The same without a registry: `None` for an artifact that is not in the cache.
+    async fn look(
+        reference: &ArtifactReference,
+        artifacts: &Artifacts,
+    ) -> Result<Option<Self>, Error> {
+        match reference {
+            ArtifactReference::File(file) => Self::of_file(file).map(Some),
+            ArtifactReference::Published(published) => {
+                let Some(digest) = published.digest else {
+                    return Ok(None);
+                };
+                let cancel = &artifacts.options.cancel;
+                let held = artifacts.cache.held(digest, cancel).await?;
+                held.map(Self::of_cached).transpose()
+            }
+        }
+    }
+
+    fn of_file(file: &ArtifactFile) -> Result<Self, Error> {
+        let facts = Self::of(Path::new(&file.path))?;
+        match file.digest.filter(|expected| *expected != facts.digest) {
+            Some(expected) => Err(Error::PinMismatch {
+                path: facts.path,
+                expected,
+                found: facts.digest,
+            }),
+            None => Ok(facts),
+        }
+    }
+
+    fn of_cached(cached: CachedArtifact) -> Result<Self, Error> {
+        let facts = Self::of(&cached.path)?;
+        if facts.digest != cached.digest {
+            return Err(Error::PinMismatch {
+                path: facts.path,
+                expected: cached.digest,
+                found: facts.digest,
+            });
+        }
+        Ok(Self {
+            held: Some(Arc::new(cached)),
+            ..facts
+        })
     }
 
     /// Reads the zip at `path`.
@@ -68,6 +128,7 @@ impl ArtifactFacts {
             datastores: artifact.datastores()?,
             digest: artifact.digest()?,
             path: path.to_owned(),
+            held: None,
         })
     }
 
@@ -102,8 +163,31 @@ pub fn names(folder: &Path) -> Result<Vec<String>, Error> {
     Ok(names)
 }
 
-/// Reads the configuration `name` below `folder`, and its artifact.
-pub fn load(folder: &Path, name: &str) -> Result<Loaded, Error> {
+/// Reads the configuration `name` below `folder`, and its artifact, which is fetched if it is in a
+/// registry and not in the cache.
+pub async fn load(folder: &Path, name: &str, artifacts: &Artifacts) -> Result<Loaded, Error> {
+    let mut loaded = read(folder, name)?;
+    if let Some(reference) = &loaded.configuration.artifact {
+        loaded.artifact = Some(ArtifactFacts::get(reference, artifacts).await?);
+    }
+    Ok(loaded)
+}
+
+/// The same without asking a registry: of an artifact that is not on this machine nothing is known.
+pub async fn load_offline(
+    folder: &Path,
+    name: &str,
+    artifacts: &Artifacts,
+) -> Result<Loaded, Error> {
+    let mut loaded = read(folder, name)?;
+    if let Some(reference) = &loaded.configuration.artifact {
+        loaded.artifact = ArtifactFacts::look(reference, artifacts).await?;
+    }
+    Ok(loaded)
+}
+
+/// Reads the configuration `name` below `folder`, and nothing of its artifact.
+pub fn read(folder: &Path, name: &str) -> Result<Loaded, Error> {
     let path = folder.join(name).join("config.yaml");
     let plain = !name.is_empty() && !name.contains(['/', '\\']) && !name.starts_with('.');
     if !plain || !path.is_file() {
@@ -117,22 +201,20 @@ pub fn load(folder: &Path, name: &str) -> Result<Loaded, Error> {
         path: path.clone(),
         source,
     })?;
-    let configuration = Configuration::parse(&text, &path.to_string_lossy())?;
-    let artifact = configuration
-        .artifact
-        .as_ref()
-        .map(ArtifactFacts::read)
-        .transpose()?;
     Ok(Loaded {
         name: name.to_owned(),
         digest: Configuration::digest(&text),
-        configuration,
-        artifact,
+        configuration: Configuration::parse(&text, &path.to_string_lossy())?,
+        artifact: None,
     })
 }
 
-/// Reads the named configurations, or all below `folder` if none is named.
-pub fn load_all(folder: &Path, wanted: &[String]) -> Result<Vec<Loaded>, Error> {
+/// Loads the named configurations, or all below `folder` if none is named.
+pub async fn load_all(
+    folder: &Path,
+    wanted: &[String],
+    artifacts: &Artifacts,
+) -> Result<Vec<Loaded>, Error> {
     let wanted = match wanted {
         [] => names(folder)?,
         some => some.to_vec(),
@@ -143,7 +225,7 @@ pub fn load_all(folder: &Path, wanted: &[String]) -> Result<Vec<Loaded>, Error> 
     let mut loaded: Vec<Loaded> = Vec::with_capacity(wanted.len());
     for name in wanted {
         if !loaded.iter().any(|done| done.name == name) {
-            loaded.push(load(folder, &name)?);
+            loaded.push(load(folder, &name, artifacts).await?);
         }
     }
     Ok(loaded)

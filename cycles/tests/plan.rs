@@ -72,6 +72,7 @@ fn facts(datastore: &str) -> ArtifactFacts {
             output: "new_state".into(),
         }),
         datastores: vec![("danra".into(), config)],
+        held: None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! One module per command: it parses, calls and prints.
 
 pub(crate) mod artifact;
+pub(crate) mod cache;
 pub(crate) mod check;
 pub(crate) mod image;
 pub(crate) mod paths;
@@ -9,11 +10,22 @@ pub(crate) mod run;
 
 use std::path::PathBuf;
 
+use mlwm_cycles::Artifacts;
+use mlwm_registries::Cache;
 use mlwm_spec::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failure;
+use crate::transfer::Transfer;
+
+/// Names the registry of references without one.
+pub(crate) const REGISTRY: &str = "MLWM_REGISTRY";
+
+/// The registry that a bare name means, if one is set.
+pub(crate) fn default_registry() -> Option<String> {
+    std::env::var(REGISTRY).ok().filter(|uri| !uri.is_empty())
+}
 
 /// Where the configurations lie.
 #[derive(clap::Args)]
@@ -64,4 +76,14 @@ pub(crate) fn stop_on_signal(
         });
     }
     Ok(())
+}
+
+/// Where the artifacts of configurations come from; transfers are shown and called off by
+/// `transfer`.
+pub(crate) fn artifacts(transfer: &Transfer) -> Result<Artifacts, Failure> {
+    Ok(Artifacts {
+        cache: Cache::open_default()?,
+        registry: default_registry(),
+        options: transfer.options(),
+    })
 }

@@ -60,3 +60,20 @@ impl From<mlwm_datasets::Error> for Failure {
         Self::new(code, error)
     }
 }
+
+impl From<mlwm_registries::signature::SignatureError> for Failure {
+    fn from(error: mlwm_registries::signature::SignatureError) -> Self {
+        use mlwm_registries::signature::SignatureError::{
+            EmptyPassword, File, KeyExists, NoPassword, Password, PublicKey, SecretKey,
+        };
+        let code = match error {
+            KeyExists(_) => ExitCode::Conflict,
+            File { .. } => ExitCode::StorageFailed,
+            EmptyPassword | NoPassword(_) | Password { .. } | PublicKey(_) | SecretKey { .. } => {
+                ExitCode::Usage
+            }
+            _ => ExitCode::ArtifactMismatch,
+        };
+        Self::new(code, error)
+    }
+}

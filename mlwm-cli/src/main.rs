@@ -22,7 +22,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{artifact, check, image, paths, plot, run};
+use crate::commands::{artifact, cache, check, image, paths, plot, run};
 use crate::failure::Failure;
 
 /// Run machine-learning weather models in production: from a training machine to a forecast every
@@ -39,6 +39,9 @@ enum Command {
     /// Inference artifacts: everything needed from training to run a model, as one zip.
     #[command(subcommand)]
     Artifact(artifact::Command),
+    /// The local cache of artifacts from registries.
+    #[command(subcommand)]
+    Cache(cache::Command),
     /// Images: one per configured model.
     #[command(subcommand)]
     Image(image::Command),
@@ -54,8 +57,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let cli = Cli::try_parse().unwrap_or_else(|error| refuse(&error));
+    let result = match cli.command {
         Command::Artifact(command) => artifact::main(command),
+        Command::Cache(command) => cache::main(command),
         Command::Image(command) => image::main(command),
         Command::Run(arguments) => run::main(arguments),
         Command::Check(arguments) => check::main(arguments),
@@ -71,5 +76,56 @@ fn main() -> ExitCode {
     }
 }
 
+/// Ends with what is wrong with the command line, or with the help that was asked for. A password
+/// that was written into a URI is not said again.
+fn refuse(error: &clap::Error) -> ! {
+    let text = error.render().to_string();
+    let safe = without_passwords(&text);
+    if safe == text {
+        error.exit();
+    }
+    eprint!("{safe}");
+    std::process::exit(error.exit_code());
+}
+
+/// The text with `…` for whatever stands between `://` and `@`.
+fn without_passwords(text: &str) -> String {
+    let mut pieces = text.split("://");
+    let mut safe = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let end = piece
+            .find(|c: char| c == '/' || c.is_whitespace())
+            .unwrap_or(piece.len());
+        let rest = piece[..end].rfind('@').map(|at| &piece[at..]);
+        safe.push_str("://");
+        match rest {
+            Some(rest) => {
+                safe.push('…');
+                safe.push_str(rest);
+            }
+            None => safe.push_str(piece),
+        }
+    }
+    safe
+}
+
 /// What a command comes to.
 pub(crate) type Outcome = Result<mlwm_spec::ExitCode, Failure>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_password_in_a_uri_is_not_said_again() {
+        let said = without_passwords("bad 's3://id:secret@bucket/a' and oci://host/a@sha256:1\n");
+        assert_eq!(said, "bad 's3://…@bucket/a' and oci://host/a@sha256:1\n");
+        assert_eq!(without_passwords("s3://a:b@c@d"), "s3://…@d");
+    }
+}

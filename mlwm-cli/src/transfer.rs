@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use mlwm_registries::RegistryOptions;
 use mlwm_storage::{Phase, Progress, ProgressEvent};
 use tokio_util::sync::CancellationToken;
 
@@ -41,6 +42,15 @@ impl Transfer {
             cancel,
             shown,
         })
+    }
+
+    /// Options for registries whose transfers are shown and called off by this.
+    pub(crate) fn options(&self) -> RegistryOptions {
+        RegistryOptions {
+            progress: self.progress.clone(),
+            cancel: self.cancel.clone(),
+            ..RegistryOptions::default()
+        }
     }
 
     /// Takes the bar away and says what was moved, if anything was.

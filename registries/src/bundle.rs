@@ -15,7 +15,9 @@
 //! `<file>.002`, …, and `<file>.parts.json`, written last, with the digest of each part: `cat` makes
 //! the tar of them again.
 
+mod gather;
 mod hashing;
+mod import;
 mod layout;
 mod parts;
 mod read;
@@ -30,6 +32,7 @@ use std::sync::Arc;
 use mlwm_spec::{ArtifactName, Digest, Tag};
 use tokio_util::sync::CancellationToken;
 
+pub use import::{Imported, import};
 pub use read::Bundle;
 pub use write::{Written, write};
 
@@ -83,3 +86,6 @@ impl Default for Watch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

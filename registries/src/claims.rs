@@ -41,6 +41,8 @@ pub(crate) trait Place: Sync {
     fn claim(&self, claim: &Claim) -> impl Future<Output = Result<(), Error>> + Send;
     /// Withdraws a claim.
     fn withdraw(&self, claim: &Claim) -> impl Future<Output = Result<(), Error>> + Send;
+    /// Removes a claim to what is published, where the store can remove.
+    fn clear(&self, claim: &Claim) -> impl Future<Output = Result<(), Error>> + Send;
     /// Writes the record, in place of whatever is there.
     fn write(&self) -> impl Future<Output = Result<(), Error>> + Send;
     /// Waits a moment for other publishers.
@@ -155,12 +157,12 @@ async fn rivals(place: &impl Place, digest: Digest) -> Result<Vec<Digest>, Error
         .collect())
 }
 
-/// Withdraws all claims to what is published now, those of publishers that died too: whoever looks
+/// Removes all claims to what is published now, those of publishers that died too: whoever looks
 /// for claims from now on finds the record.
 async fn clear(place: &impl Place, digest: Digest) -> Result<(), Error> {
     for claim in place.claims().await? {
         if claim.digest == digest {
-            place.withdraw(&claim).await?;
+            place.clear(&claim).await?;
         }
     }
     Ok(())

@@ -97,18 +97,6 @@ pub enum Error {
         /// What can be done.
         hint: &'static str,
     },
-    /// The artifact calls itself otherwise.
-    #[error(
-        "{zip} is the artifact `{found}` and would be published as `{wanted}`: give `--as {wanted}` if that is meant"
-    )]
-    OtherName {
-        /// The zip.
-        zip: String,
-        /// Its own name.
-        found: String,
-        /// The name it was to be published under.
-        wanted: String,
-    },
     /// An artifact that records no hashes.
     #[error(
         "{zip} records no hashes of its files, so nobody could verify it: build it again with `mlwm artifact build` from its training run"
@@ -222,6 +210,26 @@ pub enum Error {
         /// What is wrong and what to do.
         why: String,
     },
+    /// A zip that goes into a bundle could not be read.
+    #[error("cannot read the zip of {what}, so no bundle was written: {source}")]
+    UnreadableZip {
+        /// The artifact.
+        what: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A zip that goes into a bundle is not the artifact.
+    #[error(
+        "the zip of {what} has the digest {found}, not {expected}, so no bundle was written: `mlwm artifact verify` tells what is wrong with it"
+    )]
+    OtherZip {
+        /// The artifact.
+        what: String,
+        /// What it should be.
+        expected: Digest,
+        /// What it is.
+        found: Digest,
+    },
     /// Stopped on request.
     #[error("interrupted: the same command continues")]
     Interrupted,
@@ -240,13 +248,13 @@ impl Error {
             Self::NoCacheFolder => ExitCode::BadConfiguration,
             Self::NotFound { .. } => ExitCode::InputMissing,
             Self::OtherDigest { .. }
-            | Self::OtherName { .. }
             | Self::NoHashes { .. }
             | Self::Changed { .. }
             | Self::BadRecord { .. }
             | Self::Damaged { .. }
             | Self::Unsigned { .. }
             | Self::Signature { .. }
+            | Self::OtherZip { .. }
             | Self::BadBundle { .. } => ExitCode::ArtifactMismatch,
             Self::Conflict { .. }
             | Self::Claimed { .. }
@@ -256,7 +264,7 @@ impl Error {
             | Self::OnlyCopy { .. }
             | Self::InTheWay { .. } => ExitCode::Conflict,
             Self::NoDeletion { .. } => ExitCode::StorageFailed,
-            Self::Local { .. } | Self::Broken(_) => ExitCode::Failed,
+            Self::Local { .. } | Self::UnreadableZip { .. } | Self::Broken(_) => ExitCode::Failed,
             Self::Interrupted => ExitCode::Interrupted,
         }
     }

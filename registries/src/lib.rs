@@ -6,13 +6,48 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod bundle;
+mod cache;
 mod claims;
 mod error;
+mod manifest;
+mod objects;
+mod oci;
+mod outgoing;
+mod policy;
+mod pull;
+mod push;
 mod random;
 mod record;
 mod registry;
+mod remote;
+mod removal;
 pub mod signature;
+mod transfers;
 
+pub use cache::{Cache, CacheEntry, CachedArtifact, PruneRequest, Pruned};
 pub use error::Error;
+pub use outgoing::{PushContent, StoredZip};
+pub use policy::{Policy, StoredSignature};
+pub use pull::Pulled;
+pub use push::{PushRequest, Pushed};
 pub use record::{Publication, REGISTRY_VERSION};
-pub use registry::{Pulled, PushContent, PushRequest, Pushed, Registry, RegistryOptions};
+pub use registry::{Registry, RegistryOptions};
+pub use removal::{FoundReference, KeptObject, RemovalPlan, RemovalRequest};
+
+use std::io::{self, Read};
+
+use mlwm_spec::Digest;
+use sha2::{Digest as _, Sha256};
+
+/// SHA-256 of all that a reader gives.
+fn digest_of(mut source: impl Read) -> io::Result<Digest> {
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match source.read(&mut buffer)? {
+            0 => return Ok(Digest::from_hasher(hasher)),
+            read => hasher.update(&buffer[..read]),
+        }
+    }
+}

@@ -121,8 +121,8 @@ pub(crate) fn artifact(
     provenance: Option<&[u8]>,
     created: Option<&str>,
 ) -> Vec<u8> {
-    let zip = Descriptor::new(ZIP, zip_digest, zip_size)
-        .annotated(TITLE, format!("{}.zip", config.name));
+    let zip =
+        Descriptor::new(ZIP, zip_digest, zip_size).annotated(TITLE, format!("{}.zip", config.name));
     let provenance = provenance.map(|text| {
         Descriptor::of(PROVENANCE, text)
             .annotated(TITLE, format!("{}.provenance.yaml", config.name))
@@ -170,7 +170,9 @@ impl ArtifactManifest {
             .as_ref()
             .is_none_or(|layer| layer.media_type == PROVENANCE);
         match zip {
-            Some(zip) if known && layers.next().is_none() && manifest.config.media_type == CONFIG => {
+            Some(zip)
+                if known && layers.next().is_none() && manifest.config.media_type == CONFIG =>
+            {
                 Ok(Self {
                     config: manifest.config,
                     zip,
@@ -198,8 +200,8 @@ impl SignatureManifest {
 }
 
 fn parse(bytes: &[u8], artifact_type: &str, wanted: &str) -> Result<Manifest, String> {
-    let manifest: Manifest =
-        serde_json::from_slice(bytes).map_err(|error| format!("its manifest is invalid: {error}"))?;
+    let manifest: Manifest = serde_json::from_slice(bytes)
+        .map_err(|error| format!("its manifest is invalid: {error}"))?;
     if manifest.schema_version == 2
         && manifest.media_type == MANIFEST
         && manifest.artifact_type.as_deref() == Some(artifact_type)

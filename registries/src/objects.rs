@@ -11,13 +11,13 @@ use mlwm_storage::{ByteRange, Content, Expected, Journals, Listed, Store, Uri};
 use tokio::sync::OnceCell;
 
 use crate::claims::{self, Claim, Outcome, Place};
+use crate::policy::StoredSignature;
 use crate::record::{
     self, ARTIFACTS, Entry, OBJECTS, REGISTRY_JSON, SIGNATURES, claims_path, object_path,
     record_path, signature_path, signatures_of,
 };
 use crate::registry::RegistryOptions;
-use crate::removal::{ClaimEntry, Inventory, ObjectEntry, SignatureEntry};
-use crate::policy::StoredSignature;
+use crate::removal::{ClaimEntry, Inventory, ObjectEntry, RemovalPlan, SignatureEntry};
 use crate::{Error, Publication};
 
 /// A record with a provenance that is a whole training log, and room to spare.
@@ -47,10 +47,6 @@ impl Objects {
             options,
             conditional: Arc::new(OnceCell::new()),
         })
-    }
-
-    pub(crate) fn root(&self) -> &Uri {
-        &self.root
     }
 
     fn at(&self, path: &str) -> Result<Uri, Error> {
@@ -182,11 +178,29 @@ impl Objects {
 
     /// Removes objects by their paths below the registry.
     pub(crate) async fn remove(&self, paths: &[String]) -> Result<(), Error> {
-        stream::iter(paths)
-            .map(|path| async move { Ok(self.store.remove(&self.at(path)?).await?) })
+        // Owned texts: a future of borrowed ones could not go to another thread.
+        stream::iter(paths.to_vec())
+            .map(|path| async move { Ok(self.store.remove(&self.at(&path)?).await?) })
             .buffer_unordered(AT_ONCE)
             .try_collect()
             .await
+    }
+
+    /// Removes what was planned: records first, so that none is left without its zip.
+    pub(crate) async fn carry_out(&self, plan: &RemovalPlan) -> Result<(), Error> {
+        let records: Vec<String> = plan
+            .publications
+            .iter()
+            .map(|publication| record_path(&publication.name, &publication.tag))
+            .collect();
+        self.remove(&records).await?;
+        self.remove(&plan.claims).await?;
+        // A tag may have been given since the plan was made.
+        let left = self.records(None).await?;
+        let unnamed = |object: &&String| left.iter().all(|record| record.object != **object);
+        let objects: Vec<String> = plan.objects.iter().filter(unnamed).cloned().collect();
+        self.remove(&objects).await?;
+        self.remove(&plan.signatures).await
     }
 
     pub(crate) async fn signatures(&self, digest: Digest) -> Result<Vec<StoredSignature>, Error> {
@@ -370,6 +384,10 @@ impl Place for RecordPlace<'_> {
 
     async fn write(&self) -> Result<(), Error> {
         self.registry.replace(self.publication).await
+    }
+
+    async fn clear(&self, claim: &Claim) -> Result<(), Error> {
+        self.withdraw(claim).await
     }
 
     async fn settle(&self) -> Result<(), Error> {

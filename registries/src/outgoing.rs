@@ -83,7 +83,12 @@ impl Outgoing {
         let (label, content, source, known): (_, Arc<dyn Content>, _, _) = match content {
             PushContent::File(path) => {
                 let content = Arc::new(FileContent::open(&path)?);
-                (path.display().to_string(), content, Artifact::open(&path)?, None)
+                (
+                    path.display().to_string(),
+                    content,
+                    Artifact::open(&path)?,
+                    None,
+                )
             }
             PushContent::Stored(zip) => {
                 let artifact = Artifact::from_source(zip.source, &zip.label)?;
@@ -142,7 +147,11 @@ impl Outgoing {
                 let set_digest = artifact.set_digest().ok_or_else(|| Error::NoHashes {
                     zip: self.label.clone(),
                 })?;
-                (self.known.unwrap_or(sent), set_digest, artifact.files().len())
+                (
+                    self.known.unwrap_or(sent),
+                    set_digest,
+                    artifact.files().len(),
+                )
             }
             Facts::Packing(content) => {
                 let packed = content.packed()?;
@@ -248,7 +257,10 @@ struct Pipe {
 
 impl Pipe {
     fn send(&mut self) -> io::Result<()> {
-        let next = self.emptied.try_recv().unwrap_or_else(|_| Vec::with_capacity(PIECE));
+        let next = self
+            .emptied
+            .try_recv()
+            .unwrap_or_else(|_| Vec::with_capacity(PIECE));
         let full = std::mem::replace(&mut self.filling, next);
         self.pieces
             .send(Ok(full))
@@ -313,7 +325,11 @@ mod tests {
         let bytes: Vec<u8> = (0..3 * PIECE + 17).map(|at| (at % 251) as u8).collect();
         let sent = bytes.clone();
         let writer = std::thread::spawn(move || {
-            let mut pipe = Pipe { pieces, emptied, filling: Vec::new() };
+            let mut pipe = Pipe {
+                pieces,
+                emptied,
+                filling: Vec::new(),
+            };
             pipe.write_all(&sent)?;
             pipe.flush()?;
             let _ = pipe.pieces.send(Ok(Vec::new()));
@@ -321,7 +337,13 @@ mod tests {
                 pipe.write_all(&[0; 1000])?;
             }
         });
-        let mut outlet = Outlet { pieces: reader, empty, piece: Vec::new(), at: 0, ended: false };
+        let mut outlet = Outlet {
+            pieces: reader,
+            empty,
+            piece: Vec::new(),
+            at: 0,
+            ended: false,
+        };
         let mut read = Vec::new();
         outlet.read_to_end(&mut read).unwrap();
         assert_eq!(read, bytes);

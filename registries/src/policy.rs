@@ -1,4 +1,4 @@
-//! What a registry requires, and the signatures it keeps (`docs/registries.md` §7).
+//! What a registry requires, and the signatures it keeps (`docs/registries.md` §11).
 
 use std::io::Read;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::record::{REGISTRY_VERSION, check_version};
 use crate::signature::{self, PublicKey, Signature};
-use crate::{Error, Publication};
+use crate::Error;
 
 /// What a registry requires of those who publish and fetch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,7 +129,9 @@ impl Trust {
         for (who, keys) in &self.0 {
             let mut valid = false;
             for stored in signatures {
-                let known = keys.iter().any(|key| key.key_id().to_string() == stored.key_id);
+                let known = keys
+                    .iter()
+                    .any(|key| key.key_id().to_string() == stored.key_id);
                 if valid || !known {
                     continue;
                 }
@@ -154,11 +156,6 @@ impl Trust {
     }
 }
 
-/// What an error calls the zip of a publication.
-pub(crate) fn zip_of(publication: &Publication) -> String {
-    format!("{}:{}", publication.name, publication.tag)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,7 +163,10 @@ mod tests {
     #[test]
     fn a_policy_is_read_back_and_a_wrong_key_is_no_policy() {
         let policy = Policy::default();
-        assert_eq!(Policy::parse(&policy.to_json().unwrap(), "r").unwrap(), policy);
+        assert_eq!(
+            Policy::parse(&policy.to_json().unwrap(), "r").unwrap(),
+            policy
+        );
         for text in [
             "{}",
             "{\"format\": 2}",

@@ -1,11 +1,22 @@
 //! A registry, whichever kind it is.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 
-use mlwm_spec::{ArtifactName, Digest, Tag};
-use mlwm_storage::Progress;
+use mlwm_artifacts::{Artifact, ReadAt};
+use mlwm_spec::{ArtifactName, Digest, PublishedArtifact, Tag};
+use mlwm_storage::oci::{OciOptions, OciUri};
+use mlwm_storage::{ByteRange, Progress, Uri};
 use tokio_util::sync::CancellationToken;
 
+use crate::claims::Outcome;
+use crate::objects::Objects;
+use crate::oci::Oci;
+use crate::policy::{Policy, StoredSignature, Trust};
+use crate::remote::Remote;
+use crate::removal::{self, RemovalPlan, RemovalRequest};
+use crate::signature::PublicKey;
+use crate::transfers::Transfers;
 use crate::{Error, Publication};
 
 /// How a registry is used.
@@ -20,6 +31,11 @@ pub struct RegistryOptions {
     pub cancel: CancellationToken,
     /// How stores are used.
     pub storage: mlwm_storage::Options,
+    /// How OCI registries are used.
+    pub oci: OciOptions,
+    /// Keys of this user: if there are any, one of them must have signed whatever is pushed or
+    /// pulled, whatever the registry itself requires.
+    pub trusted_keys: Vec<PublicKey>,
 }
 
 impl Default for RegistryOptions {
@@ -29,66 +45,87 @@ impl Default for RegistryOptions {
             progress: Progress::none(),
             cancel: CancellationToken::new(),
             storage: mlwm_storage::Options::default(),
+            oci: OciOptions::default(),
+            trusted_keys: Vec::new(),
         }
     }
 }
 
-/// What is to be published.
+/// A registry of artifacts: a folder, a bucket or an OCI registry. Clones share connections.
 #[derive(Clone, Debug)]
-pub struct PushRequest {
-    /// The zip.
-    pub content: PushContent,
-    /// The name it is published under, if that may differ from the artifact's own.
-    pub publish_as: Option<ArtifactName>,
-    /// The tag.
-    pub tag: Tag,
-    /// Where, when and from what it was built, as YAML.
-    pub provenance: Option<String>,
-    /// Detached minisign signatures of the zip.
-    pub signatures: Vec<String>,
+pub struct Registry {
+    pub(crate) backend: Backend,
+    pub(crate) options: Arc<RegistryOptions>,
+    pub(crate) transfers: Transfers,
+    uri: String,
 }
 
-/// Where the bytes of the zip come from.
+/// Where a registry keeps things.
 #[derive(Clone, Debug)]
-pub enum PushContent {
-    /// A zip on this machine.
-    File(PathBuf),
+pub(crate) enum Backend {
+    Objects(Objects),
+    Oci(Oci),
 }
 
-/// What came of a push.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pushed {
-    /// The publication.
-    pub publication: Publication,
-    /// Whether this push made it; `false`: the same content was published before.
-    pub new: bool,
+impl Backend {
+    /// Part of the zip of a publication; one request.
+    pub(crate) async fn range(
+        &self,
+        publication: &Publication,
+        range: ByteRange,
+    ) -> Result<Vec<u8>, Error> {
+        match self {
+            Self::Objects(objects) => objects.range(&publication.object, range).await,
+            Self::Oci(oci) => oci.range(publication, range).await,
+        }
+    }
 }
-
-/// What came of a pull.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pulled {
-    /// The zip.
-    pub zip: PathBuf,
-    /// Its provenance, if the registry has one.
-    pub provenance: Option<PathBuf>,
-    /// Its signatures.
-    pub signatures: Vec<PathBuf>,
-}
-
-/// A registry of artifacts.
-#[derive(Clone, Debug)]
-pub struct Registry {}
 
 impl Registry {
     /// Opens the registry at `uri`: `s3://`, `gs://`, `oci://`, `file://` or a folder. It need not
     /// exist yet.
     pub async fn open(uri: &str, options: RegistryOptions) -> Result<Self, Error> {
-        todo!("{uri} {options:?}")
+        let options = Arc::new(options);
+        let transfers = Transfers::at(options.transfers.as_deref())?;
+        let (backend, uri) = match uri.starts_with("oci://") {
+            true => {
+                let root: OciUri = uri.parse()?;
+                let uri = root.to_string();
+                (Backend::Oci(Oci::new(root, Arc::clone(&options))), uri)
+            }
+            false => {
+                let root: Uri = uri.parse()?;
+                let uri = reference_text(&root);
+                let objects = Objects::open(root, Arc::clone(&options)).await?;
+                (Backend::Objects(objects), uri)
+            }
+        };
+        Ok(Self {
+            backend,
+            options,
+            transfers,
+            uri,
+        })
     }
+
+    /// Opens the registry that a reference names, else `default`.
+    pub async fn of(
+        reference: &PublishedArtifact,
+        default: Option<&str>,
+        options: RegistryOptions,
+    ) -> Result<Self, Error> {
+        let uri = reference.registry.as_deref().or(default);
+        let uri = uri.ok_or_else(|| Error::NoRegistry {
+            reference: reference.to_string(),
+        })?;
+        Self::open(uri, options).await
+    }
+
     /// Its URI, as it is written in references.
     pub fn uri(&self) -> &str {
-        todo!()
+        &self.uri
     }
+
     /// The publication of `name` with this tag (`latest` if there is none) and this content. With a
     /// digest and no tag: any publication of the name that has this content.
     pub async fn publication(
@@ -97,32 +134,325 @@ impl Registry {
         tag: Option<&Tag>,
         digest: Option<Digest>,
     ) -> Result<Publication, Error> {
-        todo!("{name} {tag:?} {digest:?}")
+        let latest = Tag::latest();
+        let found = self.record(name, tag.unwrap_or(&latest)).await?;
+        match (found, digest) {
+            (Some(found), None) => Ok(found),
+            (Some(found), Some(pinned)) if found.digest == pinned => Ok(found),
+            (Some(found), Some(pinned)) if tag.is_some() => Err(Error::OtherDigest {
+                publication: self.named(name, tag),
+                found: found.digest,
+                pinned,
+            }),
+            (_, Some(pinned)) if tag.is_none() => {
+                let all = self.list(Some(name)).await?;
+                let with_content = all.into_iter().find(|other| other.digest == pinned);
+                with_content.ok_or_else(|| self.not_found(&format!("{name} with {pinned}")))
+            }
+            _ => Err(self.not_found(&name_and_tag(name, tag))),
+        }
     }
-    /// Publishes an artifact.
-    pub async fn push(&self, request: PushRequest) -> Result<Pushed, Error> {
-        todo!("{request:?}")
+
+    /// The publication that a reference leads to.
+    pub async fn resolve(&self, reference: &PublishedArtifact) -> Result<Publication, Error> {
+        let PublishedArtifact {
+            name, tag, digest, ..
+        } = reference;
+        self.publication(name, tag.as_ref(), *digest).await
     }
-    /// Brings the zip of a publication, its provenance and its signatures to `destination` (a file
-    /// that ends in `.zip`, or a folder that gets `<name>.zip`), verified.
-    pub async fn pull(
-        &self,
-        publication: &Publication,
-        destination: &Path,
-    ) -> Result<Pulled, Error> {
-        todo!("{publication:?} {destination:?}")
-    }
+
     /// All publications, or those of one name, ordered by name and tag.
     pub async fn list(&self, name: Option<&ArtifactName>) -> Result<Vec<Publication>, Error> {
-        todo!("{name:?}")
+        match &self.backend {
+            Backend::Objects(objects) => objects.records(name).await,
+            Backend::Oci(oci) => oci.records(name).await,
+        }
     }
-    /// Gives a publication another tag. `move_it`: also if the tag is there (never `latest`).
+
+    /// Where, when and from what a publication was built, as YAML, if its registry knows.
+    pub async fn provenance(&self, publication: &Publication) -> Result<Option<String>, Error> {
+        match &self.backend {
+            Backend::Objects(_) => Ok(publication.provenance.clone()),
+            Backend::Oci(oci) => oci.provenance(publication).await,
+        }
+    }
+
+    /// The zip of a publication, read in parts by request. Reading blocks, and belongs on a thread
+    /// for blocking work.
+    pub fn read_at(&self, publication: &Publication) -> Arc<dyn ReadAt> {
+        Arc::new(Remote::new(self.backend.clone(), publication.clone()))
+    }
+
+    /// The artifact of a publication, without fetching it: its directory is read and compared with
+    /// the record. Reading its files blocks, and belongs on a thread for blocking work.
+    pub async fn artifact(&self, publication: &Publication) -> Result<Artifact, Error> {
+        let source = self.read_at(publication);
+        let path = self.named(&publication.name, Some(&publication.tag));
+        let expected = publication.set_digest;
+        blocking(move || {
+            let artifact = Artifact::from_source(source, &path)?;
+            match artifact.set_digest() {
+                Some(found) if found == expected => Ok(artifact),
+                _ => Err(Error::Damaged {
+                    publication: path,
+                    why: "its zip has other files than its record says".to_owned(),
+                }),
+            }
+        })
+        .await
+    }
+
+    /// Gives a publication another tag. `move_it`: also if the tag is there; never `latest`.
     pub async fn tag(
         &self,
         publication: &Publication,
         tag: &Tag,
         move_it: bool,
     ) -> Result<Publication, Error> {
-        todo!("{publication:?} {tag} {move_it}")
+        let tagged = Publication {
+            tag: tag.clone(),
+            published_at: now(),
+            ..publication.clone()
+        };
+        let there = self.record(&publication.name, tag).await?;
+        let outcome = match there {
+            Some(there) if there.digest == publication.digest => return Ok(there),
+            Some(there) if !move_it || tag.is_latest() => {
+                return Err(Error::TagTaken {
+                    publication: self.named(&publication.name, Some(tag)),
+                    theirs: there.digest,
+                    hint: match tag.is_latest() {
+                        true => "`latest` never moves: choose another tag",
+                        false => "give `--move` to move it, or choose another tag",
+                    },
+                });
+            }
+            Some(_) => {
+                match &self.backend {
+                    Backend::Objects(objects) => objects.replace(&tagged).await?,
+                    Backend::Oci(oci) => oci.retag(&tagged).await?,
+                }
+                Outcome::Written
+            }
+            None => match &self.backend {
+                Backend::Objects(objects) => objects.publish(&tagged).await?,
+                Backend::Oci(oci) => oci.tag(&tagged).await?,
+            },
+        };
+        match outcome {
+            Outcome::Written => Ok(tagged),
+            Outcome::Same(there) => Ok(*there),
+        }
+    }
+
+    /// What removing takes, and what stands against it. Nothing is changed.
+    pub async fn plan_removal(&self, request: &RemovalRequest) -> Result<RemovalPlan, Error> {
+        let name = &request.name;
+        let inventory = match &self.backend {
+            Backend::Objects(objects) => objects.inventory(Some(name), nanoseconds()).await?,
+            Backend::Oci(oci) => oci.inventory(name, request.tag.as_ref()).await?,
+        };
+        let plan = removal::plan(&inventory, request, &self.uri);
+        match plan.is_empty() {
+            true => Err(self.not_found(&name_and_tag(name, request.tag.as_ref()))),
+            false => Ok(plan),
+        }
+    }
+
+    /// What pushes that were killed left behind for a day and nothing names. An OCI registry
+    /// cleans up by itself.
+    pub async fn plan_sweep(&self) -> Result<RemovalPlan, Error> {
+        match &self.backend {
+            Backend::Objects(objects) => Ok(removal::sweep(
+                &objects.inventory(None, nanoseconds()).await?,
+            )),
+            Backend::Oci(_) => Ok(RemovalPlan::default()),
+        }
+    }
+
+    /// Removes what was planned. `yes`: also if the registry then has a content no more.
+    pub async fn remove(&self, plan: &RemovalPlan, yes: bool) -> Result<(), Error> {
+        let what = || match plan.publications.as_slice() {
+            [first, ..] => self.named(&first.name, Some(&first.tag)),
+            [] => self.uri.clone(),
+        };
+        if !plan.refusals.is_empty() {
+            return Err(Error::StillUsed {
+                what: what(),
+                why: plan.refusals.join("; "),
+            });
+        }
+        if !plan.only_copies.is_empty() && !yes {
+            let digests: Vec<String> = plan.only_copies.iter().map(Digest::to_string).collect();
+            return Err(Error::OnlyCopy {
+                what: what(),
+                digests: digests.join(", "),
+            });
+        }
+        match &self.backend {
+            Backend::Objects(objects) => objects.carry_out(plan).await,
+            Backend::Oci(oci) => oci.carry_out(plan).await,
+        }
+    }
+
+    /// What the registry requires.
+    pub async fn policy(&self) -> Result<Policy, Error> {
+        let bytes = match &self.backend {
+            Backend::Objects(objects) => objects.policy().await?,
+            Backend::Oci(oci) => oci.policy().await?,
+        };
+        match bytes {
+            Some(bytes) => Policy::parse(&bytes, &format!("the policy of {}", self.uri)),
+            None => Ok(Policy::default()),
+        }
+    }
+
+    /// Sets what the registry requires from now on.
+    pub async fn set_policy(&self, policy: &Policy) -> Result<(), Error> {
+        policy.keys("the new policy")?;
+        let json = policy.to_json()?;
+        match &self.backend {
+            Backend::Objects(objects) => objects.put_policy(json).await,
+            Backend::Oci(oci) => oci.put_policy(json).await,
+        }
+    }
+
+    /// The signatures of a publication. They are not verified.
+    pub async fn signatures(
+        &self,
+        publication: &Publication,
+    ) -> Result<Vec<StoredSignature>, Error> {
+        match &self.backend {
+            Backend::Objects(objects) => objects.signatures(publication.digest).await,
+            Backend::Oci(oci) => oci.signatures(publication).await,
+        }
+    }
+
+    /// Adds the text of a `.minisig` file to the signatures of a publication, in place of one with
+    /// the same key.
+    pub async fn add_signature(&self, publication: &Publication, text: &str) -> Result<(), Error> {
+        let signature = StoredSignature::parse(text, "the signature")?;
+        self.put_signatures(publication, &[signature]).await
+    }
+
+    pub(crate) async fn put_signatures(
+        &self,
+        publication: &Publication,
+        signatures: &[StoredSignature],
+    ) -> Result<(), Error> {
+        match &self.backend {
+            Backend::Objects(objects) => {
+                objects.put_signatures(publication.digest, signatures).await
+            }
+            Backend::Oci(oci) => oci.put_signatures(publication, signatures).await,
+        }
+    }
+
+    /// Whose signatures are needed.
+    pub(crate) async fn trust(&self) -> Result<Trust, Error> {
+        let mut trust = Trust::default();
+        let policy = self.policy().await?;
+        trust.require(
+            &self.uri,
+            policy.keys(&format!("the policy of {}", self.uri))?,
+        );
+        trust.require("this command", self.options.trusted_keys.clone());
+        Ok(trust)
+    }
+
+    pub(crate) async fn record(
+        &self,
+        name: &ArtifactName,
+        tag: &Tag,
+    ) -> Result<Option<Publication>, Error> {
+        match &self.backend {
+            Backend::Objects(objects) => objects.record(name, tag).await,
+            Backend::Oci(oci) => oci.record(name, tag).await,
+        }
+    }
+
+    pub(crate) fn named(&self, name: &ArtifactName, tag: Option<&Tag>) -> String {
+        named(&self.uri, name, tag)
+    }
+
+    fn not_found(&self, what: &str) -> Error {
+        Error::NotFound {
+            registry: self.uri.clone(),
+            what: what.to_owned(),
+        }
+    }
+}
+
+/// The URI of a store as references write it: folders plainly.
+fn reference_text(root: &Uri) -> String {
+    match root.local_path() {
+        Some(path) => path.display().to_string(),
+        None => root.to_string(),
+    }
+}
+
+/// Whether two texts name the same registry.
+pub(crate) fn same_place(one: &str, other: &str) -> bool {
+    let plain = |text: &str| match text.parse::<Uri>() {
+        Ok(uri) => reference_text(&uri),
+        // An OCI registry.
+        Err(_) => text.trim_end_matches('/').to_ascii_lowercase(),
+    };
+    plain(one) == plain(other)
+}
+
+/// A publication for people; the tag that an absent tag means is left out.
+pub(crate) fn named(registry: &str, name: &ArtifactName, tag: Option<&Tag>) -> String {
+    let slash = if registry.ends_with('/') { "" } else { "/" };
+    format!("{registry}{slash}{}", name_and_tag(name, tag))
+}
+
+fn name_and_tag(name: &ArtifactName, tag: Option<&Tag>) -> String {
+    match tag {
+        Some(tag) if !tag.is_latest() => format!("{name}:{tag}"),
+        _ => name.to_string(),
+    }
+}
+
+/// Does work that blocks on a thread for that.
+pub(crate) async fn blocking<R: Send + 'static>(
+    work: impl FnOnce() -> Result<R, Error> + Send + 'static,
+) -> Result<R, Error> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(Error::Broken(error.to_string())),
+    }
+}
+
+/// The time, UTC.
+pub(crate) fn now() -> String {
+    let seconds = nanoseconds() / 1_000_000_000;
+    mlwm_spec::time::utc_text(i64::try_from(seconds).unwrap_or(i64::MAX))
+}
+
+/// Nanoseconds since 1970-01-01.
+fn nanoseconds() -> i128 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| i128::try_from(since.as_nanos()).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn registries_are_told_apart() {
+        let here = std::env::current_dir().unwrap();
+        for (one, other, same) in [
+            ("s3://b/m", "s3://b/m/", true),
+            ("s3://b/m", "s3://b/n", false),
+            ("/a/b", "file:///a/b", true),
+            ("models", here.join("models").to_str().unwrap(), true),
+            ("oci://Host:5000/m", "oci://host:5000/m", true),
+            ("oci://host/m", "oci://host/n", false),
+        ] {
+            assert_eq!(same_place(one, other), same, "{one} {other}");
+        }
     }
 }

@@ -34,6 +34,8 @@ pub struct FoundReference {
 /// What will be removed, and what stands against it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RemovalPlan {
+    /// Whose publications go; none if only what was left behind goes.
+    pub name: Option<ArtifactName>,
     /// Publications whose record goes.
     pub publications: Vec<Publication>,
     /// Zips that go: paths below the registry, or digests of manifests in an OCI registry.
@@ -111,6 +113,7 @@ pub(crate) fn plan(inventory: &Inventory, request: &RemovalRequest, uri: &str) -
         .iter()
         .partition(|publication| wanted(&publication.name, &publication.tag));
     let mut plan = RemovalPlan {
+        name: Some(request.name.clone()),
         claims: inventory
             .claims
             .iter()
@@ -260,7 +263,13 @@ mod tests {
             .collect();
         objects.insert("objects/a/left.zip".into(), ObjectEntry { size: 7, age });
         let young = Duration::from_secs(23 * 3600);
-        objects.insert("objects/a/young.zip".into(), ObjectEntry { size: 7, age: young });
+        objects.insert(
+            "objects/a/young.zip".into(),
+            ObjectEntry {
+                size: 7,
+                age: young,
+            },
+        );
         let signature = |content: &str| SignatureEntry {
             digest: Digest::of(content),
             age,

@@ -19,6 +19,8 @@ pub use self::keys::{KeyFiles, PublicKey, SecretKey, generate};
 
 /// Largest text of a signature that is read, in bytes. minisign's own limit is about the same.
 const MAX_TEXT: usize = 20_000;
+/// Length of the signature of signature and comment, 64 bytes in base64.
+const GLOBAL_LENGTH: usize = 88;
 
 /// Why something could not be signed, or a signature does not hold.
 #[derive(Debug, thiserror::Error)]
@@ -158,15 +160,18 @@ impl Signature {
         if text.len() > MAX_TEXT {
             return Err(malformed("it is too long"));
         }
-        let mut lines = text.lines();
-        // 74 bytes in base64, and 64: the library reads a longer one and ignores what is too much.
-        let (signature, global) = (lines.nth(1), lines.nth(1));
-        let lengths = [signature, global].map(|line| line.map_or(0, |line| line.trim().len()));
-        if lengths != [100, 88] || lines.any(|line| !line.trim().is_empty()) {
-            return Err(malformed("a line is cut off, missing or too much"));
-        }
         let parts = SignatureBox::from_string(text)
             .map_err(|error| SignatureError::Malformed(error.to_string()))?;
+        // The library ignores what is too much, and takes a second signature of any length.
+        let mut lines = text.lines();
+        let base64 = [lines.nth(1), lines.nth(1)].map(|line| line.unwrap_or_default().trim());
+        let written = parts.to_string();
+        let mut canonical = written.lines();
+        let same = [canonical.nth(1), canonical.nth(1)] == base64.map(Some);
+        let is_64_bytes = base64[1].len() == GLOBAL_LENGTH && base64[1].ends_with("==");
+        if !same || !is_64_bytes || lines.any(|line| !line.trim().is_empty()) {
+            return Err(malformed("a line is cut off, changed or too much"));
+        }
         let trusted_comment = parts
             .trusted_comment()
             .map_err(|error| SignatureError::Malformed(error.to_string()))?;

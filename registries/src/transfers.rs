@@ -216,17 +216,26 @@ mod tests {
         let key = ticket.state.key.clone();
         let waiting = tokio::time::timeout(PATIENCE * 4, open()).await;
         assert!(waiting.is_err(), "another process holds it");
-        let other = transfers.ticket("s3://b/a", "file 2", &cancel).await.unwrap();
+        let other = transfers
+            .ticket("s3://b/a", "file 2", &cancel)
+            .await
+            .unwrap();
         assert_ne!(other.state.key, key);
         other.finish().unwrap();
 
         ticket.arrived(Digest::of("zip")).unwrap();
-        let mode = std::fs::metadata(&ticket.path).unwrap().permissions().mode();
+        let mode = std::fs::metadata(&ticket.path)
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600);
         drop(ticket);
         let ticket = open().await.unwrap();
         assert!(ticket.continued);
-        let state = State { key, digest: Some(Digest::of("zip")) };
+        let state = State {
+            key,
+            digest: Some(Digest::of("zip")),
+        };
         assert_eq!(ticket.state, state);
         ticket.finish().unwrap();
         assert!(!open().await.unwrap().continued);
@@ -245,6 +254,9 @@ mod tests {
         waiting.try_lock().unwrap();
         let second = try_lock(&path, Kind::Shared).unwrap();
         assert!(second.is_some(), "the removed file stands for nothing");
-        assert!(try_lock(&path, Kind::Shared).unwrap().is_some(), "two may share");
+        assert!(
+            try_lock(&path, Kind::Shared).unwrap().is_some(),
+            "two may share"
+        );
     }
 }

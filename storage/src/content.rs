@@ -94,6 +94,7 @@ impl Content for FileContent {
     fn open(&self) -> io::Result<Box<dyn Read + Send>> {
         let reader = Unchanged {
             file: File::open(&self.path)?,
+            left: self.version.size,
             expected: self.clone(),
         };
         reader.check()?;
@@ -104,6 +105,7 @@ impl Content for FileContent {
 /// Reads a file and looks at its end whether it is still the one that was taken.
 struct Unchanged {
     file: File,
+    left: u64,
     expected: FileContent,
 }
 
@@ -121,10 +123,13 @@ impl Unchanged {
 
 impl Read for Unchanged {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.file.read(buffer)?;
+        let left = usize::try_from(self.left).unwrap_or(usize::MAX);
+        let wanted = left.min(buffer.len());
+        let count = self.file.read(&mut buffer[..wanted])?;
         if count == 0 && !buffer.is_empty() {
             self.check()?;
         }
+        self.left -= count as u64;
         Ok(count)
     }
 }

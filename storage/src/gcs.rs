@@ -157,12 +157,9 @@ impl Gcs {
         let name = encode(uri.key(), false);
         let ask = if bytes.is_empty() {
             // Some servers take an empty object in this form only.
-            let description = serde_json::json!({"name": uri.key()});
-            let body = format!(
-                "--mlwm\r\nContent-Type: application/json\r\n\r\n{description}\r\n--mlwm\r\n\
-                 Content-Type: application/octet-stream\r\n\r\n\r\n--mlwm--\r\n"
-            );
-            Ask::upload(uri, &format!("uploadType=multipart{condition}"))
+            let body = "--mlwm\r\nContent-Type: application/json\r\n\r\n{}\r\n--mlwm\r\n\
+                        Content-Type: application/octet-stream\r\n\r\n\r\n--mlwm--\r\n";
+            Ask::upload(uri, &format!("uploadType=multipart&name={name}{condition}"))
                 .with_body(body.into(), "multipart/related; boundary=mlwm")
         } else {
             Ask::upload(uri, &format!("uploadType=media&name={name}{condition}"))

@@ -1,10 +1,15 @@
 //! Stores behind a URI: staging, publishing, transfers.
 //!
-//! A [`Uri`] names a place on a file system or in an S3 bucket. [`stage`] brings the objects below
-//! it into a local folder, [`publish`] brings a local folder to it, [`verify`] reads a published
-//! output again. Each is all or nothing, can be called off, and continues when it is run again.
-//! The functions use the settings of the environment (see [`S3Access`]); the methods of a
-//! [`Store`], which holds its connections, those it was opened with.
+//! A [`Uri`] names a place on a file system, in an S3 bucket or in a bucket of Google Cloud
+//! Storage. [`stage`] brings the objects below it into a local folder, [`publish`] brings a local
+//! folder to it, [`verify`] reads a published output again. Each is all or nothing, can be called
+//! off, and continues when it is run again. The functions use the settings of the environment (see
+//! [`S3Access`] and [`GcsAccess`]); the methods of a [`Store`], which holds its connections, those
+//! it was opened with.
+//!
+//! [`Store::upload_content`] and [`Store::download`] carry one big object, and survive being
+//! killed: what the other side has acknowledged is not sent again. What an upload must remember
+//! for that lies in its [`Journals`].
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 

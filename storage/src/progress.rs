@@ -43,6 +43,11 @@ impl Progress {
         Self(Arc::new(report))
     }
 
+    /// Tells where a transfer is that is done by somebody else.
+    pub fn report(&self, event: ProgressEvent) {
+        (self.0)(event);
+    }
+
     /// Nobody is looking.
     pub fn none() -> Self {
         Self::new(|_| ())

@@ -176,8 +176,13 @@ impl Connection {
             true => Body::None,
             false => body_of(&answer),
         };
+        let says_close = |head: &str| {
+            header(head, "connection").is_some_and(|value| value.eq_ignore_ascii_case("close"))
+        };
         let closes = matches!(body, Body::UntilClose)
-            || header(&answer, "connection").is_some_and(|v| v.eq_ignore_ascii_case("close"));
+            || says_close(&request)
+            || says_close(&answer)
+            || answer.starts_with("HTTP/1.0");
         self.carry(body, Direction::Received)?;
         Ok(!closes)
     }

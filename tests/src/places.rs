@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use crate::counting_proxy::CountingProxy;
 use crate::gcs::GcsServer;
+use crate::registry::Registry;
 use crate::s3::S3Server;
 use crate::site::Site;
 
@@ -74,6 +75,37 @@ impl Place {
             proxy: Some(proxy),
             environment,
             docker_config: None,
+            _server: Box::new(server),
+        }
+    }
+
+    /// Debian's docker-registry, open to everybody.
+    pub fn oci() -> Self {
+        Self::of_oci(Registry::open(), false)
+    }
+
+    /// Debian's docker-registry with a password.
+    pub fn oci_with_password() -> Self {
+        Self::of_oci(Registry::with_password(), true)
+    }
+
+    /// Debian's docker-registry with a token server whose tokens are good for so many seconds.
+    pub fn oci_with_tokens(seconds: f64) -> Self {
+        Self::of_oci(Registry::with_tokens(seconds, 300), true)
+    }
+
+    fn of_oci(server: Registry, login: bool) -> Self {
+        let proxy = CountingProxy::to(&server.endpoint());
+        let host = proxy.endpoint["http://".len()..].to_owned();
+        let docker_config = login.then(|| {
+            let file = server.logins(&[&host]);
+            fs::read_to_string(file).unwrap()
+        });
+        Self {
+            uri: format!("oci://{host}/models"),
+            proxy: Some(proxy),
+            environment: vec![("NO_PROXY", "127.0.0.1,localhost".to_owned())],
+            docker_config,
             _server: Box::new(server),
         }
     }

@@ -9,7 +9,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::s3::{free_port, python_script, supervised};
+use crate::s3::{python_script, supervised};
 
 /// The login that every registry with logins knows.
 pub const LOGIN: (&str, &str) = ("user", "pass");
@@ -59,16 +59,14 @@ impl Registry {
     /// everybody may pull from `public/…`.
     pub fn with_tokens(seconds: f64, claimed: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let port = free_port();
         let script = folder.path().join("token_server.py");
         std::fs::write(&script, include_str!("registry/token_server.py")).unwrap();
         let mut command = supervised(&python_script("python"));
-        command.arg(&script).arg(folder.path()).args([
-            port.to_string(),
-            seconds.to_string(),
-            claimed.to_string(),
-        ]);
-        let server = start(command, port, &folder.path().join("tokens.log"));
+        command
+            .arg(&script)
+            .arg(folder.path())
+            .args([seconds.to_string(), claimed.to_string()]);
+        let (server, port) = start(command, &folder.path().join("tokens.log"));
         let auth = format!(
             "auth: {{token: {{realm: \"http://127.0.0.1:{port}/token\", service: registry, \
              issuer: mlwm-test, rootcertbundle: {}}}}}",
@@ -77,20 +75,69 @@ impl Registry {
         Self::docker(&auth, folder, vec![server])
     }
 
-    fn docker(auth: &str, folder: TempDir, mut servers: Vec<Child>) -> Self {
-        let port = free_port();
+    /// The same, open, with encryption, under the name of this computer; and the file of the
+    /// certificate that it shows.
+    pub fn with_tls() -> (Self, PathBuf) {
+        let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+        let name = name.trim();
+        let mut addresses = (name, 0).to_socket_addrs().expect("a name that resolves");
+        let address = addresses.next().unwrap().ip();
+        let folder = tempfile::tempdir().unwrap();
+        let (key, certificate) = (folder.path().join("key"), folder.path().join("certificate"));
+        let output = Command::new("openssl")
+            .args([
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:P-256",
+            ])
+            .args(["-nodes", "-days", "2", "-subj", "/CN=test"])
+            .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+            .args(["-addext", &format!("subjectAltName=DNS:{name}")])
+            .arg("-keyout")
+            .arg(&key)
+            .arg("-out")
+            .arg(&certificate)
+            .output()
+            .expect("`openssl` must be there: run ci/setup");
+        assert!(output.status.success(), "{output:?}");
+        let tls = format!(
+            ", tls: {{certificate: {}, key: {}}}",
+            certificate.display(),
+            key.display()
+        );
+        let mut registry = Self::docker_at(&address.to_string(), &tls, "", folder, Vec::new());
+        let port = registry.host.rsplit_once(':').unwrap().1.to_owned();
+        registry.host = format!("{name}:{port}").to_ascii_lowercase();
+        (registry, certificate)
+    }
+
+    fn docker(auth: &str, folder: TempDir, servers: Vec<Child>) -> Self {
+        Self::docker_at("127.0.0.1", "", auth, folder, servers)
+    }
+
+    fn docker_at(
+        address: &str,
+        tls: &str,
+        auth: &str,
+        folder: TempDir,
+        mut servers: Vec<Child>,
+    ) -> Self {
         let root = folder.path().display();
         let config = format!(
             "version: 0.1\n\
-             log: {{level: warn, accesslog: {{disabled: true}}}}\n\
+             log: {{level: info, accesslog: {{disabled: true}}}}\n\
              storage: {{filesystem: {{rootdirectory: {root}/data}}, delete: {{enabled: true}}}}\n\
-             http: {{addr: \"127.0.0.1:{port}\", secret: test}}\n{auth}\n"
+             http: {{addr: \"{address}:0\", secret: test{tls}}}\n{auth}\n"
         );
         let file = folder.path().join("config.yml");
         std::fs::write(&file, config).unwrap();
         let mut command = supervised(&program());
         command.arg("serve").arg(file);
-        servers.push(start(command, port, &folder.path().join("log")));
+        let (server, port) = start(command, &folder.path().join("log"));
+        servers.push(server);
         Self {
             host: format!("127.0.0.1:{port}"),
             servers,
@@ -101,14 +148,11 @@ impl Registry {
     /// The imitation, with the options that `registry/imitation.py` explains.
     pub fn imitation(options: &serde_json::Value) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let port = free_port();
         let script = folder.path().join("imitation.py");
         std::fs::write(&script, include_str!("registry/imitation.py")).unwrap();
         let mut command = supervised(&python_script("python"));
-        command
-            .arg(&script)
-            .args([port.to_string(), options.to_string()]);
-        let server = start(command, port, &folder.path().join("log"));
+        command.arg(&script).arg(options.to_string());
+        let (server, port) = start(command, &folder.path().join("log"));
         Self {
             host: format!("127.0.0.1:{port}"),
             servers: vec![server],
@@ -178,7 +222,8 @@ fn program() -> PathBuf {
     }
 }
 
-fn start(mut command: Command, port: u16, log: &Path) -> Child {
+/// Starts a server that writes to its log which port it has.
+fn start(mut command: Command, log: &Path) -> (Child, u16) {
     let file = std::fs::File::create(log).unwrap();
     let child = command
         .stdin(Stdio::piped())
@@ -187,14 +232,22 @@ fn start(mut command: Command, port: u16, log: &Path) -> Child {
         .spawn()
         .expect("`sh` must be there");
     let deadline = Instant::now() + Duration::from_secs(60);
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        if Instant::now() > deadline {
-            let log = std::fs::read_to_string(log).unwrap_or_default();
-            panic!("a server did not start (see ci/setup): {log}");
+    loop {
+        let text = std::fs::read_to_string(log).unwrap_or_default();
+        let port = text.split_once("listening on ").and_then(|(_, rest)| {
+            let (_, rest) = rest.split_once(':')?;
+            let (digits, _) = rest.split_once(|c: char| !c.is_ascii_digit())?;
+            digits.parse().ok()
+        });
+        if let Some(port) = port {
+            return (child, port);
         }
+        assert!(
+            Instant::now() < deadline,
+            "a server did not start (see ci/setup): {text}"
+        );
         std::thread::sleep(Duration::from_millis(20));
     }
-    child
 }
 
 /// A proxy in front of a registry that breaks what passes through it.

@@ -203,3 +203,13 @@ fn push_to_gcs() {
 fn pull_from_gcs() {
     pull_survives(&Place::gcs());
 }
+
+#[test]
+fn push_to_oci() {
+    push_survives(&Place::oci(), OCI_CHUNK);
+}
+
+#[test]
+fn pull_from_oci() {
+    pull_survives(&Place::oci());
+}

@@ -70,7 +70,7 @@ fn forecast_from(place: &Place) {
     let manifest = fs::read_to_string(site.path("published").join(&manifests[0])).unwrap();
     assert!(manifest.contains(&digest), "{manifest}");
 
-    site.mlwm(&["cache", "prune"]).expect(0, &[]);
+    site.mlwm(&["cache", "prune", "--all"]).expect(0, &[]);
     let listed = site
         .mlwm(&["cache", "list", "--json"])
         .expect(0, &[])

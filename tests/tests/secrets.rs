@@ -191,7 +191,7 @@ fn credentials_in_a_reference_are_refused_and_not_repeated() {
         format!("oci://user:{secret}@host/models/danra"),
         format!("gs://user:{secret}@bucket/danra"),
     ] {
-        for command in ["pull", "inspect", "verify"] {
+        for command in ["pull", "inspect", "verify", "list", "policy"] {
             let ran = site.mlwm(&["artifact", command, &reference]);
             assert_ne!(ran.code, 0);
             assert!(!holds(ran.stderr.as_bytes(), &[secret]), "{}", ran.stderr);

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use mlwm_artifacts::BuildRequest;
+use mlwm_artifacts::pickle::CheckpointPolicy;
 
 /// The bundled neural-lam case.
 pub(crate) fn case() -> PathBuf {
@@ -20,6 +21,7 @@ pub(crate) fn request(case: &Path, output: &Path) -> BuildRequest {
         training_args: case.join("train/training_cli_args.yaml"),
         onnx: Some(case.join("onnx/graph_lam.onnx")),
         interface: Some(case.join("onnx/graph_lam.json")),
+        checkpoint_policy: CheckpointPolicy::default(),
         output: output.to_owned(),
         arguments: vec!["mlwm".into(), "artifact".into(), "build".into()],
     }

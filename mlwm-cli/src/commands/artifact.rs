@@ -1,10 +1,19 @@
 //! `mlwm artifact`: inference artifacts, from the training run to a registry and back.
 
 mod build;
+mod bundle;
+mod diff;
+mod extract;
+mod import;
+mod inspect;
+mod key;
 mod list;
+mod policy;
 mod pull;
 mod push;
 mod registry;
+mod remove;
+mod sign;
 mod tag;
 mod verify;
 
@@ -14,27 +23,41 @@ use crate::Outcome;
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Pack checkpoint, configurations, training arguments and statistics into one zip.
     Build(Box<build::Arguments>),
-    /// Check the size and hash of every file of an artifact, and who signed it.
     Verify(verify::Arguments),
-    /// Publish an artifact in a registry.
-    Push(push::Arguments),
-    /// Bring an artifact from a registry to this machine.
-    Pull(pull::Arguments),
-    /// List what a registry has.
+    Inspect(inspect::Arguments),
+    Diff(diff::Arguments),
+    Extract(extract::Arguments),
     List(list::Arguments),
-    /// Give a published artifact another tag.
+    Push(push::Arguments),
+    Pull(pull::Arguments),
     Tag(tag::Arguments),
+    Remove(remove::Arguments),
+    Sign(sign::Arguments),
+    /// Keys to sign with.
+    #[command(subcommand)]
+    Key(key::Command),
+    Policy(policy::Arguments),
+    Bundle(bundle::Arguments),
+    Import(import::Arguments),
 }
 
 pub(crate) fn main(command: Command) -> Outcome {
     match command {
         Command::Build(arguments) => build::main(*arguments),
         Command::Verify(arguments) => verify::main(&arguments),
+        Command::Inspect(arguments) => inspect::main(&arguments),
+        Command::Diff(arguments) => diff::main(&arguments),
+        Command::Extract(arguments) => extract::main(&arguments),
+        Command::List(arguments) => list::main(&arguments),
         Command::Push(arguments) => push::main(&arguments),
         Command::Pull(arguments) => pull::main(&arguments),
-        Command::List(arguments) => list::main(&arguments),
         Command::Tag(arguments) => tag::main(&arguments),
+        Command::Remove(arguments) => remove::main(&arguments),
+        Command::Sign(arguments) => sign::main(&arguments),
+        Command::Key(command) => key::main(&command),
+        Command::Policy(arguments) => policy::main(&arguments),
+        Command::Bundle(arguments) => bundle::main(&arguments),
+        Command::Import(arguments) => import::main(&arguments),
     }
 }

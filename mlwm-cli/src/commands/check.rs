@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use clap::Args;
-use mlwm_cycles::{Loaded, PlanOptions, load, names, plan};
-use mlwm_spec::{AnalysisTime, Configuration, ExitCode};
+use mlwm_cycles::{Artifacts, Loaded, PlanOptions, load_offline, names, plan};
+use mlwm_registries::{Cache, RegistryOptions};
+use mlwm_spec::{AnalysisTime, ArtifactReference, Configuration, ExitCode};
 
 use crate::Outcome;
-use crate::commands::Configurations;
+use crate::commands::{Configurations, runtime};
 use crate::failure::Failure;
 
 #[derive(Args)]
@@ -34,25 +35,44 @@ pub(crate) fn main(arguments: Arguments) -> Outcome {
     if wanted.is_empty() {
         return Err(mlwm_cycles::Error::NoConfigurations(folder.clone()).into());
     }
-    let mut worst = ExitCode::Ok;
-    for name in wanted {
-        match planned(folder, &name) {
-            Ok(loaded) => {
-                let image = loaded.configuration.image_reference(&name);
-                say!("{name}: ok, runs {image}");
-            }
-            Err(failure) => {
-                eprintln!("{name}: {failure}");
-                worst = worst.max(failure.code());
+    runtime()?.block_on(async {
+        let artifacts = Artifacts {
+            cache: Cache::open_default()?,
+            registry: None,
+            options: RegistryOptions::default(),
+        };
+        let mut worst = ExitCode::Ok;
+        for name in wanted {
+            match planned(folder, &name, &artifacts).await {
+                Ok(loaded) => say!("{name}: {}", summary(&loaded)),
+                Err(failure) => {
+                    eprintln!("{name}: {failure}");
+                    worst = worst.max(failure.code());
+                }
             }
         }
-    }
-    Ok(worst)
+        Ok(worst)
+    })
+}
+
+/// What is right with it, and what only its artifact could tell.
+fn summary(loaded: &Loaded) -> String {
+    let image = loaded.configuration.image_reference(&loaded.name);
+    let pinned = match &loaded.configuration.artifact {
+        Some(artifact @ ArtifactReference::Published(_)) => format!(", pins {artifact}"),
+        _ => String::new(),
+    };
+    let unread = match (&loaded.configuration.artifact, &loaded.artifact) {
+        (Some(_), None) => ", which is not on this machine yet and was not read",
+        _ => "",
+    };
+    format!("ok, runs {image}{pinned}{unread}")
 }
 
 /// The configuration, if it can be read and planned; whether it can does not depend on the time.
-fn planned(folder: &Path, name: &str) -> Result<Loaded, Failure> {
-    let loaded = load(folder, name)?;
+/// No registry is asked: an artifact that is not on this machine is left out.
+async fn planned(folder: &Path, name: &str, artifacts: &Artifacts) -> Result<Loaded, Failure> {
+    let loaded = load_offline(folder, name, artifacts).await?;
     let options = PlanOptions::default();
     plan(
         std::slice::from_ref(&loaded),

@@ -10,8 +10,9 @@ use mlwm_images::{BuildInputs, ImagePlan, Runner};
 use mlwm_spec::ExitCode;
 
 use crate::Outcome;
-use crate::commands::{Configurations, runtime};
+use crate::commands::{Configurations, artifacts, runtime};
 use crate::failure::Failure;
+use crate::transfer::Transfer;
 
 /// The base that `ci/setup` makes.
 const DEFAULT_BASE: &str = "mlwm-base:bookworm";
@@ -52,7 +53,15 @@ pub(crate) fn main(command: Command) -> Outcome {
 }
 
 fn build(arguments: &Build) -> Outcome {
-    let loaded = load(&arguments.configurations.folder, &arguments.configuration)?;
+    let runtime = runtime()?;
+    let loaded = runtime.block_on(async {
+        let transfer = Transfer::start()?;
+        let artifacts = artifacts(&transfer)?;
+        let folder = &arguments.configurations.folder;
+        let loaded = load(folder, &arguments.configuration, &artifacts).await;
+        transfer.finish();
+        Ok::<_, Failure>(loaded?)
+    })?;
     let Some(facts) = &loaded.artifact else {
         return Err(Failure::new(
             ExitCode::BadConfiguration,
@@ -135,7 +144,7 @@ fn build(arguments: &Build) -> Outcome {
         show(&mlwm_images::plan(&inputs)?);
         return Ok(ExitCode::Ok);
     }
-    let built = runtime()?.block_on(async {
+    let built = runtime.block_on(async {
         let engine = Engine::connect().await?;
         let base_image = engine.image(base).await?;
         let plan = mlwm_images::plan(&BuildInputs {

@@ -9,9 +9,10 @@ use mlwm_spec::{AnalysisTime, ExitCode, Members, Period};
 use tokio_util::sync::CancellationToken;
 
 use crate::Outcome;
-use crate::commands::{Configurations, runtime, stop_on_signal};
+use crate::commands::{Configurations, artifacts, runtime, stop_on_signal};
 use crate::failure::Failure;
 use crate::terminal::{Display, table};
+use crate::transfer::Transfer;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -46,7 +47,15 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn main(arguments: Arguments) -> Outcome {
-    let loaded = load_all(&arguments.configurations.folder, &arguments.models)?;
+    let runtime = runtime()?;
+    let loaded = runtime.block_on(async {
+        let transfer = Transfer::start()?;
+        let artifacts = artifacts(&transfer)?;
+        let folder = &arguments.configurations.folder;
+        let loaded = load_all(folder, &arguments.models, &artifacts).await;
+        transfer.finish();
+        Ok::<_, Failure>(loaded?)
+    })?;
     let options = PlanOptions {
         members: arguments.members,
         forecast_duration: arguments.forecast_duration,
@@ -62,7 +71,7 @@ pub(crate) fn main(arguments: Arguments) -> Outcome {
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     let display = Display::choose(arguments.json);
-    let reports = runtime()?.block_on(async {
+    let reports = runtime.block_on(async {
         let cancel = CancellationToken::new();
         stop_on_signal(
             &cancel,

@@ -12,7 +12,7 @@ use super::{BUNDLE_VERSION, BundledArtifact, tape};
 use crate::manifest::{
     self, ARTIFACT, ArtifactConfig, ArtifactManifest, Descriptor, SIGNATURE, SignatureManifest,
 };
-use crate::record::is_key_id;
+use crate::signature::Signature;
 
 /// Largest head: all that a reader keeps in memory.
 pub(super) const MAX_HEAD: u64 = 64 << 20;
@@ -91,20 +91,21 @@ impl Layout {
 
         let mut blobs = BTreeMap::new();
         let mut entries = BTreeMap::new();
-        let mut signed = BTreeMap::new();
+        let mut signed = BTreeSet::new();
         for artifact in &artifacts {
             let manifest = add_artifact(&mut blobs, artifact);
-            let entry = entry(ARTIFACT, &manifest, &artifact.name, artifact.tag.as_str());
-            entries.insert((0, &artifact.name, artifact.tag.to_string()), entry);
+            let (name, tag) = (&artifact.name, artifact.tag.to_string());
+            let listed = entry(ARTIFACT, &manifest, name, &tag);
+            entries.insert((0, name, tag), listed);
             for (key_id, text) in &artifact.signatures {
                 let tag = manifest::signature_tag(artifact.digest, key_id);
                 // The artifact may have other tags, with other manifests: one signature is enough.
-                if signed.insert((&artifact.name, tag.clone()), ()).is_some() {
+                if !signed.insert((name, tag.clone())) {
                     continue;
                 }
-                let signature = add_signature(&mut blobs, &artifact.name, &manifest, text);
-                let entry = entry(SIGNATURE, &signature, &artifact.name, &tag);
-                entries.insert((1, &artifact.name, tag), entry);
+                let signature = add_signature(&mut blobs, name, &manifest, text);
+                let listed = entry(SIGNATURE, &signature, name, &tag);
+                entries.insert((1, name, tag), listed);
             }
         }
         if let Some((digest, _)) = blobs.iter().find(|(_, blob)| blob.len() > MAX_BLOB) {
@@ -137,7 +138,9 @@ impl Layout {
         }
         let head_size = rest.len() as u64;
         if head_size > MAX_HEAD {
-            return Err("it has too many artifacts, or too long provenances, for one bundle".into());
+            return Err(
+                "it has too many artifacts, or too long provenances, for one bundle".into(),
+            );
         }
         let too_large = || "it is larger than any bundle can be".to_owned();
         let mut zips = Vec::new();
@@ -188,7 +191,10 @@ impl Layout {
         }
         let mut fixed = |wanted: &str| match tape::take(&mut rest)? {
             (name, content) if name == wanted => Ok(content),
-            (name, _) => Err(format!("it has `{}` in the place of {wanted}", name.escape_debug())),
+            (name, _) => Err(format!(
+                "it has `{}` in the place of {wanted}",
+                name.escape_debug()
+            )),
         };
         fixed(LAYOUT_NAME)?;
         let index = fixed(INDEX_NAME)?;
@@ -313,7 +319,12 @@ fn signature_of(tag: &str) -> Result<(Digest, &str), String> {
         .and_then(|rest| rest.strip_suffix(".minisig"))
         .and_then(|rest| rest.split_once('.'))
         .and_then(|(hex, key_id)| Some((format!("sha256:{hex}").parse().ok()?, key_id)))
-        .ok_or_else(|| format!("its index has a signature with the tag `{}`", tag.escape_debug()))
+        .ok_or_else(|| {
+            format!(
+                "its index has a signature with the tag `{}`",
+                tag.escape_debug()
+            )
+        })
 }
 
 /// A signature is that of a zip: it goes with every tag of the zip.
@@ -356,14 +367,20 @@ fn check(artifacts: &[BundledArtifact]) -> Result<BTreeMap<Digest, u64>, String>
         if *zips.entry(*digest).or_insert(facts) != facts {
             return Err(format!("it says different things of the zip {digest}"));
         }
-        if let Some(key_id) = artifact.signatures.keys().find(|id| !is_key_id(id)) {
-            return Err(format!(
-                "{name}:{tag} has a signature with the key id `{}`",
-                key_id.escape_debug()
-            ));
+        for (key_id, text) in &artifact.signatures {
+            let signature = Signature::parse(text)
+                .map_err(|error| format!("a signature of {name}:{tag} cannot be used: {error}"))?;
+            if signature.key_id().to_string() != *key_id {
+                return Err(format!(
+                    "a signature of {name}:{tag} is not by the key it names"
+                ));
+            }
         }
     }
-    Ok(zips.into_iter().map(|(digest, (size, ..))| (digest, size)).collect())
+    Ok(zips
+        .into_iter()
+        .map(|(digest, (size, ..))| (digest, size))
+        .collect())
 }
 
 /// Adds what belongs to an artifact but its zip, and gives its manifest.
@@ -374,8 +391,7 @@ fn add_artifact(blobs: &mut BTreeMap<Digest, Vec<u8>>, artifact: &BundledArtifac
         files: artifact.files,
     };
     let provenance = artifact.provenance.as_deref().map(str::as_bytes);
-    let manifest =
-        manifest::artifact(&config, artifact.digest, artifact.size, provenance, None);
+    let manifest = manifest::artifact(&config, artifact.digest, artifact.size, provenance, None);
     add(blobs, config.to_bytes());
     if let Some(provenance) = provenance {
         add(blobs, provenance.to_vec());
@@ -420,7 +436,12 @@ fn blob_digest(name: &str) -> Result<Digest, String> {
     let digest = name
         .strip_prefix(BLOBS)
         .and_then(|hex| format!("sha256:{hex}").parse::<Digest>().ok());
-    digest.ok_or_else(|| format!("it has an entry `{}`, which no bundle has", name.escape_debug()))
+    digest.ok_or_else(|| {
+        format!(
+            "it has an entry `{}`, which no bundle has",
+            name.escape_debug()
+        )
+    })
 }
 
 /// JSON without white space. Nothing here can fail to be written as JSON.

@@ -237,7 +237,14 @@ mod tests {
         let good = PartList::new(Digest::of("y"), vec![part(5), part(5), part(2)]);
         write(&good);
         assert_eq!(PartList::read(&base).unwrap(), good);
-        for sizes in [vec![], vec![0], vec![5, 4, 5], vec![5, 6], vec![5, 0], vec![u64::MAX, 2]] {
+        for sizes in [
+            vec![],
+            vec![0],
+            vec![5, 4, 5],
+            vec![5, 6],
+            vec![5, 0],
+            vec![u64::MAX, 2],
+        ] {
             let list = PartList {
                 size: 12,
                 parts: sizes.iter().map(|size| part(*size)).collect(),

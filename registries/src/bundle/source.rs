@@ -110,7 +110,9 @@ impl ReadAt for Files {
         let index = self.files.partition_point(|file| file.start <= offset) - 1;
         let within = offset - self.files[index].start;
         let left = self.files[index].version.size - within;
-        let wanted = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let wanted = buffer
+            .len()
+            .min(usize::try_from(left).unwrap_or(usize::MAX));
         match self.file(index)?.read_at(&mut buffer[..wanted], within)? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             read => Ok(read),
@@ -134,11 +136,15 @@ impl ReadAt for ZipInBundle {
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let left = self.zip.size.saturating_sub(offset);
-        let wanted = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let wanted = buffer
+            .len()
+            .min(usize::try_from(left).unwrap_or(usize::MAX));
         if wanted == 0 {
             return Ok(0);
         }
-        let read = self.files.read_at(&mut buffer[..wanted], self.zip.at + offset)?;
+        let read = self
+            .files
+            .read_at(&mut buffer[..wanted], self.zip.at + offset)?;
         match read {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             read => Ok(read),
@@ -156,20 +162,23 @@ impl Content for ZipInBundle {
     }
 
     fn open(&self) -> io::Result<Box<dyn Read + Send>> {
-        Ok(Box::new(FromStart {
-            source: self.clone(),
-            at: 0,
-        }))
+        Ok(Box::new(FromStart::new(Arc::new(self.clone()))))
     }
 }
 
 /// Reads a source from its start.
-pub(super) struct FromStart<S> {
-    pub(super) source: S,
+pub(super) struct FromStart {
+    source: Arc<dyn ReadAt>,
     pub(super) at: u64,
 }
 
-impl<S: ReadAt> Read for FromStart<S> {
+impl FromStart {
+    pub(super) fn new(source: Arc<dyn ReadAt>) -> Self {
+        Self { source, at: 0 }
+    }
+}
+
+impl Read for FromStart {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.source.read_at(buffer, self.at)?;
         self.at += read as u64;

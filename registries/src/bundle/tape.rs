@@ -83,7 +83,10 @@ mod tests {
         append(&mut tar, "a", b"content");
         append(&mut tar, "b", &[7; 512]);
         append(&mut tar, "c", b"");
-        assert_eq!(tar.len() as u64, entry_size(7) + entry_size(512) + entry_size(0));
+        assert_eq!(
+            tar.len() as u64,
+            entry_size(7) + entry_size(512) + entry_size(0)
+        );
         let mut rest = tar.as_slice();
         assert_eq!(take(&mut rest), Ok(("a", b"content".as_slice())));
         assert_eq!(take(&mut rest), Ok(("b", [7; 512].as_slice())));

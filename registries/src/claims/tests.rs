@@ -47,6 +47,9 @@ impl Place for View<'_> {
         self.step().await.1.retain(|other| other != claim);
         Ok(())
     }
+    async fn clear(&self, claim: &Claim) -> Result<(), Error> {
+        self.withdraw(claim).await
+    }
     async fn write(&self) -> Result<(), Error> {
         self.step().await.0 = Some(publication(self.1));
         Ok(())

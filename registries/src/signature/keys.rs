@@ -6,6 +6,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use minisign::{KeyPair, PublicKeyBox, SecretKeyBox};
 
 use super::{KeyId, SignatureError};
@@ -101,14 +103,11 @@ impl SecretKey {
         };
         let text = read_text(path)?;
         let line = text.lines().nth(1).unwrap_or_default();
-        let sealed = SecretKeyBox::from(text.clone());
         let secret = if line.starts_with(PLAIN) {
-            sealed
-                .into_unencrypted_secret_key()
-                .map_err(|_| wrong("it is damaged"))?
+            open_plain(line).ok_or_else(|| wrong("it is damaged"))?
         } else if line.starts_with(WITH_PASSWORD) {
             let password = password().map_err(SignatureError::NoPassword)?;
-            let opened = sealed.into_secret_key(Some(password));
+            let opened = SecretKeyBox::from(text).into_secret_key(Some(password));
             opened.map_err(|error| match error.kind() {
                 minisign::ErrorKind::Verify => SignatureError::Password {
                     path: path.to_owned(),
@@ -197,6 +196,19 @@ pub fn generate(
         public: public.to_owned(),
         key: PublicKey(pk),
     })
+}
+
+/// A key without password. minisign up to 0.11 leaves its checksum out, which the library does not
+/// know; whether secret and public half belong together is found out by every signature.
+fn open_plain(line: &str) -> Option<minisign::SecretKey> {
+    const CHECKSUM: usize = 32;
+    let bytes = BASE64.decode(line.trim()).ok()?;
+    let has_checksum = bytes.iter().rev().take(CHECKSUM).any(|byte| *byte != 0);
+    if has_checksum {
+        let sealed = SecretKeyBox::from(format!("untrusted comment:\n{line}\n"));
+        return sealed.into_unencrypted_secret_key().ok();
+    }
+    minisign::SecretKey::from_bytes(&bytes).ok()
 }
 
 fn create(path: &Path, mode: u32, text: &str) -> Result<(), SignatureError> {

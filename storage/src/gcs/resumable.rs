@@ -33,9 +33,6 @@ const CHUNKS: usize = 3;
 /// How often an upload that the server has lost is begun anew.
 const BEGINNINGS: u32 = 3;
 
-/// The server may take longer than the usual silence for the last chunk of a big object.
-const PATIENCE: u32 = 4;
-
 /// What an upload was begun with.
 #[derive(Serialize, Deserialize)]
 struct Begun {
@@ -353,7 +350,7 @@ impl Session<'_> {
     }
 
     async fn put(&self, ask: Ask<'_>) -> Result<State, Failure> {
-        let watch = StallWatch::new(self.gcs.limits.stall * PATIENCE);
+        let watch = StallWatch::new(self.gcs.limits.stall);
         match self.gcs.ask(ask, &watch).await {
             Ok(answer) if answer.status().as_u16() == 308 => Ok(State::Has(received(&answer))),
             Ok(answer) => {

@@ -124,9 +124,11 @@ impl Repository {
             ByteRange::From { length: 0, .. } | ByteRange::Last(0) => {
                 return self.nothing_of(digest).await;
             }
-            ByteRange::From { start, length } => {
-                format!("bytes={start}-{}", start.saturating_add(length - 1))
-            }
+            ByteRange::From { start, length } => match start.checked_add(length - 1) {
+                // Servers calculate with signed numbers.
+                Some(last) if i64::try_from(last).is_ok() => format!("bytes={start}-{last}"),
+                _ => format!("bytes={start}-"),
+            },
             ByteRange::Last(count) => format!("bytes=-{count}"),
         };
         let watch = StallWatch::new(self.connection.stall());

@@ -127,7 +127,7 @@ impl Repository {
         Ok(response.status() != 404)
     }
 
-    /// The tags, in the registry's order; none if there is no such repository.
+    /// The tags, sorted; none if there is no such repository.
     pub async fn tags(&self) -> Result<Vec<String>, Error> {
         let url = self.connection.url("tags/list", &[("n", "1000")]);
         list(&self.connection, &Access::Pull, url).await
@@ -140,7 +140,7 @@ impl Repository {
     }
 }
 
-/// The repositories of the registry whose names begin with the path of `below`. Registries that
+/// The repositories of the registry whose names begin with the path of `below`, sorted. Registries that
 /// keep many people's repositories do not tell.
 pub async fn repositories(below: &OciUri, options: &OciOptions) -> Result<Vec<String>, Error> {
     let connection = Connection::open(below, options)?;
@@ -177,6 +177,8 @@ async fn list(
             _ => break,
         }
     }
+    names.sort();
+    names.dedup();
     Ok(names)
 }
 

@@ -65,11 +65,18 @@ enum Manner {
     OnePut,
 }
 
+/// How an upload goes, over all its sessions.
+struct Course {
+    manner: Manner,
+    chunk: u64,
+    patience: Patience,
+}
+
 /// What became of an upload session.
 enum Sent {
     Complete(Digest),
-    /// The registry does not know it any more.
-    Forgotten,
+    /// The registry does not know it any more, though it had this many bytes.
+    Forgotten(u64),
     /// The registry does not take a blob in this manner.
     Refused(Failure),
 }
@@ -126,27 +133,33 @@ struct Upload<'a> {
 
 impl Upload<'_> {
     async fn run(&self) -> Result<Digest, Error> {
-        let mut manner = Manner::Chunks;
+        let mut course = Course {
+            manner: Manner::Chunks,
+            chunk: self.repository.options.chunk_bytes,
+            patience: Patience::new(self.connection().retry_for()),
+        };
         let mut losses = 0;
-        let mut left = self.uncancelled(self.left_over()).await?;
+        let mut left = self.uncancelled(self.left_over(&mut course)).await?;
         loop {
-            let sent = match left.take() {
+            let session = match left.take() {
                 Some(Left::Complete(digest)) => return Ok(digest),
-                Some(Left::Session(session)) => self.send(session, manner).await?,
-                None => {
-                    let session = self.uncancelled(self.begin()).await?;
-                    self.send(session, manner).await?
-                }
+                Some(Left::Session(session)) => session,
+                None => self.uncancelled(self.begin()).await?,
+            };
+            let sent = match course.manner {
+                Manner::OnePut => self.put_whole(session, &mut course).await?,
+                _ => self.send(session, &mut course).await?,
             };
             match sent {
                 Sent::Complete(digest) => return Ok(digest),
-                Sent::Forgotten if losses == LOSSES => {
+                Sent::Forgotten(0) => {}
+                Sent::Forgotten(_) if losses == LOSSES => {
                     let reason = format!("it lost {LOSSES} times what it had of a blob");
                     return Err(self.connection().peer().service(reason));
                 }
-                Sent::Forgotten => losses += 1,
+                Sent::Forgotten(_) => losses += 1,
                 Sent::Refused(failure) => {
-                    manner = match manner {
+                    course.manner = match course.manner {
                         Manner::Chunks => Manner::OnePatch,
                         Manner::OnePatch => Manner::OnePut,
                         Manner::OnePut => return Err(failure.error),
@@ -157,7 +170,7 @@ impl Upload<'_> {
     }
 
     /// What an earlier process left.
-    async fn left_over(&self) -> Result<Option<Left>, Error> {
+    async fn left_over(&self, course: &mut Course) -> Result<Option<Left>, Error> {
         let Some((first, later)) = self.journal.read::<Entry, Entry>()? else {
             return Ok(None);
         };
@@ -176,8 +189,7 @@ impl Upload<'_> {
             acknowledged: 0,
             limits: entry.limits,
         };
-        let mut patience = Patience::new(self.connection().retry_for());
-        let known = self.ask(&mut session, &mut patience).await?;
+        let known = self.ask(&mut session, &mut course.patience).await?;
         Ok(known.then_some(Left::Session(session)))
     }
 
@@ -209,31 +221,30 @@ impl Upload<'_> {
     }
 
     /// Sends what the registry has not got yet.
-    async fn send(&self, mut session: Session, manner: Manner) -> Result<Sent, Error> {
-        if manner == Manner::OnePut {
-            return self.put_whole(session).await;
-        }
+    async fn send(&self, mut session: Session, course: &mut Course) -> Result<Sent, Error> {
         let size = self.content.size();
-        let mut patience = Patience::new(self.connection().retry_for());
-        let mut chunk = match manner {
-            Manner::Chunks => session.limits.fit(self.repository.options.chunk_bytes),
-            _ => size,
-        };
+        let in_chunks = course.manner == Manner::Chunks;
         let mut body: Option<Body> = None;
         while session.acknowledged < size {
+            if self.cancel.is_cancelled() {
+                return Err(pool::interrupted(self.connection().place()));
+            }
             let from = session.acknowledged;
             if body.as_ref().is_none_or(|body| body.position() != from) {
                 body = Some(self.uncancelled(self.body_from(from)).await?);
             }
             let Some(current) = &body else { continue };
-            let end = from.saturating_add(chunk).min(size);
-            let ranged = manner == Manner::Chunks;
-            let failure = match self.patch(&mut session, current, end, ranged).await? {
+            let length = match in_chunks {
+                true => session.limits.fit(course.chunk),
+                false => size,
+            };
+            let end = from.saturating_add(length).min(size);
+            let failure = match self.patch(&mut session, current, end, in_chunks).await? {
                 Said::Has(count) if count > from => {
                     session.acknowledged = count;
                     self.journal.note(&entry(&session, None))?;
                     self.report(count);
-                    patience.progress();
+                    course.patience.progress();
                     continue;
                 }
                 Said::Has(_) => {
@@ -241,27 +252,28 @@ impl Upload<'_> {
                     Failure::transient(self.connection().peer().service(reason))
                 }
                 Said::Refuses(failure) => return Ok(Sent::Refused(failure)),
-                Said::TooLarge(failure) if chunk <= SMALL_CHUNK => return Err(failure.error),
+                Said::TooLarge(failure) if !in_chunks || length <= SMALL_CHUNK => {
+                    return Err(failure.error);
+                }
                 Said::TooLarge(failure) => Failure::transient(failure.error),
                 Said::Unclear(failure) => failure,
             };
             // The connection may still hold this body, and must not take more of the content.
             body = None;
-            if manner == Manner::Chunks && chunk > SMALL_CHUNK {
-                chunk = session.limits.fit((chunk / 2).max(SMALL_CHUNK));
-            }
+            course.chunk = (length / 2).max(SMALL_CHUNK).min(course.chunk);
+            let patience = &mut course.patience;
             let wait_and_ask = async {
                 patience.after(failure).await?;
-                self.ask(&mut session, &mut patience).await
+                self.ask(&mut session, patience).await
             };
             if !self.uncancelled(wait_and_ask).await? {
-                return Ok(Sent::Forgotten);
+                return Ok(Sent::Forgotten(from));
             }
             if session.acknowledged > from {
-                patience.progress();
+                course.patience.progress();
             }
         }
-        self.finish(session, body, patience).await
+        self.finish(session, body, course).await
     }
 
     /// The content from byte `offset` on; what is before is only hashed.
@@ -283,6 +295,8 @@ impl Upload<'_> {
         ranged: bool,
     ) -> Result<Said, Error> {
         let connection = self.connection();
+        // A request is not begun before there is something to send, lest its token grow old.
+        self.uncancelled(body.fill()).await?;
         let said = {
             let sending = session.patch(connection, body, end, ranged);
             tokio::pin!(sending);
@@ -312,7 +326,7 @@ impl Upload<'_> {
         &self,
         mut session: Session,
         body: Option<Body>,
-        mut patience: Patience,
+        course: &mut Course,
     ) -> Result<Sent, Error> {
         let body = match body {
             Some(body) => body,
@@ -333,7 +347,7 @@ impl Upload<'_> {
                 };
                 // It may have arrived, and the answer not.
                 let refused = failure.is_permanent();
-                if let Err(error) = patience.after(failure).await
+                if let Err(error) = course.patience.after(failure).await
                     && !refused
                 {
                     return Err(error);
@@ -341,9 +355,9 @@ impl Upload<'_> {
                 if self.repository.blob_size(&digest).await?.is_some() {
                     return Ok(Sent::Complete(digest));
                 }
-                let there = self.ask(&mut session, &mut patience).await?;
+                let there = self.ask(&mut session, &mut course.patience).await?;
                 if !there || session.acknowledged < self.content.size() {
-                    return Ok(Sent::Forgotten);
+                    return Ok(Sent::Forgotten(self.content.size()));
                 }
             }
         };
@@ -351,13 +365,11 @@ impl Upload<'_> {
     }
 
     /// Sends everything with the request that ends the upload.
-    async fn put_whole(&self, session: Session) -> Result<Sent, Error> {
+    async fn put_whole(&self, mut session: Session, course: &mut Course) -> Result<Sent, Error> {
         let size = self.content.size();
         let hashed = self.uncancelled(self.body_from(size)).await?;
         let digest = self.uncancelled(hashed.digest()).await?;
         self.check(&digest)?;
-        let mut session = session;
-        let mut patience = Patience::new(self.connection().retry_for());
         let work = async {
             loop {
                 let body = self.body_from(0).await?;
@@ -373,7 +385,7 @@ impl Upload<'_> {
                 if failure.is_permanent() {
                     return Ok(Sent::Refused(failure));
                 }
-                patience.after(failure).await?;
+                course.patience.after(failure).await?;
                 session = self.begin().await?;
             }
         };

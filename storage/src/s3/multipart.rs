@@ -18,9 +18,6 @@ use crate::transfer::stall::StallWatch;
 /// A list of a thousand parts has about 300 bytes for each.
 const ANSWER_LIMIT: usize = 4 << 20;
 
-/// A server may take longer than the usual silence to put the parts of a big object together.
-const PATIENCE: u32 = 4;
-
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Begun {
@@ -76,21 +73,17 @@ impl S3 {
     /// Begins an upload; its identifier.
     pub(super) async fn begin(&self, uri: &Uri) -> Result<String, Failure> {
         let ask = Ask::new(Method::POST, uri, "uploads=".to_owned());
-        let begun: Begun = self.ask_xml(ask, 1).await?;
+        let begun: Begun = self.ask_xml(ask).await?;
         Ok(begun.upload_id)
     }
 
-    async fn ask_xml<T: DeserializeOwned>(
-        &self,
-        ask: Ask<'_>,
-        patience: u32,
-    ) -> Result<T, Refusal> {
+    async fn ask_xml<T: DeserializeOwned>(&self, ask: Ask<'_>) -> Result<T, Refusal> {
         let place = ask.uri.to_string();
         let peer = Peer {
             uri: &place,
             endpoint: &self.endpoint,
         };
-        let watch = StallWatch::new(self.stall * patience);
+        let watch = StallWatch::new(self.stall);
         let answer = self.ask(ask, &watch).await?;
         let headers = answer.headers().clone();
         let body = http::read_small(answer, ANSWER_LIMIT, &peer, &watch).await?;
@@ -132,7 +125,7 @@ impl Upload<'_> {
                 ),
             };
             let ask = Ask::new(Method::GET, self.uri, query);
-            let page: PartList = match self.s3.ask_xml(ask, 1).await {
+            let page: PartList = match self.s3.ask_xml(ask).await {
                 Ok(page) => page,
                 Err(refusal) if is_gone(&refusal) => return Ok(None),
                 Err(refusal) => return Err(refusal.failure),
@@ -190,7 +183,7 @@ impl Upload<'_> {
             if conditional {
                 ask = ask.with_header(IF_NONE_MATCH, "*");
             }
-            let done: Result<serde::de::IgnoredAny, Refusal> = self.s3.ask_xml(ask, PATIENCE).await;
+            let done: Result<serde::de::IgnoredAny, Refusal> = self.s3.ask_xml(ask).await;
             return match done {
                 Ok(_) => Ok(Completed::Done),
                 Err(refusal) if is_gone(&refusal) => Ok(Completed::Gone),

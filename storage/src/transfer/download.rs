@@ -26,7 +26,7 @@ use crate::store::Options;
 use crate::{Error, Phase, Progress, local, pool, tree};
 
 /// Pieces of an answer that may wait to be written. The client gives at most some 100 KiB at once.
-const WAITING: usize = 32;
+const WAITING: usize = 8;
 
 /// Brings the object to `destination`, which appears complete or not at all, in place of whatever
 /// file is there.

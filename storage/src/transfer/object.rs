@@ -104,7 +104,7 @@ impl Object<'_> {
             Err(refusal) if refusal.is(416) => {
                 return Ok(Some(RangePart {
                     bytes: Bytes::new(),
-                    object_size: refusal.object_size.unwrap_or_default(),
+                    object_size: self.size(refusal.object_size, &watch).await?,
                     etag: None,
                 }));
             }
@@ -123,15 +123,32 @@ impl Object<'_> {
             _ => (0, answer.content_length().ok_or_else(unclear)?),
         };
         let (start, end) = bounds(range, object_size);
-        if arriving > start {
-            return Err(unclear());
-        }
-        let bytes = collect(answer, start - arriving, end - start, &peer, &watch).await?;
+        let bytes = match start.checked_sub(arriving) {
+            _ if start == end => Bytes::new(),
+            Some(over) => collect(answer, over, end - start, &peer, &watch).await?,
+            None => return Err(unclear()),
+        };
         Ok(Some(RangePart {
             bytes,
             object_size,
             etag,
         }))
+    }
+
+    /// How large the object is: not every server says so when it refuses a range.
+    async fn size(&self, said: Option<u64>, watch: &StallWatch) -> Result<u64, Failure> {
+        if let Some(size) = said {
+            return Ok(size);
+        }
+        let answer = self.server.get(self.uri, None, watch).await?;
+        answer.content_length().ok_or_else(|| {
+            let place = self.uri.to_string();
+            let peer = Peer {
+                uri: &place,
+                endpoint: self.server.endpoint(),
+            };
+            Failure::permanent(peer.service("its answer has no usable length".to_owned()))
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! The end of a connection that says nothing.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,11 +10,18 @@ use tokio::time::Instant;
 /// Bytes that are handed to the connection at once.
 const PIECE: usize = 64 << 10;
 
+/// How many times longer than usual a server may be silent when it has been handed a body: some of
+/// it still waits in this machine's buffers, and the server may have to put an object together.
+const DIGESTING: u32 = 4;
+
 /// Watches one request: it may take any time, but not be silent for longer than the limit.
 #[derive(Clone, Debug)]
-pub(crate) struct StallWatch {
+pub(crate) struct StallWatch(Arc<Mutex<Moment>>);
+
+#[derive(Debug)]
+struct Moment {
+    last: Instant,
     limit: Duration,
-    last: Arc<Mutex<Instant>>,
 }
 
 /// Nothing has moved for the time that was allowed.
@@ -24,20 +31,24 @@ pub(crate) struct Stalled;
 impl StallWatch {
     /// Starts to watch.
     pub(crate) fn new(limit: Duration) -> Self {
-        Self {
+        Self(Arc::new(Mutex::new(Moment {
+            last: Instant::now(),
             limit,
-            last: Arc::new(Mutex::new(Instant::now())),
-        }
+        })))
     }
 
     /// Something has moved.
     pub(crate) fn beat(&self) {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.moment().last = Instant::now();
+    }
+
+    fn moment(&self) -> MutexGuard<'_, Moment> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The other end may need this long to answer, beside the limit.
     pub(crate) fn allow(&self, extra: Duration) {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + extra;
+        self.moment().last = Instant::now() + extra;
     }
 
     /// What `work` comes to, unless nothing has moved for too long.
@@ -50,8 +61,10 @@ impl StallWatch {
 
     async fn silence(&self) {
         loop {
-            let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
-            let end = last + self.limit;
+            let end = {
+                let moment = self.moment();
+                moment.last + moment.limit
+            };
             if Instant::now() >= end {
                 return;
             }
@@ -66,6 +79,9 @@ impl StallWatch {
         let pieces = stream::unfold(bytes, move |mut rest| {
             watch.beat();
             let piece = rest.split_to(PIECE.min(rest.len()));
+            if piece.is_empty() {
+                watch.moment().limit *= DIGESTING;
+            }
             async move { (!piece.is_empty()).then_some((Ok::<_, std::io::Error>(piece), rest)) }
         });
         reqwest::Body::wrap_stream(pieces)

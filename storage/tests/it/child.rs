@@ -2,14 +2,16 @@
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
 
-use mlwm_storage::{Error, Options, Progress, Store, Uri};
+use mlwm_storage::{Error, Expected, FileContent, Journals, Options, Progress, Store, Uri};
 use mlwm_tests::s3::S3Server;
 use tokio_util::sync::CancellationToken;
 
 use crate::common::{WATCH, manifest, task};
 
-/// A command that runs [`run`] with one job: `publish`, `stage`, `verify` or `list`.
+/// A command that runs [`run`] with one job: `publish`, `stage`, `verify`, `list`, `upload` or
+/// `download`.
 pub(crate) fn command(
     job: &str,
     uri: &Uri,
@@ -29,7 +31,9 @@ pub(crate) fn command(
         .env("MLWM_JOB_URI", uri.to_string())
         .env("MLWM_JOB_FOLDER", folder)
         .stdin(Stdio::null());
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("AWS_")) {
+    for (name, _) in std::env::vars()
+        .filter(|(name, _)| name.starts_with("AWS_") || name == "STORAGE_EMULATOR_HOST")
+    {
         command.env_remove(name);
     }
     for (name, value) in environment {
@@ -87,24 +91,45 @@ fn run() {
                 let published = store
                     .publish(&folder, &uri, task("child"), make, &progress, &cancel)
                     .await?;
-                Ok(published.manifest.objects.len())
+                Ok(published.manifest.objects.len().to_string())
             }
             "stage" => Ok(store
                 .stage(&uri, &folder, &progress, &cancel)
                 .await?
                 .objects
-                .len()),
+                .len()
+                .to_string()),
             "verify" => Ok(store
                 .verify(&uri, &progress, &cancel)
                 .await?
                 .manifest
                 .objects
-                .len()),
-            "list" => Ok(store.list(&uri).await?.len()),
+                .len()
+                .to_string()),
+            "list" => Ok(store.list(&uri).await?.len().to_string()),
+            "upload" => {
+                let content = Arc::new(FileContent::open(folder.join("source"))?);
+                let journals = Journals::at(folder.join("journals"));
+                let uploaded = store.upload_content(&uri, content, &journals, &progress, &cancel);
+                Ok(uploaded.await?.to_string())
+            }
+            "download" => {
+                let text = std::fs::read_to_string(folder.join("expected")).unwrap();
+                let (size, digest) = text.split_once(' ').unwrap();
+                let expected = Expected {
+                    size: size.parse().unwrap(),
+                    digest: digest.parse().unwrap(),
+                };
+                let to = folder.join("fetched");
+                store
+                    .download(&uri, &expected, &to, &progress, &cancel)
+                    .await?;
+                Ok(expected.digest.to_string())
+            }
             _ => unreachable!("no such job"),
         }
     });
-    let result: Result<usize, Error> = result;
+    let result: Result<String, Error> = result;
     println!();
     match result {
         Ok(count) => println!("JOB ok {count}"),

@@ -8,13 +8,17 @@ use std::time::Duration;
 
 use mlwm_spec::manifest::{MANIFEST_VERSION, Manifest, NamedDigest, ObjectRecord, RunRecord};
 use mlwm_spec::{AnalysisTime, Digest};
-use mlwm_storage::{Error, Options, Progress, Published, S3Access, Staged, Store, Uri};
+use mlwm_storage::{
+    Error, GcsAccess, Options, Progress, Published, S3Access, Scheme, Staged, Store, Uri,
+};
+use mlwm_tests::gcs::GcsServer;
 use mlwm_tests::s3::{Key, S3Server};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) static GARAGE: LazyLock<S3Server> = LazyLock::new(S3Server::garage);
 pub(crate) static MOTO: LazyLock<S3Server> = LazyLock::new(S3Server::moto);
+pub(crate) static GCS: LazyLock<GcsServer> = LazyLock::new(GcsServer::start);
 
 /// Short, so that the tests are.
 pub(crate) const WATCH: Duration = Duration::from_millis(100);
@@ -76,12 +80,31 @@ impl Place {
         }
     }
 
+    pub(crate) async fn gcs(endpoint: &str, bucket: &str) -> Self {
+        let uri: Uri = format!("gs://{bucket}/forecasts/out.zarr").parse().unwrap();
+        let options = Options {
+            gcs: Some(GcsAccess::emulator(endpoint).unwrap()),
+            stall: Duration::from_secs(2),
+            retry_for: Duration::from_secs(4),
+            watch: WATCH,
+            ..Options::default()
+        };
+        let store = Store::open_with(&uri, options.clone()).await.unwrap();
+        Self {
+            store,
+            uri,
+            options,
+            folder: None,
+        }
+    }
+
     /// One of each kind; `name` is part of the bucket's.
     pub(crate) async fn all(name: &str) -> Vec<Self> {
         vec![
             Self::file().await,
             Self::s3(&GARAGE, &format!("garage-{name}")).await,
             Self::s3(&MOTO, &format!("moto-{name}")).await,
+            Self::gcs(&GCS.endpoint, &GCS.bucket(&format!("gcs-{name}"))).await,
         ]
     }
 
@@ -115,27 +138,47 @@ impl Place {
             .await
     }
 
-    /// Puts one object at `name` below the URI, by publishing a folder elsewhere and nothing else:
-    /// with the tools of the store itself.
+    /// Puts one object at `name` below the URI with the tools of the store itself.
     pub(crate) async fn plant(&self, name: &str, content: &[u8]) {
+        self.plant_at(&format!("/{name}"), content).await;
+    }
+
+    /// Puts one object at the URI with `suffix`, with the tools of the store itself.
+    pub(crate) async fn plant_at(&self, suffix: &str, content: &[u8]) {
         use object_store::ObjectStoreExt;
-        match &self.folder {
-            Some(_) => {
-                let path = self.uri.local_path().unwrap().join(name);
-                fs::create_dir_all(path.parent().unwrap()).unwrap();
-                fs::write(path, content).unwrap();
-            }
-            None => {
-                let server = if self.bucket().starts_with("moto") {
-                    &*MOTO
-                } else {
-                    &*GARAGE
-                };
-                let key = format!("forecasts/out.zarr/{name}");
-                let key = object_store::path::Path::parse(key).unwrap();
-                let client = client(server, self.bucket());
-                client.put(&key, content.to_vec().into()).await.unwrap();
-            }
+        let key = format!("forecasts/out.zarr{suffix}");
+        if let Some(folder) = &self.folder {
+            let path = folder.path().join(key);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        } else if let Some(server) = self.server() {
+            let key = object_store::path::Path::parse(key).unwrap();
+            let client = client(server, self.bucket());
+            client.put(&key, content.to_vec().into()).await.unwrap();
+        } else {
+            // The emulator takes what Google calls the XML interface, too.
+            let url = format!("{}/{}/{key}", GCS.endpoint, self.bucket());
+            let put = reqwest::Client::new().put(url).body(content.to_vec());
+            assert!(put.send().await.unwrap().status().is_success());
+        }
+    }
+
+    /// The S3 server behind it.
+    pub(crate) fn server(&self) -> Option<&'static S3Server> {
+        match self.uri.scheme() {
+            Scheme::S3 if self.bucket().starts_with("moto") => Some(&*MOTO),
+            Scheme::S3 => Some(&*GARAGE),
+            _ => None,
+        }
+    }
+
+    /// The variables for a child process that is to use the same server.
+    pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
+        match self.uri.scheme() {
+            Scheme::Gs => GCS.environment(),
+            _ => self
+                .server()
+                .map_or_else(mlwm_tests::s3::bare_environment, S3Server::environment),
         }
     }
 

@@ -8,7 +8,7 @@ use mlwm_storage::{Progress, ProgressEvent};
 use tokio_util::sync::CancellationToken;
 
 use crate::child::{command, printed};
-use crate::common::{GARAGE, MOTO, Place, manifest, output, task, tree};
+use crate::common::{Place, manifest, output, task, tree};
 
 async fn assert_converged(place: &Place, local: &std::path::Path) {
     place.verify().await.unwrap();
@@ -116,15 +116,8 @@ async fn a_marker_that_outlived_its_publication_is_removed() {
                 fs::write(orphan, "half a manif").unwrap();
             }
             None => {
-                use object_store::ObjectStoreExt;
-                let server = if place.bucket().starts_with("moto") {
-                    &*MOTO
-                } else {
-                    &*GARAGE
-                };
-                let client = crate::common::client(server, place.bucket());
-                let key = "forecasts/out.zarr.publishing.json".into();
-                client.put(&key, marker.into()).await.unwrap();
+                let marker = marker.as_bytes();
+                place.plant_at(".publishing.json", marker).await;
             }
         }
         place.publish(local.path(), task("a")).await.unwrap();
@@ -135,15 +128,7 @@ async fn a_marker_that_outlived_its_publication_is_removed() {
 #[tokio::test]
 async fn killed_at_random_then_run_again() {
     for place in Place::all("kill").await {
-        let server = match place.folder {
-            Some(_) => None,
-            None if place.bucket().starts_with("moto") => Some(&*MOTO),
-            None => Some(&*GARAGE),
-        };
-        let environment = server.map_or_else(
-            mlwm_tests::s3::bare_environment,
-            mlwm_tests::s3::S3Server::environment,
-        );
+        let environment = place.environment();
         let local = output(1);
         let mut killed = 0;
         // Each child lives a little longer than the one before, until one reaches the end.

@@ -43,3 +43,37 @@ async fn ten_thousand_objects_of_50_kb() {
         );
     }
 }
+
+#[test]
+#[ignore = "a measurement of 2 GiB"]
+#[expect(clippy::print_stdout, reason = "it is run to print")]
+fn two_gibibytes_up_and_down() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let size = 2_u64 << 30;
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("source");
+    let mut file = fs::File::create(&source).unwrap();
+    let piece = noise(1, 64 << 20);
+    for _ in 0..size / piece.len() as u64 {
+        std::io::Write::write_all(&mut file, &piece).unwrap();
+    }
+    drop(file);
+    let mut places = vec![runtime.block_on(Place::file())];
+    places.push(runtime.block_on(Place::s3(&GARAGE, "garage-measure-big")));
+    for place in places {
+        let uri = place.uri.join("object").unwrap();
+        let environment = place.environment();
+        for job in ["upload", "download"] {
+            let started = Instant::now();
+            let child = crate::child::command(job, &uri, folder.path(), &environment).output();
+            let child = child.unwrap();
+            let digest = crate::child::printed(&child, "JOB ok");
+            fs::write(folder.path().join("expected"), format!("{size} {digest}")).unwrap();
+            println!(
+                "{job} {uri}: {:.1?}, {} KiB more than at the start at the peak",
+                started.elapsed(),
+                crate::child::printed(&child, "PEAK"),
+            );
+        }
+    }
+}

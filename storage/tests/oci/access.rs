@@ -1,11 +1,14 @@
 //! Passwords, tokens, token refresh, and secrets.
 
+use std::io::{self, Read};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use mlwm_spec::ExitCode;
-use mlwm_storage::Error;
 use mlwm_storage::oci::repositories;
+use mlwm_storage::{Content, Error, Progress};
 use mlwm_tests::registry::{Breaker, Registry};
 use serde_json::json;
 
@@ -98,8 +101,8 @@ async fn tokens_are_renewed_in_the_midst_of_an_upload() {
         let logins = registry.logins(&[&host]);
         let repository = repository_with(&host, "a", &options(Some(&logins)));
         let bytes = noise(usize::try_from(12 * CHUNK).unwrap(), claimed);
-        let slow = std::sync::Arc::new(Slow(bytes.clone()));
-        let progress = mlwm_storage::Progress::none();
+        let slow = Arc::new(Slow(bytes.clone(), Arc::default()));
+        let progress = Progress::none();
         let sender = Sender::new();
         let digest = sender.send_content(&repository, slow, &progress).await;
         let digest = digest.unwrap_or_else(|error| panic!("{claimed}: {error}"));
@@ -111,10 +114,10 @@ async fn tokens_are_renewed_in_the_midst_of_an_upload() {
     }
 }
 
-/// Content that comes at two chunks a second.
-struct Slow(Vec<u8>);
+/// Content that comes at two chunks a second, but at once where it is read again.
+struct Slow(Vec<u8>, Arc<AtomicU64>);
 
-impl mlwm_storage::Content for Slow {
+impl Content for Slow {
     fn size(&self) -> u64 {
         self.0.len() as u64
     }
@@ -123,18 +126,28 @@ impl mlwm_storage::Content for Slow {
         "slow".to_owned()
     }
 
-    fn open(&self) -> std::io::Result<Box<dyn std::io::Read + Send>> {
-        Ok(Box::new(SlowReader(std::io::Cursor::new(self.0.clone()))))
+    fn open(&self) -> io::Result<Box<dyn Read + Send>> {
+        Ok(Box::new(SlowReader {
+            content: io::Cursor::new(self.0.clone()),
+            read_before: Arc::clone(&self.1),
+        }))
     }
 }
 
-struct SlowReader(std::io::Cursor<Vec<u8>>);
+struct SlowReader {
+    content: io::Cursor<Vec<u8>>,
+    read_before: Arc<AtomicU64>,
+}
 
-impl std::io::Read for SlowReader {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        std::thread::sleep(Duration::from_millis(125));
+impl Read for SlowReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = buffer.len().min(64 << 10);
-        self.0.read(&mut buffer[..count])
+        let count = self.content.read(&mut buffer[..count])?;
+        let position = self.content.position();
+        if self.read_before.fetch_max(position, Ordering::SeqCst) < position {
+            std::thread::sleep(Duration::from_millis(125));
+        }
+        Ok(count)
     }
 }
 

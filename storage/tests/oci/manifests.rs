@@ -4,7 +4,7 @@ use mlwm_spec::{Digest, ExitCode};
 use mlwm_storage::oci::{OciUri, repositories};
 use mlwm_tests::registry::Registry;
 
-use crate::common::{options, repository};
+use crate::common::{Sender, noise, options, repository};
 
 const KIND: &str = "application/vnd.oci.image.manifest.v1+json";
 
@@ -60,6 +60,47 @@ async fn manifests_and_tags_come_back_as_they_were_written() {
     assert_eq!(repository.manifest("v1").await.unwrap(), None);
     let found = repository.manifest(&first.to_string()).await.unwrap();
     assert_eq!(found.unwrap().digest, first);
+}
+
+/// What was pushed can be looked at and copied with another program.
+#[tokio::test]
+async fn skopeo_inspects_and_copies_what_was_pushed() {
+    let registry = Registry::open();
+    let repository = repository(&registry.host, "models/gefion-1");
+    let layer = noise(3_000_000, 9);
+    let digest = Sender::new().send(&repository, &layer).await.unwrap();
+    let config = repository.push_blob_bytes("{}").await.unwrap();
+    let mut manifest: serde_json::Value =
+        serde_json::from_slice(&manifest(&config, 2, "copied")).unwrap();
+    manifest["layers"] = serde_json::json!([{
+        "mediaType": "application/vnd.mlwm.inference-artifact.v1+zip",
+        "digest": digest.to_string(), "size": layer.len(),
+        "annotations": {"org.opencontainers.image.title": "gefion-1.zip"},
+    }]);
+    let manifest = serde_json::to_vec(&manifest).unwrap();
+    repository
+        .push_manifest("v1", KIND, manifest.clone())
+        .await
+        .unwrap();
+
+    let source = format!("docker://{}/models/gefion-1:v1", registry.host);
+    let raw = skopeo(&["inspect", "--raw", "--tls-verify=false", &source]);
+    assert_eq!(raw, manifest);
+    let folder = tempfile::tempdir().unwrap();
+    let target = format!("dir:{}", folder.path().display());
+    skopeo(&["copy", "--src-tls-verify=false", &source, &target]);
+    let copied = std::fs::read(folder.path().join(digest.hex())).unwrap();
+    assert!(copied == layer);
+}
+
+fn skopeo(arguments: &[&str]) -> Vec<u8> {
+    let output = std::process::Command::new("skopeo")
+        .args(arguments)
+        .output()
+        .expect("`skopeo` must be there: run ci/setup");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {errors}");
+    output.stdout
 }
 
 #[tokio::test]

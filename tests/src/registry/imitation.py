@@ -1,6 +1,6 @@
 """A registry in memory that treats uploads as the specification allows and real ones do.
 
-python imitation.py <port> <options as JSON>
+python imitation.py <options as JSON>
 
 Options, all of which may be absent:
   keep        what stays of a chunk that came only in part: "all" (default), "half" or "nothing"
@@ -8,7 +8,7 @@ Options, all of which may be absent:
   most        answers 413 to longer requests
   patches     how many PATCH requests an upload may have; more are answered by 405
   forget      after this many chunks, the first upload is forgotten once
-  storage     port of an object storage that blobs are redirected to
+  storage     blobs are redirected to another server
   no_ranges   answers with whole blobs
   corrupt     flips a bit of the first blob that is completed
 `GET /counts` tells what happened.
@@ -23,7 +23,7 @@ import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlparse
 
-port, options = int(sys.argv[1]), json.loads(sys.argv[2])
+options = json.loads(sys.argv[1])
 lock = threading.Lock()
 blobs, manifests, uploads = {}, {}, {}
 counts = {"posts": 0, "patches": 0, "kept": 0, "forgotten": 0, "leaked": 0, "statuses": 0}
@@ -136,7 +136,7 @@ class Handler(BaseHTTPRequestHandler):
         if digest not in blobs:
             return self.refuse(404, "BLOB_UNKNOWN")
         if "storage" in options and not self.server.is_storage and self.command == "GET":
-            other = f"http://127.0.0.1:{options['storage']}{self.path}?X-Signature=SECRET"
+            other = f"http://127.0.0.1:{storage.server_port}{self.path}?X-Signature=SECRET"
             return self.reply(307, {"Location": other})
         content = blobs[digest]
         wanted = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
@@ -181,7 +181,9 @@ class Server(ThreadingHTTPServer):
 
 
 if "storage" in options:
-    storage = Server(("127.0.0.1", options["storage"]), Handler)
+    storage = Server(("127.0.0.1", 0), Handler)
     storage.is_storage = True
     threading.Thread(target=storage.serve_forever, daemon=True).start()
-Server(("127.0.0.1", port), Handler).serve_forever()
+server = Server(("127.0.0.1", 0), Handler)
+print(f"listening on 127.0.0.1:{server.server_port}", flush=True)
+server.serve_forever()

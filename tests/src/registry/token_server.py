@@ -1,6 +1,6 @@
 """A token server for a registry: gives tokens that are good for a chosen time.
 
-python token_server.py <folder> <port> <true lifetime in seconds> <lifetime it claims>
+python token_server.py <folder> <true lifetime in seconds> <lifetime it claims>
 
 It makes its key and certificate in the folder, and writes a line for each request to `requests`.
 Tokens go to the user `user` with the password `pass`, or with the identity token `identity`;
@@ -21,8 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
-folder, port = sys.argv[1], int(sys.argv[2])
-lifetime, claimed = float(sys.argv[3]), int(sys.argv[4])
+folder, lifetime, claimed = sys.argv[1], float(sys.argv[2]), int(sys.argv[3])
 # The registry takes a token for this long after its end, in case clocks differ.
 LEEWAY = 60
 
@@ -111,4 +110,6 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
+server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+print(f"listening on 127.0.0.1:{server.server_port}", flush=True)
+server.serve_forever()

@@ -7,7 +7,10 @@ use mlwm_registries::{PushContent, PushRequest, Pushed, Registry};
 use mlwm_spec::{ArtifactName, ExitCode, Tag};
 use serde_json::json;
 
-use super::registry::{RegistryArgument, pinned, with_transfer};
+use super::registry::{
+    RegistryArgument, pinned, provenance_path, read_beside, signature_path, with_transfer,
+};
+use super::sign::signed;
 use crate::Outcome;
 
 /// Publish an artifact in a registry.
@@ -29,21 +32,30 @@ pub(crate) struct Arguments {
     /// Name to publish it under, if it is not the artifact's own.
     #[arg(long = "as", value_name = "NAME")]
     publish_as: Option<ArtifactName>,
+    /// Sign it with this secret key, and publish the signature with it.
+    #[arg(long, value_name = "KEY")]
+    sign: Option<PathBuf>,
     /// Print what came of it as JSON.
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) fn main(arguments: &Arguments) -> Outcome {
+    let file = &arguments.file;
+    let mut signatures: Vec<String> = read_beside(&signature_path(file))?.into_iter().collect();
+    if let Some(key) = &arguments.sign {
+        signatures.push(signed(file, key)?);
+    }
+    let provenance = read_beside(&provenance_path(file))?;
     let (registry, pushed) = with_transfer(async |options| {
         let registry = Registry::open(&arguments.registry.registry, options).await?;
         let pushed = registry
             .push(PushRequest {
-                content: PushContent::File(arguments.file.clone()),
+                content: PushContent::File(file.clone()),
                 publish_as: arguments.publish_as.clone(),
                 tag: arguments.tag.clone().unwrap_or_else(Tag::latest),
-                provenance: None,
-                signatures: Vec::new(),
+                provenance,
+                signatures,
             })
             .await?;
         Ok((registry, pushed))

@@ -1,18 +1,20 @@
-//! What the commands about registries have in common: arguments, and what a reference means.
+//! What the commands about artifacts have in common: arguments, what a reference means, and how a
+//! transfer is shown.
 
 use std::future::Future;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
-use mlwm_registries::{Error, Publication, Registry, RegistryOptions};
+use mlwm_artifacts::{Artifact, FileSource, ReadAt};
+use mlwm_registries::{Publication, Registry, RegistryOptions};
 use mlwm_spec::artifact_reference::InvalidReference;
-use mlwm_spec::{ArtifactReference, PublishedArtifact};
+use mlwm_spec::{ArtifactReference, ExitCode, PublishedArtifact};
 
-use crate::commands::runtime;
+use crate::commands::{REGISTRY, default_registry, runtime};
 use crate::failure::Failure;
 use crate::transfer::Transfer;
-
-/// Names the registry of references without one.
-pub(super) const REGISTRY: &str = "MLWM_REGISTRY";
 
 /// A registry as an argument of its own.
 #[derive(Args)]
@@ -41,14 +43,20 @@ where
 {
     runtime()?.block_on(async {
         let transfer = Transfer::start()?;
-        let options = RegistryOptions {
-            progress: transfer.progress.clone(),
-            cancel: transfer.cancel.clone(),
-            ..RegistryOptions::default()
-        };
-        let done = work(options).await;
+        let done = work(transfer.options()).await;
         transfer.finish();
         done
+    })
+}
+
+/// Runs what blocks on a thread of its own.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| {
+        let message = format!("a part of mlwm ended unexpectedly: {error}; please report this");
+        Err(Failure::new(ExitCode::Failed, message))
     })
 }
 
@@ -57,23 +65,128 @@ pub(super) async fn find(
     reference: &PublishedArtifact,
     options: RegistryOptions,
 ) -> Result<(Registry, Publication), Failure> {
-    let uri = match &reference.registry {
-        Some(uri) => uri.clone(),
-        None => std::env::var(REGISTRY)
-            .ok()
-            .filter(|uri| !uri.is_empty())
-            .ok_or_else(|| Error::NoRegistry {
-                reference: reference.to_string(),
-            })?,
-    };
-    let registry = Registry::open(&uri, options).await?;
-    let publication = registry
-        .publication(&reference.name, reference.tag.as_ref(), reference.digest)
-        .await?;
+    let registry = Registry::of(reference, default_registry().as_deref(), options).await?;
+    let publication = registry.resolve(reference).await?;
     Ok((registry, publication))
 }
 
 /// The reference that pins a publication.
 pub(super) fn pinned(registry: &Registry, publication: &Publication) -> String {
     publication.reference(Some(registry.uri())).to_string()
+}
+
+/// An artifact that was found, here or in a registry.
+pub(super) struct Found {
+    pub(super) artifact: Artifact,
+    pub(super) source: Arc<dyn ReadAt>,
+    /// Where it is published, if it is not a zip on this machine.
+    pub(super) published: Option<(Registry, Publication)>,
+}
+
+impl Found {
+    /// Opens the artifact that a reference means. Of one in a registry only the end is read.
+    pub(super) async fn open(
+        reference: &ArtifactReference,
+        options: RegistryOptions,
+    ) -> Result<Self, Failure> {
+        match reference {
+            ArtifactReference::File(file) => {
+                let (path, expected) = (PathBuf::from(&file.path), file.digest);
+                blocking(move || {
+                    let artifact = Artifact::open(&path)?;
+                    if let Some(expected) = expected
+                        && artifact.digest()? != expected
+                    {
+                        let found = artifact.digest()?;
+                        let message = format!(
+                            "{} is {found}, but the reference pins {expected}",
+                            path.display()
+                        );
+                        return Err(Failure::new(ExitCode::ArtifactMismatch, message));
+                    }
+                    let source = FileSource::open(&path).map_err(|error| {
+                        let message = format!("cannot read {}: {error}", path.display());
+                        Failure::new(ExitCode::StorageFailed, message)
+                    })?;
+                    Ok(Self {
+                        artifact,
+                        source: Arc::new(source),
+                        published: None,
+                    })
+                })
+                .await
+            }
+            ArtifactReference::Published(reference) => {
+                let (registry, publication) = find(reference, options).await?;
+                Ok(Self {
+                    artifact: registry.artifact(&publication).await?,
+                    source: registry.read_at(&publication),
+                    published: Some((registry, publication)),
+                })
+            }
+        }
+    }
+
+    /// What people call it: the path, or the reference that pins it.
+    pub(super) fn label(&self) -> String {
+        match &self.published {
+            Some((registry, publication)) => pinned(registry, publication),
+            None => self.artifact.path().display().to_string(),
+        }
+    }
+
+    /// Its signatures: those in the registry, or the one beside the zip.
+    pub(super) async fn signatures(&self) -> Result<Vec<String>, Failure> {
+        match &self.published {
+            Some((registry, publication)) => {
+                let stored = registry.signatures(publication).await?;
+                Ok(stored.into_iter().map(|signature| signature.text).collect())
+            }
+            None => Ok(read_beside(&signature_path(self.artifact.path()))?
+                .into_iter()
+                .collect()),
+        }
+    }
+}
+
+/// `model.zip.minisig`, the signature beside a zip.
+pub(super) fn signature_path(zip: &Path) -> PathBuf {
+    let mut name = zip.as_os_str().to_owned();
+    name.push(".minisig");
+    name.into()
+}
+
+/// `model.provenance.yaml`, the provenance beside a zip.
+pub(super) fn provenance_path(zip: &Path) -> PathBuf {
+    zip.with_extension("provenance.yaml")
+}
+
+/// A text file that may be absent.
+pub(super) fn read_beside(path: &Path) -> Result<Option<String>, Failure> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Failure::new(
+            ExitCode::StorageFailed,
+            format!("cannot read {}: {error}", path.display()),
+        )),
+    }
+}
+
+/// Reads a source from its first byte to its last, in large pieces: each may be a request.
+pub(super) fn from_start(source: Arc<dyn ReadAt>) -> impl Read {
+    io::BufReader::with_capacity(8 << 20, FromStart { source, at: 0 })
+}
+
+struct FromStart {
+    source: Arc<dyn ReadAt>,
+    at: u64,
+}
+
+impl Read for FromStart {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.source.read_at(buffer, self.at)?;
+        self.at += read as u64;
+        Ok(read)
+    }
 }

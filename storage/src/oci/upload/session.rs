@@ -245,6 +245,13 @@ impl Body {
         self.shared.position.load(Ordering::Acquire)
     }
 
+    /// Waits until there is something to be taken.
+    pub(super) async fn fill(&self) -> Result<(), Error> {
+        let mut supply = self.shared.supply.lock().await;
+        let _ = self.shared.filled(&mut supply).await;
+        self.error().map_or(Ok(()), Err)
+    }
+
     /// Why the content could not be read, if it could not.
     pub(super) fn error(&self) -> Option<Error> {
         let mut error = self.shared.error.lock();
@@ -285,6 +292,18 @@ impl Shared {
         if wanted == 0 {
             return None;
         }
+        if let Err(error) = self.filled(&mut supply).await? {
+            return Some(Err(error));
+        }
+        let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
+        let count = FRAME.min(wanted).min(supply.rest.len());
+        let frame = supply.rest.split_to(count);
+        self.position.fetch_add(count as u64, Ordering::AcqRel);
+        Some(Ok(frame))
+    }
+
+    /// Sees to it that there is something to be taken; `None` at the end of the content.
+    async fn filled(&self, supply: &mut Supply) -> Option<std::io::Result<()>> {
         if supply.rest.is_empty() {
             match supply.feed.next().await {
                 Ok(piece) => supply.rest = piece?.bytes,
@@ -295,11 +314,7 @@ impl Shared {
                 }
             }
         }
-        let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
-        let count = FRAME.min(wanted).min(supply.rest.len());
-        let frame = supply.rest.split_to(count);
-        self.position.fetch_add(count as u64, Ordering::AcqRel);
-        Some(Ok(frame))
+        Some(Ok(()))
     }
 }
 

@@ -1,0 +1,162 @@
+//! `mlwm artifact bundle`: artifacts in one file, for a machine without a network.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use indicatif::HumanBytes;
+use mlwm_artifacts::Artifact;
+use mlwm_registries::bundle::{self, BundledArtifact, Source, Watch};
+use mlwm_registries::signature::Signature;
+use mlwm_registries::{Cache, CachedArtifact, RegistryOptions};
+use mlwm_spec::bytes::ByteSize;
+use mlwm_spec::{ArtifactReference, ExitCode, Tag};
+use mlwm_storage::{FileContent, Phase, Progress, ProgressEvent};
+
+use super::registry::{
+    blocking, find, provenance_path, read_beside, signature_path, with_transfer,
+};
+use crate::Outcome;
+use crate::failure::Failure;
+
+/// Write artifacts, their provenance and their signatures into one file, or into parts that fit on
+/// what carries them.
+///
+/// The file is a tar with an OCI image layout. The same artifacts give the same bytes.
+#[derive(Args)]
+#[command(
+    after_help = "Example:\n  mlwm artifact bundle s3://bucket/models/gefion-1 --output models.tar --part-size 4GB"
+)]
+pub(crate) struct Arguments {
+    /// Published artifacts, or zips.
+    #[arg(value_name = "FILE|REF", required = true)]
+    references: Vec<ArtifactReference>,
+    /// File to write; in parts, `<FILE>.001` and so on, and `<FILE>.parts.json`.
+    #[arg(long, short, value_name = "FILE")]
+    output: PathBuf,
+    /// Largest size of a part: `4GB`.
+    #[arg(long, value_name = "SIZE")]
+    part_size: Option<ByteSize>,
+    /// Print what was written as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn main(arguments: &Arguments) -> Outcome {
+    let written = with_transfer(async |options| {
+        let mut sources = Vec::new();
+        // What is in the cache must stay there until it is in the bundle.
+        let mut held: Vec<CachedArtifact> = Vec::new();
+        for reference in &arguments.references {
+            sources.push(match reference {
+                ArtifactReference::File(file) => of_file(file.path.clone().into()).await?,
+                ArtifactReference::Published(_) => {
+                    let (source, cached) = of_published(reference, options.clone()).await?;
+                    held.push(cached);
+                    source
+                }
+            });
+        }
+        let watch = watch(&options);
+        let (output, part_size) = (arguments.output.clone(), arguments.part_size);
+        let written = blocking(move || {
+            let part_size = part_size.map(|size| size.0);
+            Ok(bundle::write(&sources, &output, part_size, &watch)?)
+        })
+        .await;
+        drop(held);
+        written
+    })?;
+    if arguments.json {
+        let object = serde_json::json!({
+            "files": written.files,
+            "size": written.size,
+            "digest": written.digest,
+            "unchanged": written.unchanged,
+        });
+        say!("{object:#}");
+    } else {
+        for file in &written.files {
+            say!("{}", file.display());
+        }
+        eprintln!("{}", HumanBytes(written.size));
+    }
+    Ok(ExitCode::Ok)
+}
+
+/// Shows how far a bundle has come, and calls it off.
+pub(super) fn watch(options: &RegistryOptions) -> Watch {
+    let progress: Progress = options.progress.clone();
+    Watch {
+        progress: Arc::new(move |done_bytes, total_bytes| {
+            progress.report(ProgressEvent {
+                phase: Phase::Hashing,
+                done_bytes,
+                total_bytes,
+                done_objects: 0,
+                total_objects: 1,
+            });
+        }),
+        cancel: options.cancel.clone(),
+    }
+}
+
+async fn of_published(
+    reference: &ArtifactReference,
+    options: RegistryOptions,
+) -> Result<(Source, CachedArtifact), Failure> {
+    let ArtifactReference::Published(reference) = reference else {
+        return Err(Failure::new(ExitCode::Usage, "not a published artifact"));
+    };
+    let (registry, publication) = find(reference, options).await?;
+    let cached = Cache::open_default()?
+        .fetch(&registry, &publication)
+        .await?;
+    let signatures = registry.signatures(&publication).await?;
+    let artifact = BundledArtifact {
+        name: publication.name.clone(),
+        tag: publication.tag.clone(),
+        digest: publication.digest,
+        size: publication.size,
+        set_digest: publication.set_digest,
+        files: publication.files,
+        provenance: registry.provenance(&publication).await?,
+        signatures: signatures
+            .into_iter()
+            .map(|signature| (signature.key_id, signature.text))
+            .collect(),
+    };
+    let zip = Arc::new(FileContent::open(&cached.path)?);
+    Ok((Source { artifact, zip }, cached))
+}
+
+async fn of_file(path: PathBuf) -> Result<Source, Failure> {
+    blocking(move || {
+        let artifact = Artifact::open(&path)?;
+        let verified = artifact.verify()?;
+        let Some(set_digest) = artifact.set_digest() else {
+            let message = format!("{} records no hashes", path.display());
+            return Err(Failure::new(ExitCode::ArtifactMismatch, message));
+        };
+        let signatures = read_beside(&signature_path(&path))?
+            .map(|text| Ok::<_, Failure>((Signature::parse(&text)?.key_id().to_string(), text)))
+            .transpose()?;
+        Ok(Source {
+            artifact: BundledArtifact {
+                name: artifact
+                    .name()
+                    .parse()
+                    .map_err(mlwm_registries::Error::from)?,
+                tag: Tag::latest(),
+                digest: verified.digest,
+                size: artifact.size(),
+                set_digest,
+                files: artifact.files().len() as u64,
+                provenance: read_beside(&provenance_path(&path))?,
+                signatures: signatures.into_iter().collect(),
+            },
+            zip: Arc::new(FileContent::open(&path)?),
+        })
+    })
+    .await
+}

@@ -1,0 +1,124 @@
+//! `mlwm cache`: the artifacts of registries on this machine.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use comfy_table::presets::UTF8_BORDERS_ONLY;
+use comfy_table::{CellAlignment, Table};
+use indicatif::{HumanBytes, HumanDuration};
+use mlwm_registries::{Cache, CacheEntry, PruneRequest};
+use mlwm_spec::bytes::ByteSize;
+use mlwm_spec::{ExitCode, Period};
+
+use crate::Outcome;
+use crate::commands::runtime;
+use crate::failure::Failure;
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    List(List),
+    Prune(Prune),
+}
+
+/// List the artifacts in the cache, the longest unused first.
+#[derive(Args)]
+pub(crate) struct List {
+    /// Print them as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Remove artifacts from the cache. What is in use stays.
+#[derive(Args)]
+#[command(after_help = "Example:\n  mlwm cache prune --unused-for P30D --keep 50GB")]
+#[group(required = true, multiple = true, id = "what")]
+pub(crate) struct Prune {
+    /// Remove what was not used for so long, ISO 8601.
+    #[arg(long, value_name = "PERIOD", group = "what")]
+    unused_for: Option<Period>,
+    /// Remove what was unused longest, until the rest is no larger than this: `50GB`.
+    #[arg(long, value_name = "SIZE", group = "what")]
+    keep: Option<ByteSize>,
+    /// Remove everything.
+    #[arg(long, group = "what")]
+    all: bool,
+    /// Only say what would be removed.
+    #[arg(long, requires = "what")]
+    dry_run: bool,
+    /// Print what was removed as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn main(command: Command) -> Outcome {
+    match command {
+        Command::List(arguments) => list(&arguments),
+        Command::Prune(arguments) => prune(&arguments),
+    }
+}
+
+fn list(arguments: &List) -> Outcome {
+    let entries = Cache::open_default()?.list()?;
+    if arguments.json {
+        let text = serde_json::to_string_pretty(&entries).map_err(mlwm_cycles::Error::Json)?;
+        say!("{text}");
+    } else if entries.is_empty() {
+        eprintln!("the cache is empty");
+    } else {
+        say!("{}", table(&entries));
+    }
+    Ok(ExitCode::Ok)
+}
+
+fn prune(arguments: &Prune) -> Outcome {
+    let request = PruneRequest {
+        unused_for: arguments
+            .unused_for
+            .map(|period| Duration::from_secs(period.seconds().unsigned_abs())),
+        keep_bytes: match arguments.all {
+            true => Some(0),
+            false => arguments.keep.map(|size| size.0),
+        },
+        dry_run: arguments.dry_run,
+    };
+    let pruned = runtime()?.block_on(async {
+        let pruned = Cache::open_default()?.prune(request).await?;
+        Ok::<_, Failure>(pruned)
+    })?;
+    if arguments.json {
+        let text = serde_json::to_string_pretty(&pruned).map_err(mlwm_cycles::Error::Json)?;
+        say!("{text}");
+        return Ok(ExitCode::Ok);
+    }
+    let done = match arguments.dry_run {
+        true => "would be removed",
+        false => "removed",
+    };
+    for entry in &pruned.removed {
+        say!("{}@{}: {done}", entry.name, entry.digest);
+    }
+    for entry in &pruned.in_use {
+        say!("{}@{}: in use, stays", entry.name, entry.digest);
+    }
+    say!("{} {done}", HumanBytes(pruned.freed_bytes));
+    Ok(ExitCode::Ok)
+}
+
+fn table(entries: &[CacheEntry]) -> Table {
+    let mut table = Table::new();
+    table.load_style(UTF8_BORDERS_ONLY);
+    table.set_header(["name", "tag", "size", "unused for", "digest"]);
+    if let Some(column) = table.column_mut(2) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    for entry in entries {
+        table.add_row([
+            entry.name.to_string(),
+            entry.tag.to_string(),
+            HumanBytes(entry.size).to_string(),
+            HumanDuration(Duration::from_secs(entry.unused_seconds)).to_string(),
+            entry.digest.to_string(),
+        ]);
+    }
+    table
+}

@@ -1,0 +1,307 @@
+//! Publishing an artifact (`docs/registries.md` §5).
+
+use std::sync::Arc;
+
+use mlwm_spec::{ArtifactName, Digest, Tag};
+use mlwm_storage::ByteRange;
+use sha2::{Digest as _, Sha256};
+
+use crate::claims::Outcome;
+use crate::objects::Objects;
+use crate::outgoing::{Known, Outgoing, PushContent};
+use crate::policy::StoredSignature;
+use crate::record::REGISTRY_VERSION;
+use crate::registry::{Backend, Registry, blocking, now};
+use crate::transfers::Ticket;
+use crate::{Error, Publication};
+
+/// How much of an object is read back at once.
+const READ_BACK: u64 = 8 << 20;
+
+/// What is to be published.
+#[derive(Clone, Debug)]
+pub struct PushRequest {
+    /// The zip.
+    pub content: PushContent,
+    /// The name it is published under, if that is not the artifact's own.
+    pub publish_as: Option<ArtifactName>,
+    /// The tag.
+    pub tag: Tag,
+    /// Where, when and from what it was built, as YAML. What is packed on its way brings its own.
+    pub provenance: Option<String>,
+    /// Detached minisign signatures of the zip: the content of `.minisig` files.
+    pub signatures: Vec<String>,
+}
+
+/// What came of a push.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pushed {
+    /// The publication.
+    pub publication: Publication,
+    /// Whether this push made it; `false`: the same content was published before.
+    pub new: bool,
+}
+
+impl Registry {
+    /// Publishes an artifact, which must be one whose files have hashes. Every byte is verified
+    /// while it is sent. The same content again changes nothing; other content under a name and
+    /// tag that are taken is refused. When it is interrupted, the same call continues.
+    pub async fn push(&self, request: PushRequest) -> Result<Pushed, Error> {
+        let (content, tag) = (request.content.clone(), &request.tag);
+        let outgoing = blocking(move || Outgoing::of(content)).await?;
+        let name = self.published_name(&outgoing, request.publish_as.as_ref())?;
+        let parse = |text: &String| StoredSignature::parse(text, "the signature to be pushed");
+        let signatures: Vec<StoredSignature> = request
+            .signatures
+            .iter()
+            .map(parse)
+            .collect::<Result<_, _>>()?;
+
+        let target = format!("{}:{tag}", self.named(&name, None));
+        let cancel = &self.options.cancel;
+        let fingerprint = outgoing.content.fingerprint();
+        let mut ticket = self.transfers.ticket(&target, &fingerprint, cancel).await?;
+        if let Some(there) = self.record(&name, tag).await? {
+            let result = self.push_again(&there, &outgoing, &signatures).await;
+            if matches!(result, Ok(_) | Err(Error::Conflict { .. })) {
+                if ticket.continued {
+                    self.discard(&name, &ticket, Some(&there)).await?;
+                }
+                ticket.finish()?;
+            }
+            return result;
+        }
+        self.check_signed(&outgoing, &signatures).await?;
+        let known = self.send(&outgoing, &name, &mut ticket).await?;
+        let provenance = match (&request.content, request.provenance) {
+            (PushContent::Packing(packing), None) => {
+                let packing = Arc::clone(packing);
+                Some(blocking(move || Ok(packing.provenance(known.digest)?)).await?)
+            }
+            (_, given) => given,
+        };
+        let publication = Publication {
+            format: REGISTRY_VERSION,
+            name: name.clone(),
+            tag: tag.clone(),
+            digest: known.digest,
+            set_digest: known.set_digest,
+            size: outgoing.content.size(),
+            files: known.files,
+            published_at: now(),
+            object: match &self.backend {
+                Backend::Objects(objects) => objects.object(&name, &ticket.state.key),
+                Backend::Oci(_) => String::new(),
+            },
+            provenance,
+        };
+        let pushed = self.publish(publication, &signatures).await;
+        match &pushed {
+            Ok(Pushed { publication, .. }) => {
+                self.discard(&name, &ticket, Some(publication)).await?;
+                ticket.finish()?;
+            }
+            Err(Error::Conflict { .. }) => {
+                self.discard(&name, &ticket, None).await?;
+                ticket.finish()?;
+            }
+            // The same command may yet publish what has been sent.
+            Err(_) => {}
+        }
+        pushed
+    }
+
+    fn published_name(
+        &self,
+        outgoing: &Outgoing,
+        publish_as: Option<&ArtifactName>,
+    ) -> Result<ArtifactName, Error> {
+        let name = publish_as.unwrap_or(&outgoing.own_name);
+        if let Backend::Oci(oci) = &self.backend {
+            oci.check_name(name)?;
+        }
+        Ok(name.clone())
+    }
+
+    /// Refuses what is not signed as it must be, before anything is sent.
+    async fn check_signed(
+        &self,
+        outgoing: &Outgoing,
+        signatures: &[StoredSignature],
+    ) -> Result<(), Error> {
+        let trust = self.trust().await?;
+        if trust.is_empty() {
+            return Ok(());
+        }
+        let (outgoing, signatures) = (outgoing.clone(), signatures.to_vec());
+        blocking(move || trust.check(&outgoing.label, &signatures, || outgoing.open())).await
+    }
+
+    /// Pushes to a name and tag that are published: the same content, or a conflict.
+    async fn push_again(
+        &self,
+        there: &Publication,
+        outgoing: &Outgoing,
+        signatures: &[StoredSignature],
+    ) -> Result<Pushed, Error> {
+        let reader = outgoing.clone();
+        let digest = blocking(move || reader.digest()).await?;
+        if digest != there.digest {
+            return Err(Error::Conflict {
+                publication: self.named(&there.name, Some(&there.tag)),
+                theirs: there.digest,
+                ours: digest,
+            });
+        }
+        self.mend(there, outgoing).await?;
+        self.put_signatures(there, signatures).await?;
+        Ok(Pushed {
+            publication: there.clone(),
+            new: false,
+        })
+    }
+
+    /// Sends the zip of a publication again, if its registry has lost it.
+    async fn mend(&self, there: &Publication, outgoing: &Outgoing) -> Result<(), Error> {
+        let journals = self.transfers.journals();
+        let content = Arc::clone(&outgoing.content);
+        match &self.backend {
+            Backend::Objects(objects) => {
+                if objects.object_size(&there.object).await? == Some(there.size) {
+                    return Ok(());
+                }
+                let sent = objects.upload(&there.object, content, &journals).await?;
+                outgoing.known(sent)?;
+            }
+            Backend::Oci(oci) => {
+                oci.upload(&there.name, content, Some(there.digest), &journals)
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends the zip, and verifies every byte of it meanwhile.
+    async fn send(
+        &self,
+        outgoing: &Outgoing,
+        name: &ArtifactName,
+        ticket: &mut Ticket,
+    ) -> Result<Known, Error> {
+        let reader = outgoing.clone();
+        let verifying = blocking(move || reader.verify());
+        let sending = async {
+            match &self.backend {
+                Backend::Objects(objects) => {
+                    self.send_object(objects, outgoing, name, ticket).await
+                }
+                Backend::Oci(oci) => {
+                    let journals = self.transfers.journals();
+                    let reader = outgoing.clone();
+                    // It may have arrived as a whole when the push was killed.
+                    let known = match (outgoing.known, ticket.continued) {
+                        (None, true) => Some(blocking(move || reader.digest()).await?),
+                        (known, _) => known,
+                    };
+                    let content = Arc::clone(&outgoing.content);
+                    oci.upload(name, content, known, &journals).await
+                }
+            }
+        };
+        let ((), sent) = tokio::try_join!(verifying, sending)?;
+        let reader = outgoing.clone();
+        let known = blocking(move || reader.known(sent)).await;
+        match known {
+            Ok(_) => ticket.arrived(sent)?,
+            Err(_) => self.discard(name, ticket, None).await?,
+        }
+        known
+    }
+
+    async fn send_object(
+        &self,
+        objects: &Objects,
+        outgoing: &Outgoing,
+        name: &ArtifactName,
+        ticket: &Ticket,
+    ) -> Result<Digest, Error> {
+        let object = objects.object(name, &ticket.state.key);
+        let size = outgoing.content.size();
+        let arrived = ticket.continued && objects.object_size(&object).await? == Some(size);
+        match (arrived, ticket.state.digest) {
+            (true, Some(digest)) => Ok(digest),
+            // The push was killed when all had arrived, before that was noted.
+            (true, None) => self.read_back(objects, &object, size).await,
+            (false, _) => {
+                let content = Arc::clone(&outgoing.content);
+                objects
+                    .upload(&object, content, &self.transfers.journals())
+                    .await
+            }
+        }
+    }
+
+    async fn read_back(&self, objects: &Objects, object: &str, size: u64) -> Result<Digest, Error> {
+        let mut hasher = Sha256::new();
+        let mut start = 0;
+        while start < size {
+            if self.options.cancel.is_cancelled() {
+                return Err(Error::Interrupted);
+            }
+            let length = READ_BACK.min(size - start);
+            hasher.update(
+                objects
+                    .range(object, ByteRange::From { start, length })
+                    .await?,
+            );
+            start += length;
+        }
+        Ok(Digest::from_hasher(hasher))
+    }
+
+    /// Makes the publication visible; its signatures come before it.
+    async fn publish(
+        &self,
+        mut publication: Publication,
+        signatures: &[StoredSignature],
+    ) -> Result<Pushed, Error> {
+        let outcome = match &self.backend {
+            Backend::Objects(objects) => {
+                objects
+                    .put_signatures(publication.digest, signatures)
+                    .await?;
+                objects.publish(&publication).await?
+            }
+            Backend::Oci(oci) => oci.publish(&mut publication, signatures).await?,
+        };
+        match outcome {
+            Outcome::Written => Ok(Pushed {
+                publication,
+                new: true,
+            }),
+            Outcome::Same(there) => Ok(Pushed {
+                publication: *there,
+                new: false,
+            }),
+        }
+    }
+
+    /// Removes the zip of this push, unless `published` is what it was sent for.
+    async fn discard(
+        &self,
+        name: &ArtifactName,
+        ticket: &Ticket,
+        published: Option<&Publication>,
+    ) -> Result<(), Error> {
+        let Backend::Objects(objects) = &self.backend else {
+            // Blobs that no manifest names are the registry's to clean up.
+            return Ok(());
+        };
+        let object = objects.object(name, &ticket.state.key);
+        let needed = published.is_some_and(|published| published.object == object);
+        if needed || !objects.may_discard().await? {
+            return Ok(());
+        }
+        objects.remove(&[object]).await
+    }
+}

@@ -1,0 +1,12 @@
+//! Tests of registries against a folder, Garage, moto, the GCS emulator and docker-registry.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod cache;
+mod claims;
+mod common;
+mod publications;
+mod races;
+mod removal;
+mod requests;
+mod trust;
