@@ -72,7 +72,8 @@ impl<'a> BlockFile<'a> {
 
     fn write_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let whole = bytes.len() - bytes.len() % BLOCK;
-        let is_aligned = self.at % BLOCK as u64 == 0 && bytes.as_ptr().align_offset(BLOCK) == 0;
+        let is_aligned =
+            self.at.is_multiple_of(BLOCK as u64) && bytes.as_ptr().align_offset(BLOCK) == 0;
         if let Some(direct) = &self.direct
             && whole > 0
             && is_aligned

@@ -88,7 +88,7 @@ impl Plan {
         if size >= WIDE || offset >= WIDE {
             end.bytes(b"PK\x06\x06")
                 .u64(44)
-                .u16(MADE_BY_UNIX | VERSION_ZIP64)
+                .u16(VERSION_ZIP64)
                 .u16(VERSION_ZIP64)
                 .u32(0)
                 .u32(0)

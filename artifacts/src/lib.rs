@@ -21,6 +21,7 @@ mod framing;
 mod hashing;
 mod inspect;
 mod layout;
+mod member;
 mod onnx;
 mod pack;
 pub mod pickle;
@@ -33,7 +34,7 @@ mod tests;
 mod training;
 mod verify;
 
-pub use artifact::{Artifact, MemberReader};
+pub use artifact::Artifact;
 pub use build::{BuildRequest, Built, build, prepare};
 pub use diff::{Change, Diff, Side, diff};
 pub use error::Error;
@@ -43,6 +44,7 @@ pub use layout::{
     ARTIFACT_YAML, CHECKPOINT_ONNX, CHECKPOINT_PICKLE, INTERFACE_JSON, NEURAL_LAM_CONFIG,
     TRAINING_ARGUMENTS, datastore_config_member, statistics_member,
 };
+pub use member::MemberReader;
 pub use onnx::{Dimension, GraphTensor, OnnxError, OnnxSignature};
 pub use pack::{Entry, Packed, Packing};
 pub use record::{FORMAT_VERSION, FileEntry};

@@ -270,7 +270,7 @@ mod tests {
     }
 
     fn counted(size: u32) -> (Arc<Counted>, Vec<u8>) {
-        let bytes: Vec<u8> = (0..size).map(|i| (i * 7 >> 4) as u8).collect();
+        let bytes: Vec<u8> = (0..size).map(|i| ((i * 7) >> 4) as u8).collect();
         (Arc::new(Counted(bytes.clone(), AtomicUsize::new(0))), bytes)
     }
 

@@ -9,8 +9,10 @@ use mlwm_spec::Digest;
 use proptest::prelude::*;
 use sha2::{Digest as _, Sha256};
 
+use crate::form::Plan;
 use crate::pack::{Content, Planned};
-use crate::{Artifact, BuildRequest, Error, FramingError, Packing, Verified};
+use crate::record::{Record, RecordedFile};
+use crate::{Artifact, BuildRequest, Error, FramingError, Packing, ReadAt, Verified};
 
 fn packing_of(contents: Vec<(String, Content)>) -> Packing {
     let request = BuildRequest {
@@ -160,6 +162,55 @@ fn a_source_that_changes_is_noticed() {
     assert!(matches!(removed, Error::Io { .. }), "{removed}");
 }
 
+/// A zip of more than 4 GiB, of which only the end is there.
+struct Sparse {
+    size: u64,
+    end: Vec<u8>,
+}
+
+impl ReadAt for Sparse {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let start = self.size - self.end.len() as u64;
+        self.end.read_at(buffer, offset.checked_sub(start).unwrap())
+    }
+}
+
+#[test]
+fn numbers_of_64_bits_are_read() {
+    let size = 5 << 30;
+    let file = RecordedFile {
+        path: "checkpoint.pkl".into(),
+        size,
+        sha256: Digest::of("as is not looked at"),
+    };
+    let text = Record::new("large", vec![file]).to_yaml().unwrap();
+    let sizes = [
+        ("checkpoint.pkl".to_owned(), size),
+        ("artifact.yaml".to_owned(), text.len() as u64),
+    ];
+    let plan = Plan::new(sizes).unwrap();
+    let crc32 = crc32fast::hash(text.as_bytes());
+    let own = &plan.members[1];
+    let end = [
+        own.local_header(),
+        text.into_bytes(),
+        own.descriptor(crc32),
+        plan.tail([1, crc32]),
+    ];
+    // Opening reads a little of what lies before it.
+    let sparse = Sparse {
+        size: plan.size(),
+        end: [vec![0; 1 << 20], end.concat()].concat(),
+    };
+    let artifact = Artifact::from_source(Arc::new(sparse), "large.zip").unwrap();
+    assert_eq!(artifact.files()[0].size, size);
+    assert_eq!(artifact.name(), "large");
+}
+
 /// Takes so many bytes and no more.
 struct Full(usize);
 
@@ -226,7 +277,7 @@ proptest! {
         let contents: Vec<(String, Vec<u8>)> = sizes
             .iter()
             .enumerate()
-            .map(|(i, size)| (format!("f/{i}"), (0..*size).map(|j| (j * 31 >> 3) as u8 ^ seed).collect()))
+            .map(|(i, size)| (format!("f/{i}"), (0..*size).map(|j| ((j * 31) >> 3) as u8 ^ seed).collect()))
             .collect();
         let members: Vec<(&str, &[u8])> = contents.iter().map(|(name, bytes)| (&**name, &**bytes)).collect();
         let packing = packing(&members);

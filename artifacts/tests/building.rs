@@ -1,6 +1,12 @@
 //! An artifact built from the neural-lam case is what other programs think it is.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    missing_docs
+)]
 
 #[allow(dead_code, reason = "each test program uses its own part")]
 mod common;

@@ -156,9 +156,10 @@ impl Stretch {
         let (first, last) = (self.first.done_bytes, self.last.done_bytes);
         let seconds = now.duration_since(self.began).as_secs_f64();
         let rate = (last - first) as f64 / seconds.max(1e-3);
-        let continued = match first {
-            0 => String::new(),
-            first => format!(" (continued at {})", HumanBytes(first)),
+        let is_transfer = !matches!(self.last.phase, Phase::Hashing | Phase::Verifying);
+        let continued = match first > 0 && is_transfer {
+            true => format!(" (continued at {})", HumanBytes(first)),
+            false => String::new(),
         };
         let left = self.last.total_bytes.saturating_sub(last);
         let rest = match left {

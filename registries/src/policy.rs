@@ -4,9 +4,9 @@ use std::io::Read;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Error;
 use crate::record::{REGISTRY_VERSION, check_version};
 use crate::signature::{self, PublicKey, Signature};
-use crate::Error;
 
 /// What a registry requires of those who publish and fetch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

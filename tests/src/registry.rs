@@ -225,22 +225,27 @@ fn program() -> PathBuf {
 /// Starts a server that writes to its log which port it has.
 fn start(mut command: Command, log: &Path) -> (Child, u16) {
     let file = std::fs::File::create(log).unwrap();
-    let child = command
+    command
         .stdin(Stdio::piped())
         .stdout(file.try_clone().unwrap())
-        .stderr(file)
-        .spawn()
-        .expect("`sh` must be there");
+        .stderr(file);
+    let child = command.spawn().expect("`sh` must be there");
+    (child, port(log))
+}
+
+/// Waits for the port in the log of a server that has been started.
+fn port(log: &Path) -> u16 {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let text = std::fs::read_to_string(log).unwrap_or_default();
-        let port = text.split_once("listening on ").and_then(|(_, rest)| {
+        let told = text.split_once("listening on ");
+        let port = told.and_then(|(_, rest)| {
             let (_, rest) = rest.split_once(':')?;
             let (digits, _) = rest.split_once(|c: char| !c.is_ascii_digit())?;
             digits.parse().ok()
         });
         if let Some(port) = port {
-            return (child, port);
+            return port;
         }
         assert!(
             Instant::now() < deadline,

@@ -20,7 +20,11 @@ pub(super) fn header(name: &str, size: u64) -> [u8; BLOCK as usize] {
     header.set_gid(0);
     header.set_mtime(0);
     header.set_size(size);
+    // Six digits, NUL, space, as every other tar writes it.
     header.set_cksum();
+    let checksum = &mut header.as_old_mut().cksum;
+    checksum.rotate_left(1);
+    checksum[7] = b' ';
     *header.as_bytes()
 }
 

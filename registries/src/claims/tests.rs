@@ -9,6 +9,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::REGISTRY_VERSION;
 
+/// What a publisher was told, if it came to its end.
+type Told = Option<Result<Outcome, Error>>;
+
 /// A store without conditional writes, where each call is one step.
 #[derive(Default)]
 struct Memory(Mutex<(Option<Publication>, Vec<Claim>)>);
@@ -55,7 +58,7 @@ impl Place for View<'_> {
         Ok(())
     }
     async fn settle(&self) -> Result<(), Error> {
-        self.step().await;
+        drop(self.step().await);
         Ok(())
     }
 }
@@ -82,7 +85,7 @@ fn race(
     contents: &[Digest],
     schedule: &[usize],
     dies: Option<usize>,
-) -> (Memory, Vec<Option<Result<Outcome, Error>>>, Vec<usize>) {
+) -> (Memory, Vec<Told>, Vec<usize>) {
     type Run<'a> = Pin<Box<dyn Future<Output = Result<Outcome, Error>> + 'a>>;
     let memory = Memory::default();
     let views: Vec<View<'_>> = contents
@@ -93,7 +96,7 @@ fn race(
         .iter()
         .map(|view| Some(Box::pin(publish(view, view.1)) as Run<'_>))
         .collect();
-    let mut results: Vec<Option<Result<Outcome, Error>>> = contents.iter().map(|_| None).collect();
+    let mut results: Vec<Told> = contents.iter().map(|_| None).collect();
     let mut alive = Vec::new();
     let mut context = Context::from_waker(Waker::noop());
     for turn in 0.. {
@@ -118,7 +121,7 @@ fn race(
 }
 
 /// Whoever was told that it won has won for good.
-fn check(contents: &[Digest], memory: &Memory, results: &[Option<Result<Outcome, Error>>]) {
+fn check(contents: &[Digest], memory: &Memory, results: &[Told]) {
     let (record, _) = &*memory.0.lock().unwrap();
     for (content, result) in contents.iter().zip(results) {
         match result {

@@ -170,7 +170,7 @@ mod tests {
         assert!(!is_claim_to(&tag(CLAIM), &Tag::latest()));
 
         let mut tags = vec!["latest".to_owned(), tag(CLAIM)];
-        assert_eq!(live(&tags, &short(&longest)), [claim.clone()]);
+        assert_eq!(live(&tags, &short(&longest)), std::slice::from_ref(&claim));
         assert_eq!(live(&tags, &short(&Tag::latest())), []);
         tags.push(tag(WITHDRAWN));
         assert_eq!(live(&tags, &short(&longest)), []);

@@ -253,6 +253,7 @@ impl Connection {
         let passes = matches!(status, 408 | 429 | 500 | 502..=599);
         let advice = match (status, code) {
             (_, Some("NAME_INVALID")) => ": the registry takes other names of repositories only",
+            (404, Some("NAME_UNKNOWN")) => ": create the repository at the registry first",
             (_, Some("UNSUPPORTED")) | (405 | 501, _) => ": the registry does not do that",
             (413, _) => ": the registry, or a proxy before it, limits the size of requests",
             _ if passes => ": run the same command again",

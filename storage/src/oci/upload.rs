@@ -139,7 +139,7 @@ impl Upload<'_> {
             patience: Patience::new(self.connection().retry_for()),
         };
         let mut losses = 0;
-        let mut left = self.uncancelled(self.left_over(&mut course)).await?;
+        let mut left = self.uncancelled(self.left_over()).await?;
         loop {
             let session = match left.take() {
                 Some(Left::Complete(digest)) => return Ok(digest),
@@ -158,6 +158,9 @@ impl Upload<'_> {
                     return Err(self.connection().peer().service(reason));
                 }
                 Sent::Forgotten(_) => losses += 1,
+                Sent::Refused(failure) if matches!(failure.error, Error::RegistryAccess { .. }) => {
+                    return Err(failure.error);
+                }
                 Sent::Refused(failure) => {
                     course.manner = match course.manner {
                         Manner::Chunks => Manner::OnePatch,
@@ -170,7 +173,7 @@ impl Upload<'_> {
     }
 
     /// What an earlier process left.
-    async fn left_over(&self, course: &mut Course) -> Result<Option<Left>, Error> {
+    async fn left_over(&self) -> Result<Option<Left>, Error> {
         let Some((first, later)) = self.journal.read::<Entry, Entry>()? else {
             return Ok(None);
         };
@@ -189,7 +192,8 @@ impl Upload<'_> {
             acknowledged: 0,
             limits: entry.limits,
         };
-        let known = self.ask(&mut session, &mut course.patience).await?;
+        let mut patience = Patience::new(self.connection().retry_for());
+        let known = self.ask(&mut session, &mut patience).await?;
         Ok(known.then_some(Left::Session(session)))
     }
 
@@ -346,15 +350,13 @@ impl Upload<'_> {
                     Err(failure) => failure,
                 };
                 // It may have arrived, and the answer not.
-                let refused = failure.is_permanent();
-                if let Err(error) = course.patience.after(failure).await
-                    && !refused
-                {
-                    return Err(error);
-                }
                 if self.repository.blob_size(&digest).await?.is_some() {
                     return Ok(Sent::Complete(digest));
                 }
+                if failure.is_permanent() {
+                    return Ok(Sent::Refused(failure));
+                }
+                course.patience.after(failure).await?;
                 let there = self.ask(&mut session, &mut course.patience).await?;
                 if !there || session.acknowledged < self.content.size() {
                     return Ok(Sent::Forgotten(self.content.size()));

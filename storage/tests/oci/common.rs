@@ -23,7 +23,7 @@ pub(crate) fn options(logins: Option<&Path>) -> OciOptions {
     OciOptions {
         chunk_bytes: CHUNK,
         stall: Duration::from_secs(2),
-        retry_for: Duration::from_secs(10),
+        retry_for: Duration::from_secs(30),
         insecure: Vec::new(),
         logins: Some(logins.unwrap_or(no_logins).to_owned()),
     }

@@ -221,7 +221,8 @@ struct Shared {
 }
 
 struct Supply {
-    feed: Feed,
+    /// Taken when its digest is wanted, even if a connection has not let go of the body yet.
+    feed: Option<Feed>,
     rest: Bytes,
 }
 
@@ -229,7 +230,7 @@ impl Body {
     /// What `feed` gives from byte `position` on.
     pub(super) fn new(feed: Feed, position: u64) -> Self {
         let supply = Supply {
-            feed,
+            feed: Some(feed),
             rest: Bytes::new(),
         };
         Self {
@@ -276,12 +277,12 @@ impl Body {
 
     /// The digest of the whole content, of which what is left is read.
     pub(super) async fn digest(self) -> Result<Digest, Error> {
-        let broken = || Error::Broken {
+        let feed = self.shared.supply.lock().await.feed.take();
+        let taken = || Error::Broken {
             uri: "a registry".to_owned(),
-            reason: "a request kept its body".to_owned(),
+            reason: "the content was hashed before".to_owned(),
         };
-        let shared = Arc::into_inner(self.shared).ok_or_else(broken)?;
-        shared.supply.into_inner().feed.finish().await
+        feed.ok_or_else(taken)?.finish().await
     }
 }
 
@@ -305,7 +306,7 @@ impl Shared {
     /// Sees to it that there is something to be taken; `None` at the end of the content.
     async fn filled(&self, supply: &mut Supply) -> Option<std::io::Result<()>> {
         if supply.rest.is_empty() {
-            match supply.feed.next().await {
+            match supply.feed.as_mut()?.next().await {
                 Ok(piece) => supply.rest = piece?.bytes,
                 Err(error) => {
                     let mut slot = self.error.lock().unwrap_or_else(PoisonError::into_inner);
