@@ -1,11 +1,10 @@
 //! The OCI manifests of an artifact and of a signature, as bytes: what an OCI registry holds and
 //! what a bundle holds are the same (`docs/registries.md`).
-//!
-//! For the OCI registry: `artifact` + `push_manifest`; `ArtifactManifest::parse` on reading;
-//! `signature` and `signature_tag` for the signatures.
 
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use mlwm_spec::{ArtifactName, Digest};
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +18,9 @@ pub(crate) const PROVENANCE: &str = "application/vnd.mlwm.provenance.v1+yaml";
 pub(crate) const SIGNATURE: &str = "application/vnd.mlwm.signature.v1";
 pub(crate) const MINISIG: &str = "application/vnd.mlwm.minisig";
 pub(crate) const EMPTY: &str = "application/vnd.oci.empty.v1+json";
+
+/// The most bytes of a blob that a manifest takes in.
+const EMBEDDED: usize = 64 << 10;
 
 /// The config of a manifest that has none.
 pub(crate) const EMPTY_CONFIG: &[u8] = b"{}";
@@ -39,6 +41,9 @@ pub(crate) struct Descriptor {
     pub(crate) size: u64,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) annotations: BTreeMap<String, String>,
+    /// The blob itself in base64, so that it need not be fetched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) data: Option<String>,
 }
 
 /// A manifest, OCI image specification 1.1.
@@ -92,6 +97,7 @@ impl Descriptor {
             digest,
             size,
             annotations: BTreeMap::new(),
+            data: None,
         }
     }
 
@@ -102,6 +108,18 @@ impl Descriptor {
     pub(crate) fn annotated(mut self, key: &str, value: impl Into<String>) -> Self {
         self.annotations.insert(key.to_owned(), value.into());
         self
+    }
+
+    /// Takes the blob in, if it is small.
+    fn embedding(mut self, bytes: &[u8]) -> Self {
+        self.data = (bytes.len() <= EMBEDDED).then(|| STANDARD.encode(bytes));
+        self
+    }
+
+    /// The blob, if it is in the manifest and is the one that the digest says.
+    pub(crate) fn embedded(&self) -> Option<Vec<u8>> {
+        let bytes = STANDARD.decode(self.data.as_ref()?).ok()?;
+        (Digest::of(&bytes) == self.digest && bytes.len() as u64 == self.size).then_some(bytes)
     }
 }
 
@@ -126,13 +144,15 @@ pub(crate) fn artifact(
     let provenance = provenance.map(|text| {
         Descriptor::of(PROVENANCE, text)
             .annotated(TITLE, format!("{}.provenance.yaml", config.name))
+            .embedding(text)
     });
+    let config_bytes = config.to_bytes();
     let created = created.map(|time| (CREATED.to_owned(), time.to_owned()));
     to_json(&Manifest {
         schema_version: 2,
         media_type: MANIFEST.to_owned(),
         artifact_type: Some(ARTIFACT.to_owned()),
-        config: Descriptor::of(CONFIG, &config.to_bytes()),
+        config: Descriptor::of(CONFIG, &config_bytes).embedding(&config_bytes),
         layers: [zip].into_iter().chain(provenance).collect(),
         subject: None,
         annotations: created.into_iter().collect(),

@@ -8,6 +8,7 @@ mod removal;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use mlwm_spec::{ArtifactName, Digest, Tag};
@@ -125,7 +126,9 @@ impl Oci {
             files: config.files,
             published_at: manifest.created.unwrap_or_default(),
             object: found.digest.to_string(),
-            provenance: None,
+            provenance: manifest
+                .provenance
+                .and_then(|layer| String::from_utf8(layer.embedded()?).ok()),
         }))
     }
 
@@ -176,12 +179,15 @@ impl Oci {
         Ok(found.iter().filter_map(below).collect())
     }
 
-    /// A small blob, checked.
+    /// A small blob, checked: out of the manifest if it is there.
     async fn small(&self, repository: &Repository, blob: &Descriptor) -> Result<Vec<u8>, Error> {
         let bad = |why: String| Error::BadRecord {
             record: format!("{}@{}", repository.uri(), blob.digest),
             why,
         };
+        if let Some(bytes) = blob.embedded() {
+            return Ok(bytes);
+        }
         if blob.size > SMALL {
             return Err(bad(format!(
                 "it has {} bytes, which is too many",
@@ -291,8 +297,7 @@ impl Oci {
         let repository = self.repository(publication.name.as_str())?;
         let bytes = self.manifest_of(&repository, publication).await?;
         let tag = publication.tag.as_str();
-        repository.push_manifest(tag, MANIFEST, bytes).await?;
-        Ok(())
+        put_manifest(&repository, tag, bytes).await
     }
 
     async fn manifest_of(
@@ -312,6 +317,9 @@ impl Oci {
         &self,
         publication: &Publication,
     ) -> Result<Option<String>, Error> {
+        if publication.provenance.is_some() {
+            return Ok(publication.provenance.clone());
+        }
         let repository = self.repository(publication.name.as_str())?;
         let bytes = self.manifest_of(&repository, publication).await?;
         let bad = |why: String| Error::BadRecord {
@@ -381,10 +389,37 @@ impl Oci {
             repository.push_blob_bytes(text.to_vec()).await?;
             let tag = manifest::signature_tag(publication.digest, &signature.key_id);
             let bytes = manifest::signature(&publication.name, subject, text);
-            repository.push_manifest(&tag, MANIFEST, bytes).await?;
+            put_manifest(repository, &tag, bytes).await?;
         }
         Ok(())
     }
+}
+
+/// Writes a manifest under a tag or its digest.
+///
+/// docker-registry writes the small file that says which blobs a repository has in two steps, and
+/// answers `DIGEST_INVALID` to a manifest that comes between them: when another publisher sends the
+/// same blob. That passes.
+async fn put_manifest(
+    repository: &Repository,
+    reference: &str,
+    bytes: Vec<u8>,
+) -> Result<(), Error> {
+    for wait in [50, 200, 800] {
+        match repository
+            .push_manifest(reference, MANIFEST, bytes.clone())
+            .await
+        {
+            Err(mlwm_storage::Error::Service { reason, .. })
+                if reason.contains("DIGEST_INVALID") =>
+            {
+                tokio::time::sleep(Duration::from_millis(wait)).await;
+            }
+            put => return put.map(drop).map_err(Error::from),
+        }
+    }
+    repository.push_manifest(reference, MANIFEST, bytes).await?;
+    Ok(())
 }
 
 /// A manifest of one layer without a config of its own.

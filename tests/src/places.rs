@@ -128,6 +128,11 @@ impl Place {
         }
     }
 
+    /// Whether the server wants to know who asks.
+    pub fn needs_login(&self) -> bool {
+        self.docker_config.is_some()
+    }
+
     /// The reference of an artifact in the registry.
     pub fn reference(&self, name: &str) -> String {
         format!("{}/{name}", self.uri)

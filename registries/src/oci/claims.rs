@@ -7,9 +7,9 @@ use std::time::Duration;
 use mlwm_spec::{Digest, Tag};
 use mlwm_storage::oci::Repository;
 
-use super::{Oci, bare_manifest};
+use super::{Oci, bare_manifest, put_manifest};
 use crate::claims::{Claim, Place};
-use crate::manifest::{Descriptor, EMPTY, EMPTY_CONFIG, MANIFEST};
+use crate::manifest::{Descriptor, EMPTY, EMPTY_CONFIG};
 use crate::{Error, Publication};
 
 const CLAIM: &str = "claim.";
@@ -69,11 +69,7 @@ impl<'a> TagPlace<'a> {
 
     async fn write_tag(&self, tag: &str) -> Result<(), Error> {
         self.repository.push_blob_bytes(EMPTY_CONFIG).await?;
-        let manifest = manifest_of(tag)?;
-        self.repository
-            .push_manifest(tag, MANIFEST, manifest)
-            .await?;
-        Ok(())
+        put_manifest(self.repository, tag, manifest_of(tag)?).await
     }
 
     async fn delete_claim(&self, claim: &Claim) -> Result<(), Error> {
@@ -142,10 +138,7 @@ impl Place for TagPlace<'_> {
 
     async fn write(&self) -> Result<(), Error> {
         let tag = self.publication.tag.as_str();
-        self.repository
-            .push_manifest(tag, MANIFEST, self.manifest.clone())
-            .await?;
-        Ok(())
+        put_manifest(self.repository, tag, self.manifest.clone()).await
     }
 
     async fn settle(&self) -> Result<(), Error> {

@@ -2,9 +2,9 @@
 
 use mlwm_spec::Tag;
 
-use super::{Oci, POLICY_REPOSITORY, bare_manifest};
+use super::{Oci, POLICY_REPOSITORY, bare_manifest, put_manifest};
 use crate::Error;
-use crate::manifest::{self, Descriptor, EMPTY_CONFIG, MANIFEST};
+use crate::manifest::{self, Descriptor, EMPTY_CONFIG};
 
 /// The kind of manifest the policy is in.
 const POLICY: &str = "application/vnd.mlwm.registry-policy.v1";
@@ -42,9 +42,6 @@ impl Oci {
         repository.push_blob_bytes(EMPTY_CONFIG).await?;
         repository.push_blob_bytes(json).await?;
         let bytes = bare_manifest(POLICY, layer, [])?;
-        repository
-            .push_manifest(Tag::latest().as_str(), MANIFEST, bytes)
-            .await?;
-        Ok(())
+        put_manifest(&repository, Tag::latest().as_str(), bytes).await
     }
 }

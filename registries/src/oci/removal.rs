@@ -8,8 +8,8 @@ use mlwm_spec::{ArtifactName, Digest, Tag};
 use mlwm_storage::oci::Repository;
 
 use super::claims::{is_claim, is_claim_to};
-use super::{Oci, bare_manifest, signature_of};
-use crate::manifest::{Descriptor, EMPTY, EMPTY_CONFIG, MANIFEST};
+use super::{Oci, bare_manifest, put_manifest, signature_of};
+use crate::manifest::{Descriptor, EMPTY, EMPTY_CONFIG};
 use crate::removal::{ClaimEntry, Inventory, ObjectEntry, RemovalPlan, SignatureEntry};
 use crate::{Error, Publication};
 
@@ -105,11 +105,9 @@ impl Oci {
         repository.push_blob_bytes(EMPTY_CONFIG).await?;
         // Without a tag first: a registry that deletes nothing must not be left with a tag of it.
         let by_digest = digest.to_string();
-        repository
-            .push_manifest(&by_digest, MANIFEST, manifest.clone())
-            .await?;
+        put_manifest(repository, &by_digest, manifest.clone()).await?;
         self.delete(repository, &digest).await?;
-        repository.push_manifest(tag, MANIFEST, manifest).await?;
+        put_manifest(repository, tag, manifest).await?;
         self.delete(repository, &digest).await
     }
 

@@ -75,3 +75,26 @@ async fn of_two_that_publish_the_same_content_both_succeed() {
         assert_eq!(one.list(Some(&name())).await.unwrap().len(), 10);
     }
 }
+
+/// The first publishers of a name make its repository, and send the same small blobs at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_two_publishers_of_a_name_in_an_oci_registry_do_not_disturb_each_other() {
+    for round in 0..ROUNDS {
+        let place = Place::oci(&format!("first-{round}"));
+        let (one, two) = (
+            place.open_elsewhere("one").await,
+            place.open_elsewhere("two").await,
+        );
+        let same = round % 2 == 0;
+        let results = push_at_once([&one, &two], [1, if same { 1 } else { 2 }], round).await;
+        for result in &results {
+            match result {
+                Err(Error::Conflict { .. } | Error::Claimed { .. }) if !same => {}
+                Err(error) => panic!("{round}: {error}"),
+                Ok(_) => {}
+            }
+        }
+        let won = results.iter().filter(|result| result.is_ok()).count();
+        assert_eq!(won, if same { 2 } else { 1 }, "{round}");
+    }
+}

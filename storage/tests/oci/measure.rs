@@ -27,6 +27,17 @@ fn resident(label: &str) -> u64 {
         >> 10
 }
 
+/// Seconds this process and the children it waited for have used processors: its own, theirs.
+fn processor_seconds() -> (f64, f64) {
+    let text = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let (_, text) = text.rsplit_once(')').unwrap();
+    let field = |number: usize| {
+        let ticks = text.split_whitespace().nth(number - 3).unwrap();
+        ticks.parse::<f64>().unwrap() / 100.0
+    };
+    (field(14) + field(15), field(16) + field(17))
+}
+
 fn shell(script: &str, arguments: &[&str]) -> String {
     let mut command = Command::new("sh");
     command.args(["-ec", script, "sh"]).args(arguments);
@@ -73,10 +84,12 @@ async fn blob() {
     let (progress, cancel) = (Progress::none(), CancellationToken::new());
     println!();
     for round in 0..3 {
+        let (_, before_curl) = processor_seconds();
         let began = Instant::now();
         // Registries of the same server do not share what was uploaded twice: each is a new name.
         curl_push(host, &file, &digest);
         let curl = began.elapsed().as_secs_f64();
+        let (before, after_curl) = processor_seconds();
 
         let repository = repository_with(host, &format!("mlwm{round}"), &options);
         let journals = Journals::at(folder.path().join("journals"));
@@ -85,8 +98,12 @@ async fn blob() {
         let sent = repository.upload_blob(content, None, &journals, &progress, &cancel);
         assert_eq!(sent.await.unwrap(), digest);
         let ours = began.elapsed().as_secs_f64();
+        let (after, _) = processor_seconds();
         println!(
-            "push: curl {curl:.2} s, mlwm {ours:.2} s, ratio {:.2}",
+            "push: curl {curl:.2} s (processor {:.2}), mlwm {ours:.2} s (processor {:.2}), \
+             ratio {:.2}",
+            after_curl - before_curl,
+            after - before,
             curl / ours
         );
 

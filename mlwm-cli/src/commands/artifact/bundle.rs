@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use indicatif::HumanBytes;
-use mlwm_artifacts::Artifact;
-use mlwm_registries::bundle::{self, BundledArtifact, Source, Watch};
-use mlwm_registries::signature::Signature;
+use mlwm_registries::bundle::{self, Source, Watch};
 use mlwm_registries::{Cache, CachedArtifact, RegistryOptions};
 use mlwm_spec::bytes::ByteSize;
 use mlwm_spec::{ArtifactReference, ExitCode, Tag};
@@ -112,51 +110,24 @@ async fn of_published(
     let cached = Cache::open_default()?
         .fetch(&registry, &publication)
         .await?;
-    let signatures = registry.signatures(&publication).await?;
-    let artifact = BundledArtifact {
-        name: publication.name.clone(),
-        tag: publication.tag.clone(),
-        digest: publication.digest,
-        size: publication.size,
-        set_digest: publication.set_digest,
-        files: publication.files,
-        provenance: registry.provenance(&publication).await?,
-        signatures: signatures
-            .into_iter()
-            .map(|signature| (signature.key_id, signature.text))
-            .collect(),
+    let source = Source {
+        zip: Arc::new(FileContent::open(&cached.path)?),
+        ..Source::of_publication(&registry, &publication).await?
     };
-    let zip = Arc::new(FileContent::open(&cached.path)?);
-    Ok((Source { artifact, zip }, cached))
+    Ok((source, cached))
 }
 
 async fn of_file(path: PathBuf) -> Result<Source, Failure> {
     blocking(move || {
-        let artifact = Artifact::open(&path)?;
-        let verified = artifact.verify()?;
-        let Some(set_digest) = artifact.set_digest() else {
-            let message = format!("{} records no hashes", path.display());
-            return Err(Failure::new(ExitCode::ArtifactMismatch, message));
-        };
-        let signatures = read_beside(&signature_path(&path))?
-            .map(|text| Ok::<_, Failure>((Signature::parse(&text)?.key_id().to_string(), text)))
-            .transpose()?;
-        Ok(Source {
-            artifact: BundledArtifact {
-                name: artifact
-                    .name()
-                    .parse()
-                    .map_err(mlwm_registries::Error::from)?,
-                tag: Tag::latest(),
-                digest: verified.digest,
-                size: artifact.size(),
-                set_digest,
-                files: artifact.files().len() as u64,
-                provenance: read_beside(&provenance_path(&path))?,
-                signatures: signatures.into_iter().collect(),
-            },
-            zip: Arc::new(FileContent::open(&path)?),
-        })
+        let provenance = read_beside(&provenance_path(&path))?;
+        let signature = read_beside(&signature_path(&path))?;
+        let signatures: Vec<String> = signature.into_iter().collect();
+        Ok(Source::of_file(
+            &path,
+            Tag::latest(),
+            provenance,
+            &signatures,
+        )?)
     })
     .await
 }

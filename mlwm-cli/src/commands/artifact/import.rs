@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use mlwm_registries::bundle::Bundle;
-use mlwm_registries::{PushContent, PushRequest, Registry, StoredZip};
+use mlwm_registries::Registry;
+use mlwm_registries::bundle::{self, Bundle};
 use mlwm_spec::ExitCode;
 
 use super::bundle::watch;
@@ -13,7 +13,7 @@ use crate::Outcome;
 
 /// Publish the artifacts of a bundle in a registry, with their signatures.
 ///
-/// The bundle is verified first. What is published already is left out, and if the command is
+/// The bundle is verified first; an artifact that cannot be published does not keep back the others. What is published already is left out, and if the command is
 /// stopped, it goes on where it was when it is run again.
 #[derive(Args)]
 #[command(after_help = "Example:\n  mlwm artifact import models.tar /data/models")]
@@ -38,52 +38,45 @@ pub(crate) fn main(arguments: &Arguments) -> Outcome {
         })
         .await?;
         let registry = Registry::open(&arguments.registry.registry, options).await?;
-        let mut all = Vec::new();
-        for artifact in bundle.artifacts() {
-            let label = format!(
-                "{}:{} of {}",
-                artifact.name,
-                artifact.tag,
-                arguments.file.display()
-            );
-            let pushed = registry
-                .push(PushRequest {
-                    content: PushContent::Stored(StoredZip {
-                        label,
-                        content: bundle.content(artifact)?,
-                        source: bundle.read_at(artifact)?,
-                        digest: artifact.digest,
-                    }),
-                    publish_as: Some(artifact.name.clone()),
-                    tag: artifact.tag.clone(),
-                    provenance: artifact.provenance.clone(),
-                    signatures: artifact.signatures.values().cloned().collect(),
-                })
-                .await?;
-            all.push(pushed);
-        }
+        let all = bundle::import(&bundle, &registry).await;
         Ok((registry, all))
     })?;
-    let outcome = |new: bool| match new {
-        true => "published",
-        false => "already-published",
-    };
+    let mut code = ExitCode::Ok;
+    let mut objects = Vec::new();
+    for imported in &all {
+        let (reference, outcome, error) = match &imported.outcome {
+            Ok(pushed) => (
+                pinned(&registry, &pushed.publication),
+                if pushed.new {
+                    "published"
+                } else {
+                    "already-published"
+                },
+                None,
+            ),
+            Err(error) => {
+                // The first failure decides: what follows may be a consequence.
+                if code == ExitCode::Ok {
+                    code = error.exit_code();
+                }
+                let name = format!("{}:{}@{}", imported.name, imported.tag, imported.digest);
+                (name, "failed", Some(error.to_string()))
+            }
+        };
+        if !arguments.json {
+            say!("{reference} {outcome}");
+        }
+        if let Some(error) = &error {
+            eprintln!("error: {error}");
+        }
+        objects.push(serde_json::json!({
+            "reference": reference,
+            "outcome": outcome,
+            "error": error,
+        }));
+    }
     if arguments.json {
-        let objects = all.iter().map(|pushed| {
-            serde_json::json!({
-                "outcome": outcome(pushed.new),
-                "reference": pinned(&registry, &pushed.publication),
-            })
-        });
-        say!("{:#}", serde_json::Value::Array(objects.collect()));
-        return Ok(ExitCode::Ok);
+        say!("{:#}", serde_json::Value::Array(objects));
     }
-    for pushed in &all {
-        say!(
-            "{} {}",
-            pinned(&registry, &pushed.publication),
-            outcome(pushed.new)
-        );
-    }
-    Ok(ExitCode::Ok)
+    Ok(code)
 }
