@@ -41,6 +41,8 @@ pub(crate) struct State {
     device_and_node: (u64, u64),
     size: u64,
     modified: (i64, i64),
+    /// Unlike the time before, no program can set this one back.
+    status_changed: (i64, i64),
 }
 
 impl State {
@@ -49,6 +51,7 @@ impl State {
             device_and_node: (metadata.dev(), metadata.ino()),
             size: metadata.len(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
+            status_changed: (metadata.ctime(), metadata.ctime_nsec()),
         }
     }
 }

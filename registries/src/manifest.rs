@@ -14,6 +14,8 @@ pub(crate) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub(crate) const ARTIFACT: &str = "application/vnd.mlwm.inference-artifact.v1";
 pub(crate) const CONFIG: &str = "application/vnd.mlwm.inference-artifact.config.v1+json";
 pub(crate) const ZIP: &str = "application/vnd.mlwm.inference-artifact.v1+zip";
+/// A part of a large zip: the parts, in order, are the zip.
+pub(crate) const ZIP_PART: &str = "application/vnd.mlwm.inference-artifact.v1+zip.part";
 pub(crate) const PROVENANCE: &str = "application/vnd.mlwm.provenance.v1+yaml";
 pub(crate) const SIGNATURE: &str = "application/vnd.mlwm.signature.v1";
 pub(crate) const MINISIG: &str = "application/vnd.mlwm.minisig";
@@ -69,13 +71,25 @@ pub(crate) struct ArtifactConfig {
     pub(crate) set_digest: Digest,
     /// Number of files in the zip, `artifact.yaml` too.
     pub(crate) files: u64,
+    /// The zip as a whole, if it is in several parts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) zip: Option<WholeZip>,
+}
+
+/// A zip that is in several parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct WholeZip {
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
 }
 
 /// What the manifest of an artifact says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ArtifactManifest {
     pub(crate) config: Descriptor,
-    pub(crate) zip: Descriptor,
+    pub(crate) zip: WholeZip,
+    /// The blobs that the zip is in: itself, or its parts in order.
+    pub(crate) parts: Vec<(Digest, u64)>,
     pub(crate) provenance: Option<Descriptor>,
     /// When it was published, where the manifest says it.
     pub(crate) created: Option<String>,
@@ -130,17 +144,20 @@ impl ArtifactConfig {
     }
 }
 
-/// The manifest of an artifact. `created` differs from one publication to the next: leave it out
-/// where the same artifact must give the same bytes.
+/// The manifest of an artifact whose zip is in the blobs `parts`, given with their sizes. If there
+/// are several, the config says what they are together. `created` differs from one publication to
+/// the next: leave it out where the same artifact must give the same bytes.
 pub(crate) fn artifact(
     config: &ArtifactConfig,
-    zip_digest: Digest,
-    zip_size: u64,
+    parts: &[(Digest, u64)],
     provenance: Option<&[u8]>,
     created: Option<&str>,
 ) -> Vec<u8> {
-    let zip =
-        Descriptor::new(ZIP, zip_digest, zip_size).annotated(TITLE, format!("{}.zip", config.name));
+    let layer = |(index, (digest, size)): (usize, &(Digest, u64))| match parts.len() {
+        1 => Descriptor::new(ZIP, *digest, *size).annotated(TITLE, format!("{}.zip", config.name)),
+        _ => Descriptor::new(ZIP_PART, *digest, *size)
+            .annotated(TITLE, format!("{}.zip.{:03}", config.name, index + 1)),
+    };
     let provenance = provenance.map(|text| {
         Descriptor::of(PROVENANCE, text)
             .annotated(TITLE, format!("{}.provenance.yaml", config.name))
@@ -153,7 +170,12 @@ pub(crate) fn artifact(
         media_type: MANIFEST.to_owned(),
         artifact_type: Some(ARTIFACT.to_owned()),
         config: Descriptor::of(CONFIG, &config_bytes).embedding(&config_bytes),
-        layers: [zip].into_iter().chain(provenance).collect(),
+        layers: parts
+            .iter()
+            .enumerate()
+            .map(layer)
+            .chain(provenance)
+            .collect(),
         subject: None,
         annotations: created.into_iter().collect(),
     })
@@ -183,25 +205,41 @@ impl ArtifactManifest {
     /// Reads the manifest of an artifact. The error says what is wrong with it.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, String> {
         let manifest = parse(bytes, ARTIFACT, "an inference artifact")?;
-        let mut layers = manifest.layers.into_iter();
-        let zip = layers.next().filter(|layer| layer.media_type == ZIP);
-        let provenance = layers.next();
-        let known = provenance
-            .as_ref()
-            .is_none_or(|layer| layer.media_type == PROVENANCE);
-        match zip {
-            Some(zip)
-                if known && layers.next().is_none() && manifest.config.media_type == CONFIG =>
-            {
-                Ok(Self {
-                    config: manifest.config,
-                    zip,
-                    provenance,
-                    created: manifest.annotations.get(CREATED).cloned(),
-                })
-            }
-            _ => Err("its manifest has other layers than a zip and its provenance".to_owned()),
+        let other = || "its manifest has other layers than a zip and its provenance".to_owned();
+        let mut layers = manifest.layers;
+        let provenance = layers.pop_if(|layer| layer.media_type == PROVENANCE);
+        let kind = if layers.len() == 1 { ZIP } else { ZIP_PART };
+        let known = layers.iter().all(|layer| layer.media_type == kind);
+        if layers.is_empty() || !known || manifest.config.media_type != CONFIG {
+            return Err(other());
         }
+        let parts: Vec<(Digest, u64)> =
+            layers.iter().map(|part| (part.digest, part.size)).collect();
+        let zip = match parts.as_slice() {
+            [(digest, size)] => WholeZip {
+                digest: *digest,
+                size: *size,
+            },
+            parts => {
+                let config = manifest.config.embedded();
+                let config: Option<ArtifactConfig> =
+                    config.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+                let size = parts
+                    .iter()
+                    .try_fold(0u64, |sum, (_, size)| sum.checked_add(*size));
+                config
+                    .and_then(|config| config.zip)
+                    .filter(|zip| Some(zip.size) == size)
+                    .ok_or_else(|| "its manifest does not say what its parts make".to_owned())?
+            }
+        };
+        Ok(Self {
+            config: manifest.config,
+            zip,
+            parts,
+            provenance,
+            created: manifest.annotations.get(CREATED).cloned(),
+        })
     }
 }
 

@@ -4,6 +4,7 @@
 mod claims;
 mod policy;
 mod removal;
+mod spans;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -13,17 +14,19 @@ use std::time::Duration;
 use futures::{StreamExt, TryStreamExt, stream};
 use mlwm_spec::{ArtifactName, Digest, Tag};
 use mlwm_storage::oci::{self, OciUri, Repository};
-use mlwm_storage::{ByteRange, Content, Journals};
+use mlwm_storage::{ByteRange, Content, Expected, Journals, Progress, ProgressEvent};
 
 use self::claims::TagPlace;
+use self::spans::{Part, Whole, spans};
 use crate::claims::{self as protocol, Outcome};
 use crate::manifest::{
     self, ArtifactConfig, ArtifactManifest, Descriptor, EMPTY, EMPTY_CONFIG, MANIFEST,
-    SignatureManifest,
+    SignatureManifest, WholeZip,
 };
 use crate::policy::StoredSignature;
 use crate::record::REGISTRY_VERSION;
-use crate::registry::RegistryOptions;
+use crate::registry::{RegistryOptions, blocking};
+use crate::transfers::Ticket;
 use crate::{Error, Publication};
 
 /// The repository of the policy; no artifact can have this name.
@@ -45,7 +48,9 @@ pub(crate) struct Oci {
     root: OciUri,
     options: Arc<RegistryOptions>,
     /// By name: each keeps its connections and its token.
-    repositories: Arc<Mutex<HashMap<String, Arc<Repository>>>>,
+    repositories: Arc<Mutex<HashMap<String, Repository>>>,
+    /// The blobs of the zips that were sent or looked up, by name and digest of the zip.
+    parts: Arc<Mutex<HashMap<(ArtifactName, Digest), Arc<[Part]>>>>,
 }
 
 impl Oci {
@@ -54,20 +59,20 @@ impl Oci {
             root,
             options,
             repositories: Arc::default(),
+            parts: Arc::default(),
         }
     }
 
-    fn repository(&self, name: &str) -> Result<Arc<Repository>, Error> {
+    fn repository(&self, name: &str) -> Result<Repository, Error> {
         let mut known = self
             .repositories
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         if let Some(repository) = known.get(name) {
-            return Ok(Arc::clone(repository));
+            return Ok(repository.clone());
         }
         let repository = Repository::open(&self.root.join(name)?, &self.options.oci)?;
-        let repository = Arc::new(repository);
-        known.insert(name.to_owned(), Arc::clone(&repository));
+        known.insert(name.to_owned(), repository.clone());
         Ok(repository)
     }
 
@@ -113,6 +118,7 @@ impl Oci {
             why,
         };
         let manifest = ArtifactManifest::parse(&found.bytes).map_err(bad)?;
+        self.keep_parts(name, manifest.zip.digest, &manifest.parts);
         let config = self.small(&repository, &manifest.config).await?;
         let config: ArtifactConfig = serde_json::from_slice(&config)
             .map_err(|error| bad(format!("its config is invalid: {error}")))?;
@@ -205,16 +211,63 @@ impl Oci {
         }
     }
 
+    fn keep_parts(&self, name: &ArtifactName, zip: Digest, parts: &[Part]) {
+        let mut kept = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.insert((name.clone(), zip), parts.into());
+    }
+
+    /// The blobs of a zip, if it was sent or looked up.
+    fn kept_parts(&self, name: &ArtifactName, zip: Digest) -> Option<Arc<[Part]>> {
+        let kept = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.get(&(name.clone(), zip)).cloned()
+    }
+
+    /// The blobs of the zip of a publication.
+    async fn parts(&self, publication: &Publication) -> Result<Arc<[Part]>, Error> {
+        let (name, zip) = (&publication.name, publication.digest);
+        if let Some(parts) = self.kept_parts(name, zip) {
+            return Ok(parts);
+        }
+        let repository = self.repository(name.as_str())?;
+        let bytes = self.manifest_of(&repository, publication).await?;
+        let manifest = ArtifactManifest::parse(&bytes).map_err(|why| Error::BadRecord {
+            record: self.named(name, &publication.tag),
+            why,
+        })?;
+        self.keep_parts(name, zip, &manifest.parts);
+        Ok(manifest.parts.into())
+    }
+
     pub(crate) async fn range(
         &self,
         publication: &Publication,
         range: ByteRange,
     ) -> Result<Vec<u8>, Error> {
         let repository = self.repository(publication.name.as_str())?;
-        let part = repository
-            .read_blob_range(&publication.digest, range)
-            .await?;
-        Ok(part.bytes.into())
+        let (mut start, mut left) = match range {
+            ByteRange::From { start, length } => {
+                (start, length.min(publication.size.saturating_sub(start)))
+            }
+            ByteRange::Last(count) => {
+                let count = count.min(publication.size);
+                (publication.size - count, count)
+            }
+        };
+        let mut bytes = Vec::new();
+        for (digest, size) in self.parts(publication).await?.iter() {
+            if start >= *size {
+                start -= size;
+                continue;
+            }
+            let length = left.min(size - start);
+            if length == 0 {
+                break;
+            }
+            let range = ByteRange::From { start, length };
+            bytes.extend_from_slice(&repository.read_blob_range(digest, range).await?.bytes);
+            (start, left) = (0, left - length);
+        }
+        Ok(bytes)
     }
 
     pub(crate) async fn download(
@@ -224,24 +277,87 @@ impl Oci {
     ) -> Result<(), Error> {
         let repository = self.repository(publication.name.as_str())?;
         let (progress, cancel) = (&self.options.progress, &self.options.cancel);
-        let (digest, size) = (&publication.digest, publication.size);
+        let parts = self.parts(publication).await?;
+        let expected = Expected {
+            size: publication.size,
+            digest: publication.digest,
+        };
         Ok(repository
-            .download_blob(digest, size, destination, progress, cancel)
+            .download_blobs(&parts, &expected, destination, progress, cancel)
             .await?)
     }
 
+    /// Whether a zip of this size is sent in several parts.
+    pub(crate) fn is_split(&self, size: u64) -> bool {
+        spans(size, self.options.oci.chunk_bytes).len() > 1
+    }
+
+    /// Sends a zip, or what of it the registry has not. Gives its digest.
     pub(crate) async fn upload(
         &self,
         name: &ArtifactName,
         content: Arc<dyn Content>,
         known: Option<Digest>,
         journals: &Journals,
+        ticket: &mut Ticket,
     ) -> Result<Digest, Error> {
         let repository = self.repository(name.as_str())?;
         let (progress, cancel) = (&self.options.progress, &self.options.cancel);
-        Ok(repository
-            .upload_blob(content, known.as_ref(), journals, progress, cancel)
-            .await?)
+        let size = content.size();
+        if let Some(zip) = known
+            && let Some(parts) = self.kept_parts(name, zip)
+            && self.are_there(&repository, &parts).await?
+        {
+            return Ok(zip);
+        }
+        if !self.is_split(size) {
+            let zip = repository
+                .upload_blob(content, known.as_ref(), journals, progress, cancel)
+                .await?;
+            self.keep_parts(name, zip, &[(zip, size)]);
+            return Ok(zip);
+        }
+        let whole = Whole::of(content);
+        let mut parts = Vec::new();
+        for (index, (start, length)) in spans(size, self.options.oci.chunk_bytes)
+            .into_iter()
+            .enumerate()
+        {
+            let arrived = match ticket.state.parts.get(index) {
+                Some(part) if self.are_there(&repository, &[(*part, length)]).await? => {
+                    let span = whole.span(start, length);
+                    let found = blocking(move || span.hash()).await?;
+                    (found == *part).then_some(found)
+                }
+                _ => None,
+            };
+            let part = match arrived {
+                Some(part) => part,
+                None => {
+                    let span = Arc::new(whole.span(start, length));
+                    let progress = of_whole(progress, start, size);
+                    repository
+                        .upload_blob(span, None, journals, &progress, cancel)
+                        .await?
+                }
+            };
+            ticket.part_arrived(index, part)?;
+            parts.push((part, length));
+        }
+        let zip = whole
+            .digest()
+            .ok_or_else(|| Error::Broken("a zip was not read to its end".to_owned()))?;
+        self.keep_parts(name, zip, &parts);
+        Ok(zip)
+    }
+
+    async fn are_there(&self, repository: &Repository, blobs: &[Part]) -> Result<bool, Error> {
+        for (digest, size) in blobs {
+            if repository.blob_size(digest).await? != Some(*size) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Publishes what has been uploaded: signatures, then the manifest under its tag. The manifest
@@ -254,10 +370,16 @@ impl Oci {
         let Publication { name, tag, .. } = &*publication;
         self.check_tag(name, tag)?;
         let repository = self.repository(name.as_str())?;
+        let single: Arc<[Part]> = [(publication.digest, publication.size)].into();
+        let parts = self.kept_parts(name, publication.digest).unwrap_or(single);
         let config = ArtifactConfig {
             name: name.clone(),
             set_digest: publication.set_digest,
             files: publication.files,
+            zip: (parts.len() > 1).then_some(WholeZip {
+                digest: publication.digest,
+                size: publication.size,
+            }),
         };
         repository.push_blob_bytes(config.to_bytes()).await?;
         let provenance = publication.provenance.as_deref().map(str::as_bytes);
@@ -265,8 +387,7 @@ impl Oci {
             repository.push_blob_bytes(text.to_vec()).await?;
         }
         let created = Some(publication.published_at.as_str());
-        let (digest, size) = (publication.digest, publication.size);
-        let bytes = manifest::artifact(&config, digest, size, provenance, created);
+        let bytes = manifest::artifact(&config, &parts, provenance, created);
         publication.object = Digest::of(&bytes).to_string();
         self.sign(&repository, publication, &bytes, signatures)
             .await?;
@@ -420,6 +541,18 @@ async fn put_manifest(
     }
     repository.push_manifest(reference, MANIFEST, bytes).await?;
     Ok(())
+}
+
+/// Shows how far one part has come as progress of the whole zip.
+fn of_whole(progress: &Progress, start: u64, size: u64) -> Progress {
+    let progress = progress.clone();
+    Progress::new(move |event| {
+        progress.report(ProgressEvent {
+            done_bytes: start + event.done_bytes,
+            total_bytes: size,
+            ..event
+        });
+    })
 }
 
 /// A manifest of one layer without a config of its own.

@@ -62,7 +62,9 @@ impl Registry {
         let fingerprint = outgoing.content.fingerprint();
         let mut ticket = self.transfers.ticket(&target, &fingerprint, cancel).await?;
         if let Some(there) = self.record(&name, tag).await? {
-            let result = self.push_again(&there, &outgoing, &signatures).await;
+            let result = self
+                .push_again(&there, &outgoing, &signatures, &mut ticket)
+                .await;
             if matches!(result, Ok(_) | Err(Error::Conflict { .. })) {
                 if ticket.continued {
                     self.discard(&name, &ticket, Some(&there)).await?;
@@ -143,6 +145,7 @@ impl Registry {
         there: &Publication,
         outgoing: &Outgoing,
         signatures: &[StoredSignature],
+        ticket: &mut Ticket,
     ) -> Result<Pushed, Error> {
         let reader = outgoing.clone();
         let digest = blocking(move || reader.digest()).await?;
@@ -153,7 +156,7 @@ impl Registry {
                 ours: digest,
             });
         }
-        self.mend(there, outgoing).await?;
+        self.mend(there, outgoing, ticket).await?;
         self.put_signatures(there, signatures).await?;
         Ok(Pushed {
             publication: there.clone(),
@@ -162,7 +165,12 @@ impl Registry {
     }
 
     /// Sends the zip of a publication again, if its registry has lost it.
-    async fn mend(&self, there: &Publication, outgoing: &Outgoing) -> Result<(), Error> {
+    async fn mend(
+        &self,
+        there: &Publication,
+        outgoing: &Outgoing,
+        ticket: &mut Ticket,
+    ) -> Result<(), Error> {
         let journals = self.transfers.journals();
         let content = Arc::clone(&outgoing.content);
         match &self.backend {
@@ -174,7 +182,7 @@ impl Registry {
                 outgoing.known(sent)?;
             }
             Backend::Oci(oci) => {
-                oci.upload(&there.name, content, Some(there.digest), &journals)
+                oci.upload(&there.name, content, Some(there.digest), &journals, ticket)
                     .await?;
             }
         }
@@ -199,12 +207,13 @@ impl Registry {
                     let journals = self.transfers.journals();
                     let reader = outgoing.clone();
                     // It may have arrived as a whole when the push was killed.
-                    let known = match (outgoing.known, ticket.continued) {
+                    let whole = ticket.continued && !oci.is_split(outgoing.content.size());
+                    let known = match (outgoing.known, whole) {
                         (None, true) => Some(blocking(move || reader.digest()).await?),
                         (known, _) => known,
                     };
                     let content = Arc::clone(&outgoing.content);
-                    oci.upload(name, content, known, &journals).await
+                    oci.upload(name, content, known, &journals, ticket).await
                 }
             }
         };

@@ -39,6 +39,9 @@ pub(crate) struct State {
     pub(crate) key: String,
     /// Of the whole zip, when all of it has arrived.
     pub(crate) digest: Option<Digest>,
+    /// Of the parts that have arrived, where a zip is sent in parts.
+    #[serde(default)]
+    pub(crate) parts: Vec<Digest>,
 }
 
 impl Transfers {
@@ -83,6 +86,7 @@ impl Transfers {
             None => State {
                 key: crate::random::text()?,
                 digest: None,
+                parts: Vec::new(),
             },
         };
         let ticket = Ticket {
@@ -101,6 +105,16 @@ impl Ticket {
     /// Notes that the whole zip has arrived.
     pub(crate) fn arrived(&mut self, digest: Digest) -> Result<(), Error> {
         self.state.digest = Some(digest);
+        self.save()
+    }
+
+    /// Notes that a part of the zip has arrived.
+    pub(crate) fn part_arrived(&mut self, index: usize, digest: Digest) -> Result<(), Error> {
+        if self.state.parts.get(index) == Some(&digest) {
+            return Ok(());
+        }
+        self.state.parts.truncate(index);
+        self.state.parts.push(digest);
         self.save()
     }
 
@@ -235,6 +249,7 @@ mod tests {
         let state = State {
             key,
             digest: Some(Digest::of("zip")),
+            parts: Vec::new(),
         };
         assert_eq!(ticket.state, state);
         ticket.finish().unwrap();

@@ -36,6 +36,8 @@ pub struct FileContent {
 struct Version {
     size: u64,
     modified: i128,
+    /// Unlike the time before, no program can set this one back.
+    status_changed: (i64, i64),
     device: u64,
     inode: u64,
 }
@@ -69,6 +71,7 @@ impl Version {
         Ok(Self {
             size: metadata.len(),
             modified: modified(&metadata),
+            status_changed: (metadata.ctime(), metadata.ctime_nsec()),
             device: metadata.dev(),
             inode: metadata.ino(),
         })
@@ -84,11 +87,12 @@ impl Content for FileContent {
         let Version {
             size,
             modified,
+            status_changed: (seconds, nanoseconds),
             device,
             inode,
         } = self.version;
         let path = self.path.display();
-        format!("file {path} {size} {modified} {device}:{inode}")
+        format!("file {path} {size} {modified} {seconds}.{nanoseconds:09} {device}:{inode}")
     }
 
     fn open(&self) -> io::Result<Box<dyn Read + Send>> {
@@ -181,6 +185,24 @@ mod tests {
         assert!(content.open().is_err());
         assert_ne!(FileContent::open(&path).unwrap().fingerprint(), before);
         assert!(FileContent::open(folder.path()).is_err());
+    }
+
+    #[test]
+    fn a_modification_time_that_was_set_back_hides_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        std::fs::write(&path, "content").unwrap();
+        let content = FileContent::open(&path).unwrap();
+        let time = std::fs::metadata(&path).unwrap().modified().unwrap();
+        // The clock of a file system has ticks of some milliseconds.
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        std::fs::write(&path, "another").unwrap();
+        let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.set_modified(time).unwrap();
+        assert!(content.open().is_err());
+        let now = FileContent::open(&path).unwrap();
+        assert_eq!(now.version.modified, content.version.modified);
+        assert_ne!(now.fingerprint(), content.fingerprint());
     }
 
     #[test]

@@ -155,6 +155,7 @@ pub(crate) fn upload(
 
 /// Writes a small file in place of whatever is there.
 pub(crate) fn put(target: &Path, bytes: &[u8]) -> Result<(), Error> {
+    make_folder_of(target)?;
     write_then(target, |mut to, temporary| {
         to.write_all(bytes)
             .map_err(Error::local("write", temporary))?;
@@ -166,6 +167,7 @@ pub(crate) fn put(target: &Path, bytes: &[u8]) -> Result<(), Error> {
 
 /// Writes a small file unless there is one of that name. Of two that try, one gets `true`.
 pub(crate) fn create(target: &Path, bytes: &[u8]) -> Result<bool, Error> {
+    make_folder_of(target)?;
     let created = write_then(target, |mut to, temporary| {
         to.write_all(bytes)
             .map_err(Error::local("write", temporary))?;
@@ -303,6 +305,21 @@ pub(crate) fn sync_folders(folder: &Path, names: &[String]) -> Result<(), Error>
     folders.extend(folder.ancestors().map(Path::to_owned));
     for folder in folders.iter().rev() {
         sync_folder(folder)?;
+    }
+    Ok(())
+}
+
+/// Makes the folder that is to hold `path` and those above it, and the names of the new ones
+/// durable; that of `path` becomes so by [`sync_folder_of`].
+pub(crate) fn make_folder_of(path: &Path) -> Result<(), Error> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let new: Vec<&Path> = folder
+        .ancestors()
+        .take_while(|folder| !folder.exists())
+        .collect();
+    std::fs::create_dir_all(folder).map_err(Error::local("create the folder", folder))?;
+    for folder in new {
+        sync_folder_of(folder)?;
     }
     Ok(())
 }

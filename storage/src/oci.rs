@@ -18,6 +18,7 @@ mod upload;
 mod uri;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::manifests::{Manifest, repositories};
@@ -65,10 +66,11 @@ impl Default for OciOptions {
 
 /// A repository in a registry: manifests, tags and blobs.
 ///
-/// Certificates are checked against those of the system, or of `SSL_CERT_FILE`.
-#[derive(Debug)]
+/// Certificates are checked against those of the system, or of `SSL_CERT_FILE`. Clones share
+/// connections and tokens.
+#[derive(Clone, Debug)]
 pub struct Repository {
-    connection: Connection,
+    connection: Arc<Connection>,
     options: OciOptions,
 }
 
@@ -82,7 +84,7 @@ impl Repository {
             });
         }
         Ok(Self {
-            connection: Connection::open(uri, options)?,
+            connection: Arc::new(Connection::open(uri, options)?),
             options: options.clone(),
         })
     }

@@ -23,6 +23,7 @@ use self::wire::Wire;
 use crate::credentials::Chain;
 use crate::fault::{self, Request};
 use crate::store::Options;
+use crate::transfer::http;
 use crate::{Error, Listed, S3Access, Uri};
 
 /// How often a download is begun again after its connection broke.
@@ -30,6 +31,9 @@ const RESTARTS: u32 = 6;
 
 /// S3 takes no parts below this size, but for the last.
 const SMALLEST_PART: u64 = 5 << 20;
+
+/// S3 takes no more parts of one object.
+const MOST_PARTS: u64 = 10_000;
 
 /// One bucket.
 pub(crate) struct S3 {
@@ -78,6 +82,11 @@ impl S3 {
             stall: options.stall,
             part_bytes: options.part_bytes.max(SMALLEST_PART),
         })
+    }
+
+    /// The length of the parts of an object of `size` bytes.
+    fn part_bytes_of(&self, size: u64) -> u64 {
+        self.part_bytes.max(size.div_ceil(MOST_PARTS))
     }
 
     pub(crate) fn bucket(&self) -> &str {
@@ -391,13 +400,7 @@ fn client_options(access: &S3Access, options: &Options) -> Result<ClientOptions,
         .as_ref()
         .is_none_or(|url| url.starts_with("https://"));
     if let Some(path) = access.ca_bundle.as_ref().filter(|_| encrypted) {
-        let wrong = |why: &str| Error::Settings {
-            reason: format!("AWS_CA_BUNDLE names {}, which {why}", path.display()),
-        };
-        let pem =
-            std::fs::read(path).map_err(|error| wrong(&format!("cannot be read ({error})")))?;
-        let certificates = Certificate::from_pem_bundle(&pem)
-            .map_err(|_| wrong("holds no certificates in PEM form"))?;
+        let certificates = http::certificates(path, |pem| Certificate::from_pem_bundle(pem).ok())?;
         for certificate in certificates {
             client = client.with_root_certificate(certificate);
         }

@@ -289,7 +289,7 @@ impl Store {
         }
     }
 
-    /// Removes the object at `uri`, if there is one, and what a killed process left beside it.
+    /// Removes the object at `uri`, if there is one.
     pub async fn remove(&self, uri: &Uri) -> Result<(), Error> {
         match self.place(uri)? {
             Place::File(path) => pool::blocking(uri, move || local::remove(&path)).await,

@@ -389,9 +389,15 @@ fn add_artifact(blobs: &mut BTreeMap<Digest, Vec<u8>>, artifact: &BundledArtifac
         name: artifact.name.clone(),
         set_digest: artifact.set_digest,
         files: artifact.files,
+        zip: None,
     };
     let provenance = artifact.provenance.as_deref().map(str::as_bytes);
-    let manifest = manifest::artifact(&config, artifact.digest, artifact.size, provenance, None);
+    let manifest = manifest::artifact(
+        &config,
+        &[(artifact.digest, artifact.size)],
+        provenance,
+        None,
+    );
     add(blobs, config.to_bytes());
     if let Some(provenance) = provenance {
         add(blobs, provenance.to_vec());

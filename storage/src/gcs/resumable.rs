@@ -1,9 +1,11 @@
 //! Bringing a big content in chunks, continued where an earlier process was killed.
 //!
 //! The journal holds the URL of the upload session, which lets anyone write who knows it: it is
-//! told nowhere else. The server is asked how much it has; the content before that is hashed again,
-//! and the rest is sent.
+//! told nowhere else. It also holds the SHA-256 of every chunk, noted before it is sent. The server
+//! is asked how much it has; if the content before that still has the noted hashes, the rest is
+//! sent, else the upload is begun anew.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::sync::Arc;
 
@@ -21,22 +23,28 @@ use crate::store::{Store, Uploaded};
 use crate::transfer::feed::{Feed, Piece};
 use crate::transfer::http::{Refusal, encode};
 use crate::transfer::journal::Journal;
+use crate::transfer::object::Getter;
 use crate::transfer::retry::{Failure, Patience, persist};
 use crate::transfer::stall::StallWatch;
-use crate::transfer::upload::Sending;
+use crate::transfer::upload::{BEGINNINGS, Sending};
 use crate::tree::LocalFile;
 use crate::{Content, Error, Uri, pool};
 
 /// Chunks that are in memory: one is sent, the others are read meanwhile.
 const CHUNKS: usize = 3;
 
-/// How often an upload that the server has lost is begun anew.
-const BEGINNINGS: u32 = 3;
-
 /// What an upload was begun with.
 #[derive(Serialize, Deserialize)]
 struct Begun {
     gcs_session: String,
+    chunk_bytes: u64,
+}
+
+/// A chunk is about to be sent.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Note {
+    offset: u64,
+    sha256: Digest,
 }
 
 /// What the server has of an upload.
@@ -49,6 +57,8 @@ enum State {
     Gone,
     /// Another object has the name.
     Taken,
+    /// What it has is not what the content begins with now.
+    Differs,
 }
 
 /// An upload session.
@@ -59,6 +69,21 @@ struct Session<'a> {
     size: u64,
 }
 
+/// What the journal knows of the chunks of an upload.
+struct Ledger<'a> {
+    journal: &'a Journal,
+    chunk_bytes: u64,
+    known: BTreeMap<u64, BTreeSet<Digest>>,
+}
+
+impl Ledger<'_> {
+    /// Whether this chunk, and no other, can have been sent before.
+    fn has(&self, offset: u64, sha256: Digest) -> bool {
+        let known = self.known.get(&offset);
+        known.is_some_and(|known| known.len() == 1 && known.contains(&sha256))
+    }
+}
+
 impl Gcs {
     /// Brings the content to `uri`, where nothing or the same may be.
     pub(crate) async fn upload_content(
@@ -67,12 +92,15 @@ impl Gcs {
         sending: &Sending<'_>,
     ) -> Result<Digest, Error> {
         if sending.content.size() <= self.chunk {
-            return self.send_whole(uri, sending).await;
+            let sent = sending.send_whole(self.chunk, |bytes| self.create(uri, bytes));
+            return match sent.await? {
+                Some(digest) => Ok(digest),
+                None => self.compare(uri, sending).await,
+            };
         }
-        let fingerprint = sending.content.fingerprint();
-        let journal = sending.journals.open(&sending.place, &fingerprint)?;
+        let journal = sending.journal(self.endpoint(), &sending.content.fingerprint())?;
         for _ in 0..BEGINNINGS {
-            let (session, state) = match self.take_up(uri, sending, &journal).await? {
+            let (session, ledger, state) = match self.take_up(uri, sending, &journal).await? {
                 Some(taken_up) => taken_up,
                 None => match self.head(uri).await? {
                     Some(_) => break,
@@ -81,10 +109,15 @@ impl Gcs {
             };
             let (digest, state) = match state {
                 State::Has(offset) => {
-                    let mut feed = sending.feed(self.chunk_usize(), CHUNKS);
-                    feed.skip(offset).await?;
+                    let mut feed = sending.feed(usize_of(ledger.chunk_bytes), CHUNKS);
                     let state = session
-                        .send(&mut feed, sending.counter, sending.cancel)
+                        .send(
+                            &mut feed,
+                            offset,
+                            Some(&ledger),
+                            sending.counter,
+                            sending.cancel,
+                        )
                         .await?;
                     match state {
                         State::Done { .. } => (Some(feed.finish().await?), state),
@@ -99,12 +132,15 @@ impl Gcs {
                     return Ok(digest);
                 }
                 (None, State::Done { .. } | State::Taken) => break,
+                (None, State::Differs) => {
+                    self.end_session(uri, sending, &session.url).await?;
+                    journal.clear()?;
+                }
                 (None, State::Gone | State::Has(_)) => {}
             }
         }
-        let digest = self.compare(uri, sending).await?;
         journal.finish()?;
-        Ok(digest)
+        self.compare(uri, sending).await
     }
 
     /// Ends an upload that is not to be continued.
@@ -112,26 +148,32 @@ impl Gcs {
         &self,
         uri: &Uri,
         sending: &Sending<'_>,
-        journal: Journal,
+        fingerprint: &str,
     ) -> Result<(), Error> {
-        if let Some((begun, _)) = journal.read::<Begun, ()>()? {
-            persist(
-                &sending.place,
-                self.limits.retry_for,
-                sending.cancel,
-                || async {
-                    let ask = Ask::session(Method::DELETE, uri, &begun.gcs_session);
-                    match self.ask(ask, &StallWatch::new(self.limits.stall)).await {
-                        Ok(_) => Ok(()),
-                        // 499 is the answer to success; an emulator knows no such request.
-                        Err(refusal) if matches!(refusal.status, 404 | 410 | 499 | 501) => Ok(()),
-                        Err(refusal) => Err(refusal.failure),
-                    }
-                },
-            )
-            .await?;
+        let journal = sending.journal(self.endpoint(), fingerprint)?;
+        if let Some((begun, _)) = journal.read::<Begun, Note>()? {
+            self.end_session(uri, sending, &begun.gcs_session).await?;
         }
         journal.finish()
+    }
+
+    async fn end_session(
+        &self,
+        uri: &Uri,
+        sending: &Sending<'_>,
+        session: &str,
+    ) -> Result<(), Error> {
+        let limit = self.limits.retry_for;
+        persist(&sending.place, limit, sending.cancel, || async {
+            let ask = Ask::session(Method::DELETE, uri, session);
+            match self.ask(ask, &StallWatch::new(self.limits.stall)).await {
+                Ok(_) => Ok(()),
+                // 499 is the answer to success; an emulator knows no such request.
+                Err(refusal) if matches!(refusal.status, 404 | 410 | 499 | 501) => Ok(()),
+                Err(refusal) => Err(refusal.failure),
+            }
+        })
+        .await
     }
 
     /// Brings a local file to `target`, in place of whatever is there.
@@ -156,10 +198,10 @@ impl Gcs {
         };
         let size = source.size;
         let content: Arc<dyn Content> = Arc::new(Listed(source));
-        let mut feed = Feed::start(&place, content, self.chunk_usize(), CHUNKS);
+        let mut feed = Feed::start(&place, content, usize_of(self.chunk), CHUNKS);
         let (silent, whole) = (crate::Progress::none(), [size]);
         let apart = Counter::start(&silent, crate::Phase::Uploading, whole.into_iter());
-        let state = session.send(&mut feed, &apart, cancel).await?;
+        let state = session.send(&mut feed, 0, None, &apart, cancel).await?;
         let State::Done { generation } = state else {
             return Err(self
                 .peer(&place)
@@ -174,29 +216,24 @@ impl Gcs {
         })
     }
 
-    async fn send_whole(&self, uri: &Uri, sending: &Sending<'_>) -> Result<Digest, Error> {
-        let mut feed = sending.feed(self.chunk_usize(), 2);
-        let bytes = feed.next().await?.map(|piece| piece.bytes);
-        let create = self.create(uri, bytes.unwrap_or_default());
-        let created = pool::unless_cancelled(&sending.place, sending.cancel, create).await?;
-        let digest = feed.finish().await?;
-        if !created {
-            return self.compare(uri, sending).await;
-        }
-        sending.counter.reach(sending.content.size());
-        Ok(digest)
-    }
-
     /// Continues what the journal knows.
     async fn take_up<'a>(
         &'a self,
         uri: &'a Uri,
         sending: &Sending<'_>,
-        journal: &Journal,
-    ) -> Result<Option<(Session<'a>, State)>, Error> {
-        let Some((begun, _)) = journal.read::<Begun, ()>()? else {
+        journal: &'a Journal,
+    ) -> Result<Option<(Session<'a>, Ledger<'a>, State)>, Error> {
+        let Some((begun, notes)) = journal.read::<Begun, Note>()? else {
             return Ok(None);
         };
+        let mut ledger = Ledger {
+            journal,
+            chunk_bytes: begun.chunk_bytes,
+            known: BTreeMap::new(),
+        };
+        for Note { offset, sha256 } in notes {
+            ledger.known.entry(offset).or_default().insert(sha256);
+        }
         let session = Session {
             gcs: self,
             uri,
@@ -207,7 +244,7 @@ impl Gcs {
         let state = persist(&sending.place, limit, sending.cancel, || session.state()).await?;
         match state {
             State::Gone => Ok(None),
-            state => Ok(Some((session, state))),
+            state => Ok(Some((session, ledger, state))),
         }
     }
 
@@ -215,8 +252,8 @@ impl Gcs {
         &'a self,
         uri: &'a Uri,
         sending: &Sending<'_>,
-        journal: &Journal,
-    ) -> Result<(Session<'a>, State), Error> {
+        journal: &'a Journal,
+    ) -> Result<(Session<'a>, Ledger<'a>, State), Error> {
         let size = sending.content.size();
         let limit = self.limits.retry_for;
         let url = persist(&sending.place, limit, sending.cancel, || {
@@ -225,14 +262,20 @@ impl Gcs {
         .await?;
         journal.begin(&Begun {
             gcs_session: url.clone(),
+            chunk_bytes: self.chunk,
         })?;
+        let ledger = Ledger {
+            journal,
+            chunk_bytes: self.chunk,
+            known: BTreeMap::new(),
+        };
         let session = Session {
             gcs: self,
             uri,
             url,
             size,
         };
-        Ok((session, State::Has(0)))
+        Ok((session, ledger, State::Has(0)))
     }
 
     /// The URL of a new session.
@@ -268,23 +311,39 @@ impl Gcs {
                 .service("it forgets uploads that are under way".to_owned())),
         }
     }
+}
 
-    fn chunk_usize(&self) -> usize {
-        usize::try_from(self.chunk).unwrap_or(usize::MAX)
-    }
+fn usize_of(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 impl Session<'_> {
-    /// Sends every piece of the feed.
+    /// Sends what the feed has from byte `from` on, which is as much as the server has, if the
+    /// chunks before are those that the ledger knows.
     async fn send(
         &self,
         feed: &mut Feed,
+        from: u64,
+        ledger: Option<&Ledger<'_>>,
         counter: &Counter,
         cancel: &CancellationToken,
     ) -> Result<State, Error> {
+        let place = self.uri.to_string();
         let work = async {
             let mut patience = Patience::new(self.gcs.limits.retry_for);
             while let Some(piece) = feed.next().await? {
+                if let Some(ledger) = ledger {
+                    let (offset, sha256) = (piece.offset, piece.sha256(&place).await?);
+                    if offset >= from {
+                        ledger.journal.note(&Note { offset, sha256 })?;
+                    } else if !ledger.has(offset, sha256) {
+                        return Ok(State::Differs);
+                    }
+                }
+                if piece.end() <= from {
+                    continue;
+                }
+                let piece = piece.starting_at(from);
                 counter.reach(piece.offset);
                 match self.send_piece(piece, &mut patience).await? {
                     State::Has(_) => {}
@@ -304,7 +363,7 @@ impl Session<'_> {
 
     /// Sends one piece until the server has all of it.
     async fn send_piece(&self, piece: Piece, patience: &mut Patience) -> Result<State, Error> {
-        let end = piece.offset + piece.bytes.len() as u64;
+        let end = piece.end();
         let mut from = piece.offset;
         loop {
             let mut rest = piece.bytes.clone();

@@ -15,7 +15,7 @@ use futures::{StreamExt, TryStreamExt};
 use mlwm_spec::Digest;
 use tokio_util::io::ReaderStream;
 
-use super::{head, name_unless_taken, remove, sync_folder_of};
+use super::{head, make_folder_of, name_unless_taken, remove, sync_folder_of};
 use crate::transfer::download::open_locked;
 use crate::transfer::object::bounds;
 use crate::transfer::retry::Failure;
@@ -28,16 +28,21 @@ const PIECE: usize = 1 << 20;
 
 /// Brings the content to `target`, where nothing or the same may be.
 pub(crate) async fn upload_content(target: &Path, sending: &Sending<'_>) -> Result<Digest, Error> {
+    let fingerprint = sending.content.fingerprint();
     if let Some(found) = head(String::new(), target)? {
+        // Left by a process that was killed when it had given it the target's name, or lost a race.
+        match abandon(target, &fingerprint) {
+            Ok(()) | Err(Error::TransferBusy { .. }) => {}
+            Err(error) => return Err(error),
+        }
         return compare(target, found.size, sending).await;
     }
-    let path = arriving_name(target, &sending.content.fingerprint());
+    let path = arriving_name(target, &fingerprint);
     let size = sending.content.size();
     let mut arriving = {
         let (place, path, target) = (sending.place.clone(), path.clone(), target.to_owned());
         pool::blocking(&sending.place, move || {
-            let folder = target.parent().unwrap_or(Path::new("/"));
-            std::fs::create_dir_all(folder).map_err(Error::local("create the folder", folder))?;
+            make_folder_of(&target)?;
             let file = open_locked(&place, &path)?;
             let kept = file
                 .metadata()
@@ -66,16 +71,12 @@ pub(crate) async fn upload_content(target: &Path, sending: &Sending<'_>) -> Resu
     if named {
         return Ok(digest);
     }
-    let compared = match head(String::new(), target)? {
-        Some(found) => compare(target, found.size, sending).await?,
-        None => {
-            return Err(Error::NothingAt {
-                uri: sending.place.clone(),
-            });
-        }
-    };
-    remove(&path)?;
-    Ok(compared)
+    match head(String::new(), target)? {
+        Some(found) => compare(target, found.size, sending).await,
+        None => Err(Error::NothingAt {
+            uri: sending.place.clone(),
+        }),
+    }
 }
 
 /// Removes what an interrupted upload has left.
@@ -131,15 +132,13 @@ impl Arrived {
         Ok(self)
     }
 
-    /// Gives it the target's name; whether that was free.
+    /// Gives it the target's name, or removes it; whether the name was free.
     fn finish(self, target: &Path) -> Result<bool, Error> {
         let failed = || Error::local("write", &self.path);
         self.file.set_len(self.length).map_err(failed())?;
         self.file.sync_all().map_err(failed())?;
         let named = name_unless_taken(&self.path, target)?;
-        if named {
-            remove(&self.path)?;
-        }
+        remove(&self.path)?;
         sync_folder_of(target)?;
         Ok(named)
     }

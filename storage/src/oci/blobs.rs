@@ -1,10 +1,12 @@
 //! Blobs: whether they are there, parts of them, small ones, and bringing big ones to files.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use futures::{FutureExt, StreamExt};
+use futures::stream::{self, BoxStream};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use mlwm_spec::Digest;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, RANGE};
 use reqwest::{Method, Response};
@@ -170,20 +172,34 @@ impl Repository {
         progress: &Progress,
         cancel: &CancellationToken,
     ) -> Result<(), Error> {
-        let source = Blob {
-            repository: self,
-            digest: *digest,
-        };
         let expected = Expected {
             size,
             digest: *digest,
+        };
+        self.download_blobs(&[(*digest, size)], &expected, destination, progress, cancel)
+            .await
+    }
+
+    /// Brings several blobs, given with their sizes, one behind the other to one file, of which
+    /// `expected` is the whole; as [`Self::download_blob`].
+    pub async fn download_blobs(
+        &self,
+        blobs: &[(Digest, u64)],
+        expected: &Expected,
+        destination: &Path,
+        progress: &Progress,
+        cancel: &CancellationToken,
+    ) -> Result<(), Error> {
+        let source = Blobs {
+            repository: self.clone(),
+            blobs: blobs.into(),
         };
         let options = Options {
             stall: self.options.stall,
             retry_for: self.options.retry_for,
             ..Options::default()
         };
-        download_from(&source, &expected, destination, &options, progress, cancel).await
+        download_from(&source, expected, destination, &options, progress, cancel).await
     }
 
     async fn get_blob(
@@ -227,38 +243,103 @@ impl Repository {
     }
 }
 
-/// A blob as something to be downloaded.
-struct Blob<'a> {
-    repository: &'a Repository,
-    digest: Digest,
+/// Blobs, one behind the other, as something to be downloaded.
+#[derive(Clone)]
+struct Blobs {
+    repository: Repository,
+    /// With their sizes.
+    blobs: Arc<[(Digest, u64)]>,
 }
 
-impl RangeSource for Blob<'_> {
-    fn name(&self) -> String {
-        self.repository.named(&self.digest.to_string())
+impl Blobs {
+    /// The blob that has the byte at `start`, and where it begins.
+    fn at(&self, start: u64) -> (usize, u64) {
+        let mut begins = 0;
+        for (index, (_, size)) in self.blobs.iter().enumerate() {
+            if start < begins + size {
+                return (index, begins);
+            }
+            begins += size;
+        }
+        (self.blobs.len(), begins)
     }
 
-    fn open_at(&self, start: u64, _size: u64) -> BoxFuture<'_, Result<Arriving, Failure>> {
+    /// One blob from its byte `start` on, or from an earlier one if the server ignores that.
+    async fn open(&self, index: usize, start: u64) -> Result<Arriving, Failure> {
+        let (repository, (digest, _)) = (&self.repository, self.blobs[index]);
+        let range = (start > 0).then(|| format!("bytes={start}-"));
+        let watch = StallWatch::new(repository.connection.stall());
+        let response = repository
+            .get_blob(&digest, range.as_deref(), &watch)
+            .await?;
+        if response.status() == 416 {
+            return Err(repository.odd_range());
+        }
+        let (start, object_size) = repository.span(&response)?;
+        let (uri, endpoint) = (
+            repository.named(&digest.to_string()),
+            repository.uri().host(),
+        );
+        let bytes = response.bytes_stream().map(move |piece| {
+            let (uri, endpoint) = (&uri, &endpoint);
+            piece.map_err(|error| Peer { uri, endpoint }.broken(error))
+        });
+        Ok(Arriving {
+            start,
+            object_size: Some(object_size),
+            bytes: bytes.boxed(),
+        })
+    }
+
+    /// All blobs from this one on, each asked for when the one before has ended.
+    fn rest(self, index: usize) -> BoxStream<'static, Result<Bytes, Failure>> {
+        let later = index..self.blobs.len();
+        stream::iter(later)
+            .then(move |index| {
+                let blobs = self.clone();
+                async move {
+                    let arriving = blobs.open(index, 0).await?;
+                    let (_, size) = blobs.blobs[index];
+                    if arriving.object_size != Some(size) {
+                        return Err(blobs.repository.odd_range());
+                    }
+                    Ok(arriving.bytes)
+                }
+            })
+            .try_flatten()
+            .boxed()
+    }
+}
+
+impl RangeSource for Blobs {
+    fn name(&self) -> String {
+        match self.blobs.first() {
+            Some((digest, _)) => self.repository.named(&digest.to_string()),
+            None => self.repository.uri().to_string(),
+        }
+    }
+
+    fn open_at(&self, start: u64, size: u64) -> BoxFuture<'_, Result<Arriving, Failure>> {
         async move {
-            let repository = self.repository;
-            let range = (start > 0).then(|| format!("bytes={start}-"));
-            let watch = StallWatch::new(repository.connection.stall());
-            let response = repository
-                .get_blob(&self.digest, range.as_deref(), &watch)
-                .await?;
-            if response.status() == 416 {
-                return Err(repository.odd_range());
+            let (index, begins) = self.at(start);
+            if index == self.blobs.len() {
+                return Err(self.repository.odd_range());
             }
-            let (start, object_size) = repository.span(&response)?;
-            let (uri, endpoint) = (self.name(), repository.uri().host());
-            let bytes = response.bytes_stream().map(move |piece| {
-                let (uri, endpoint) = (&uri, &endpoint);
-                piece.map_err(|error| Peer { uri, endpoint }.broken(error))
-            });
+            let first = self.open(index, start - begins).await?;
+            let (_, blob_size) = self.blobs[index];
+            // Of a single blob, the one who downloads tells what is wrong with its size.
+            if self.blobs.len() > 1 && first.object_size != Some(blob_size) {
+                return Err(self.repository.odd_range());
+            }
+            let single = self.blobs.len() == 1;
             Ok(Arriving {
-                start,
-                object_size: Some(object_size),
-                bytes: bytes.boxed(),
+                start: begins + first.start,
+                object_size: if single {
+                    first.object_size
+                } else {
+                    Some(size)
+                },
+                bytes: first.bytes.chain(self.clone().rest(index + 1)).boxed(),
             })
         }
         .boxed()

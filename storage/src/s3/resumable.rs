@@ -1,9 +1,10 @@
 //! Bringing one big content to a key, continued where an earlier process was killed.
 //!
 //! The journal holds the identifier of the multipart upload, and of every part its SHA-256, noted
-//! before it is sent. The server takes a part only if it has the SHA-256 that was signed. So a part
-//! that the server lists, with the right size and one SHA-256 in the journal, which is the one that
-//! is read now, is there; every other is sent again.
+//! before it is sent. A server that checks signatures takes a part only if it has the SHA-256 that
+//! was signed; one that does not is believed. So a part that the server lists, with the right size
+//! and one SHA-256 in the journal, which is the one that is read now, is there; every other is sent
+//! again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,17 +20,14 @@ use crate::transfer::feed::Piece;
 use crate::transfer::journal::Journal;
 use crate::transfer::object::Object;
 use crate::transfer::retry::persist;
-use crate::transfer::upload::Sending;
+use crate::transfer::upload::{BEGINNINGS, Sending};
 use crate::{Error, Uri, pool};
 
-/// Parts that are on their way at once; one more is read meanwhile.
-const AT_ONCE: usize = 3;
+/// Parts that are on their way at once, at most.
+const AT_ONCE: u64 = 3;
 
-/// S3 takes at most 10,000 parts.
-const MOST_PARTS: u64 = 9_999;
-
-/// How often an upload that the server has lost is begun anew.
-const BEGINNINGS: u32 = 3;
+/// Bytes that are on their way at once, unless a single part has more.
+const BYTES_AT_ONCE: u64 = 48 << 20;
 
 /// What an upload was begun with.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -53,16 +51,17 @@ impl S3 {
         sending: &Sending<'_>,
     ) -> Result<Digest, Error> {
         if sending.content.size() <= self.part_bytes {
-            return self.send_whole(uri, sending).await;
+            let sent = sending.send_whole(self.part_bytes, |bytes| self.create(uri, bytes));
+            return match sent.await? {
+                Some(digest) => Ok(digest),
+                None => self.compare(uri, sending).await,
+            };
         }
-        let journal = sending
-            .journals
-            .open(&sending.place, &sending.content.fingerprint())?;
+        let journal = sending.journal(&self.endpoint, &sending.content.fingerprint())?;
         for _ in 0..BEGINNINGS {
             let Some(transfer) = self.take_up(uri, sending, &journal).await? else {
-                let digest = self.compare(uri, sending).await?;
                 journal.finish()?;
-                return Ok(digest);
+                return self.compare(uri, sending).await;
             };
             match transfer.run().await? {
                 Some((digest, Completed::Done)) => {
@@ -72,9 +71,8 @@ impl S3 {
                 Some((_, Completed::Taken)) => {
                     let upload = &transfer.upload;
                     self.persist(sending, || upload.abort()).await?;
-                    let digest = self.compare(uri, sending).await?;
                     journal.finish()?;
-                    return Ok(digest);
+                    return self.compare(uri, sending).await;
                 }
                 // Completed by a request whose answer was lost, or removed by the server.
                 Some((_, Completed::Gone)) | None => {}
@@ -92,8 +90,9 @@ impl S3 {
         &self,
         uri: &Uri,
         sending: &Sending<'_>,
-        journal: Journal,
+        fingerprint: &str,
     ) -> Result<(), Error> {
+        let journal = sending.journal(&self.endpoint, fingerprint)?;
         if let Some((begun, _)) = journal.read::<Begun, Note>()? {
             let upload = Upload {
                 s3: self,
@@ -103,23 +102,6 @@ impl S3 {
             self.persist(sending, || upload.abort()).await?;
         }
         journal.finish()
-    }
-
-    async fn send_whole(&self, uri: &Uri, sending: &Sending<'_>) -> Result<Digest, Error> {
-        let mut feed = sending.feed(usize::try_from(self.part_bytes).unwrap_or(usize::MAX), 2);
-        let bytes = feed
-            .next()
-            .await?
-            .map(|piece| piece.bytes)
-            .unwrap_or_default();
-        let create = self.create(uri, bytes);
-        let created = pool::unless_cancelled(&sending.place, sending.cancel, create).await?;
-        let digest = feed.finish().await?;
-        if !created {
-            return self.compare(uri, sending).await;
-        }
-        sending.counter.reach(sending.content.size());
-        Ok(digest)
     }
 
     /// Continues what the journal knows, or begins; `None` if the object is there already.
@@ -166,7 +148,7 @@ impl S3 {
         let size = sending.content.size();
         let begun = Begun {
             s3_upload: self.persist(sending, || self.begin(uri)).await?,
-            part_bytes: self.part_bytes.max(size.div_ceil(MOST_PARTS)),
+            part_bytes: self.part_bytes_of(size),
         };
         journal.begin(&begun)?;
         Ok(Some(transfer(begun, Vec::new(), Vec::new())))
@@ -216,7 +198,9 @@ impl Transfer<'_> {
     async fn run(&self) -> Result<Option<(Digest, Completed)>, Error> {
         let sending = self.sending;
         let part_bytes = usize::try_from(self.part_bytes).unwrap_or(usize::MAX);
-        let mut feed = sending.feed(part_bytes, AT_ONCE + 1);
+        let at_once = at_once(self.part_bytes);
+        // One more is read meanwhile.
+        let mut feed = sending.feed(part_bytes, at_once + 1);
         let mut under_way = FuturesUnordered::new();
         let mut parts = Vec::new();
         let mut done = 0;
@@ -225,7 +209,7 @@ impl Transfer<'_> {
             pool::unless_cancelled(&sending.place, sending.cancel, feed.next()).await?
         {
             number += 1;
-            let (piece, sha256) = hash(&sending.place, piece).await?;
+            let sha256 = piece.sha256(&sending.place).await?;
             if let Some(part) = self.has(number, &piece, sha256) {
                 done += part.size;
                 parts.push(part.clone());
@@ -237,7 +221,7 @@ impl Transfer<'_> {
                 sha256,
             })?;
             under_way.push(self.send(number, piece, sha256));
-            while under_way.len() == AT_ONCE {
+            while under_way.len() == at_once {
                 let Some(sent) = under_way.next().await else {
                     break;
                 };
@@ -282,10 +266,20 @@ impl Transfer<'_> {
     }
 }
 
-async fn hash(place: &str, piece: Piece) -> Result<(Piece, Digest), Error> {
-    pool::blocking(place, move || {
-        let sha256 = Digest::of(&piece.bytes);
-        Ok((piece, sha256))
-    })
-    .await
+/// How many parts of this length are on their way at once: objects of more than 160 GB have parts
+/// so large that there are fewer.
+fn at_once(part_bytes: u64) -> usize {
+    let count = (BYTES_AT_ONCE / part_bytes.max(1)).clamp(1, AT_ONCE);
+    usize::try_from(count).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_larger_the_parts_the_fewer_at_once() {
+        let counts = [5, 8, 16, 17, 24, 25, 48, 49, 600].map(|mib| at_once(mib << 20));
+        assert_eq!(counts, [3, 3, 3, 2, 2, 1, 1, 1, 1]);
+    }
 }

@@ -14,9 +14,6 @@ use crate::store::{PARTS_AT_ONCE, Store, Uploaded, parts};
 use crate::tree::LocalFile;
 use crate::{Error, Uri, pool};
 
-/// S3 takes at most 10,000 parts.
-const MOST_PARTS: u64 = 9_999;
-
 impl S3 {
     /// Brings a local file to `target`, in parts if it is big.
     pub(crate) async fn upload(
@@ -95,7 +92,7 @@ impl S3 {
         source: LocalFile,
         counter: &Counter,
     ) -> Result<Uploaded, Error> {
-        let part_bytes = self.part_bytes.max(source.size.div_ceil(MOST_PARTS));
+        let part_bytes = self.part_bytes_of(source.size);
         let mut on_the_way = FuturesUnordered::new();
         let mut reading = pool::blocking(target, move || {
             let file = source.open()?;

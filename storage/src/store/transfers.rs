@@ -117,7 +117,6 @@ impl Store {
             cancel: &cancel,
             limits: Limits::of(&self.options),
         };
-        let journal = || journals.open(&sending.place, fingerprint);
         match self.place(target)? {
             Place::File(path) => {
                 let fingerprint = fingerprint.to_owned();
@@ -126,8 +125,8 @@ impl Store {
                 })
                 .await
             }
-            Place::S3(s3) => s3.abandon(target, &sending, journal()?).await,
-            Place::Gcs(gcs) => gcs.abandon(target, &sending, journal()?).await,
+            Place::S3(s3) => s3.abandon(target, &sending, fingerprint).await,
+            Place::Gcs(gcs) => gcs.abandon(target, &sending, fingerprint).await,
         }
     }
 

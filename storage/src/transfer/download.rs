@@ -63,7 +63,13 @@ pub(crate) async fn download_from(
     })?;
     // Where the disk failed, that is why the reading ended.
     let part = written?;
-    read?;
+    if let Err(error) = read {
+        // What has come of another object is of no use, and neither is an empty file.
+        if matches!(error, Error::NotExpected { .. }) || part.length == 0 {
+            local::remove(&part.path)?;
+        }
+        return Err(error);
+    }
     let digest = expected.digest;
     pool::blocking(&name.clone(), move || part.finish(&name, digest)).await?;
     counter.object();
@@ -212,8 +218,7 @@ impl Part {
     ) -> Result<Self, Error> {
         let destination =
             std::path::absolute(destination).map_err(Error::local("resolve", destination))?;
-        let folder = destination.parent().unwrap_or(Path::new("/"));
-        std::fs::create_dir_all(folder).map_err(Error::local("create the folder", folder))?;
+        local::make_folder_of(&destination)?;
         let path = part_name(&destination, &expected.digest);
         let file = open_locked(name, &path)?;
         let found = file.metadata().map_err(Error::local("look at", &path))?;

@@ -9,7 +9,7 @@ use mlwm_spec::Digest;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{Content, Error};
+use crate::{Content, Error, pool};
 
 /// A piece of a content.
 #[derive(Clone, Debug)]
@@ -20,13 +20,38 @@ pub(crate) struct Piece {
     pub(crate) bytes: Bytes,
 }
 
+impl Piece {
+    /// Where it ends.
+    pub(crate) fn end(&self) -> u64 {
+        self.offset + self.bytes.len() as u64
+    }
+
+    /// What it has from byte `offset` of the content on.
+    pub(crate) fn starting_at(mut self, offset: u64) -> Self {
+        let over = offset.saturating_sub(self.offset);
+        let over = usize::try_from(over).unwrap_or(usize::MAX);
+        drop(self.bytes.split_to(over.min(self.bytes.len())));
+        self.offset = self.offset.max(offset);
+        self
+    }
+
+    /// The SHA-256 of its bytes.
+    pub(crate) async fn sha256(&self, place: &str) -> Result<Digest, Error> {
+        let bytes = self.bytes.clone();
+        pool::blocking(place, move || Ok(Digest::of(&bytes))).await
+    }
+}
+
 /// The pieces of a content, in order, from its first byte.
 pub(crate) struct Feed {
     place: String,
     pieces: mpsc::Receiver<Piece>,
     /// What `skip` left of a piece.
     rest: Option<Piece>,
-    outcome: oneshot::Receiver<Result<Digest, Error>>,
+    /// How the reading ends; `None` when that has been heard.
+    outcome: Option<oneshot::Receiver<Result<Digest, Error>>>,
+    /// Of the whole content, when it has been read.
+    digest: Option<Digest>,
 }
 
 impl Feed {
@@ -54,26 +79,18 @@ impl Feed {
             place: place.to_owned(),
             pieces,
             rest: None,
-            outcome,
+            outcome: Some(outcome),
+            digest: None,
         }
     }
 
     /// Passes over everything before byte `offset`, which is only hashed.
     pub(crate) async fn skip(&mut self, offset: u64) -> Result<(), Error> {
-        while let Some(mut piece) = self.next().await? {
-            let end = piece.offset + piece.bytes.len() as u64;
-            if end <= offset {
-                continue;
+        while let Some(piece) = self.next().await? {
+            if piece.end() > offset {
+                self.rest = Some(piece.starting_at(offset));
+                break;
             }
-            let over = offset.saturating_sub(piece.offset);
-            piece.offset += over;
-            drop(
-                piece
-                    .bytes
-                    .split_to(usize::try_from(over).unwrap_or_default()),
-            );
-            self.rest = Some(piece);
-            break;
         }
         Ok(())
     }
@@ -87,25 +104,28 @@ impl Feed {
         if let Some(piece) = self.pieces.recv().await {
             return Ok(Some(piece));
         }
-        // The thread has ended: well, if it has a digest to give.
-        match self.outcome.try_recv() {
-            Ok(Err(error)) => Err(error),
-            Ok(Ok(digest)) => {
-                let (end, outcome) = oneshot::channel();
-                let _ = end.send(Ok(digest));
-                self.outcome = outcome;
-                Ok(None)
-            }
-            Err(oneshot::error::TryRecvError::Empty) => Ok(None),
-            Err(oneshot::error::TryRecvError::Closed) => Err(self.broken()),
-        }
+        self.end().await.map(|_| None)
     }
 
     /// Reads what is left, and gives the digest of the whole content.
     pub(crate) async fn finish(mut self) -> Result<Digest, Error> {
         while self.next().await?.is_some() {}
+        self.end().await
+    }
+
+    /// How the thread ended that has given its last piece: well, if it has a digest to give.
+    async fn end(&mut self) -> Result<Digest, Error> {
+        if let Some(digest) = self.digest {
+            return Ok(digest);
+        }
         let broken = self.broken();
-        self.outcome.await.unwrap_or(Err(broken))
+        let Some(outcome) = &mut self.outcome else {
+            return Err(broken);
+        };
+        let ended = outcome.await.unwrap_or(Err(broken));
+        self.outcome = None;
+        self.digest = ended.as_ref().ok().copied();
+        ended
     }
 
     fn broken(&self) -> Error {
@@ -189,5 +209,39 @@ impl AsRef<[u8]> for Pooled {
 impl Drop for Pooled {
     fn drop(&mut self) {
         let _ = self.home.send(std::mem::take(&mut self.buffer));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Content that is shorter than it says.
+    struct Short;
+
+    impl Content for Short {
+        fn size(&self) -> u64 {
+            2
+        }
+
+        fn fingerprint(&self) -> String {
+            "short".to_owned()
+        }
+
+        fn open(&self) -> io::Result<Box<dyn Read + Send>> {
+            Ok(Box::new(io::Cursor::new("a")))
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_content_that_cannot_be_read_never_looks_like_its_end() {
+        for _ in 0..2000 {
+            let mut feed = Feed::start("s3://b/k", Arc::new(Short), 1, 1);
+            let first = feed.next().await.unwrap();
+            assert_eq!(first.unwrap().bytes, "a");
+            for _ in 0..2 {
+                feed.next().await.unwrap_err();
+            }
+        }
     }
 }

@@ -3,7 +3,7 @@
 //! A URL may hold a signature or be a capability, and servers repeat what was sent to them: of an
 //! answer, only its status and the protocol's own error code (a single word) are passed on.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::header::{CONTENT_RANGE, HeaderMap, LOCATION, RETRY_AFTER};
@@ -20,13 +20,8 @@ pub(crate) fn client(ca_bundle: Option<&PathBuf>) -> Result<reqwest::Client, Err
         .redirect(reqwest::redirect::Policy::none())
         .user_agent(concat!("mlwm/", env!("CARGO_PKG_VERSION")));
     if let Some(path) = ca_bundle {
-        let wrong = |why: &str| Error::Settings {
-            reason: format!("AWS_CA_BUNDLE names {}, which {why}", path.display()),
-        };
-        let pem =
-            std::fs::read(path).map_err(|error| wrong(&format!("cannot be read ({error})")))?;
-        let certificates = reqwest::Certificate::from_pem_bundle(&pem)
-            .map_err(|_| wrong("holds no certificates in PEM form"))?;
+        let certificates =
+            certificates(path, |pem| reqwest::Certificate::from_pem_bundle(pem).ok())?;
         builder = builder.tls_certs_merge(certificates);
     }
     builder.build().map_err(|error| Error::Settings {
@@ -35,6 +30,18 @@ pub(crate) fn client(ca_bundle: Option<&PathBuf>) -> Result<reqwest::Client, Err
             fault::innermost(&error.without_url())
         ),
     })
+}
+
+/// The certificates that `parse` finds in the file that `AWS_CA_BUNDLE` names.
+pub(crate) fn certificates<C>(
+    path: &Path,
+    parse: impl FnOnce(&[u8]) -> Option<Vec<C>>,
+) -> Result<Vec<C>, Error> {
+    let wrong = |why: &str| Error::Settings {
+        reason: format!("AWS_CA_BUNDLE names {}, which {why}", path.display()),
+    };
+    let pem = std::fs::read(path).map_err(|error| wrong(&format!("cannot be read ({error})")))?;
+    parse(&pem).ok_or_else(|| wrong("holds no certificates in PEM form"))
 }
 
 /// A request that did not succeed.
@@ -242,8 +249,7 @@ impl Peer<'_> {
             };
             return Failure { error, cause };
         }
-        let passes = matches!(status, 408 | 429 | 500 | 502..=599)
-            || code.is_some_and(|code| PASSING.contains(&code));
+        let passes = passes(status) || code.is_some_and(|code| PASSING.contains(&code));
         let reason = match code {
             Some(code) => format!("HTTP {status}, {code}{}", fault::advice(code)),
             None => format!("HTTP {status}{}", fault::redirect_advice(status)),
@@ -263,6 +269,12 @@ impl Peer<'_> {
     }
 }
 
+/// Whether what a server answers with this status may pass by itself. 501 says that it cannot do
+/// what it is asked at all.
+pub(crate) fn passes(status: u16) -> bool {
+    matches!(status, 408 | 429 | 500 | 502..=599)
+}
+
 /// Whether it is a word of a protocol, which can be passed on.
 fn is_plain(code: &str) -> bool {
     (1..=64).contains(&code.len()) && code.chars().all(|c| c.is_ascii_alphanumeric() || c == '.')
@@ -275,7 +287,9 @@ pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
         return Some(Duration::from_secs(seconds));
     }
     let time = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
-    Some(time.duration_since(jiff::Timestamp::now()).unsigned_abs())
+    let wait = time.duration_since(jiff::Timestamp::now());
+    // A time that has passed is no reason to wait.
+    Some(Duration::try_from(wait).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -342,6 +356,8 @@ mod tests {
             .to_string();
         let wait = retry_after(&headers("retry-after", &date)).unwrap();
         assert!((55..=61).contains(&wait.as_secs()), "{wait:?}");
+        let past = retry_after(&headers("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT"));
+        assert_eq!(past, Some(Duration::ZERO));
         assert_eq!(retry_after(&headers("retry-after", "soon")), None);
         let range = |text| content_range(&headers("content-range", text));
         assert_eq!(range("bytes 5-9/20"), Some((5, 20)));

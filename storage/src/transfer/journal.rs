@@ -82,7 +82,7 @@ pub(crate) struct Journal {
 
 impl Journal {
     /// What an earlier process began, and its notes; `None` if there is nothing to continue. A
-    /// note that was torn off is left out, and so is everything after it.
+    /// note that was torn off is removed, and so is everything after it, so that notes can follow.
     pub(crate) fn read<S: DeserializeOwned, N: DeserializeOwned>(
         &self,
     ) -> Result<Option<(S, Vec<N>)>, Error> {
@@ -93,20 +93,36 @@ impl Journal {
             }
             Err(error) => return Err(Error::local("read", &self.path)(error)),
         };
-        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        let mut lines = whole.lines();
+        let mut lines = text
+            .split_inclusive('\n')
+            .take_while(|line| line.ends_with('\n'));
+        let first = lines.next().unwrap_or_default();
         // Of another version, or damaged when the machine stopped: it is begun anew.
-        let Some(state) = lines
-            .next()
-            .and_then(|line| serde_json::from_str(line).ok())
-        else {
+        let Ok(state) = serde_json::from_str(first) else {
             return Ok(None);
         };
-        let notes = lines.map_while(|line| serde_json::from_str(line).ok());
-        Ok(Some((state, notes.collect())))
+        let mut good = first.len();
+        let mut notes = Vec::new();
+        for line in lines {
+            let Ok(note) = serde_json::from_str(line) else {
+                break;
+            };
+            good += line.len();
+            notes.push(note);
+        }
+        if good < text.len() {
+            self.cut(good as u64)?;
+        }
+        Ok(Some((state, notes)))
     }
 
-    /// Writes the state an upload is begun with, in place of everything before, durably.
+    fn cut(&self, length: u64) -> Result<(), Error> {
+        let file = OpenOptions::new().write(true).open(&self.path);
+        file.and_then(|file| file.set_len(length))
+            .map_err(Error::local("write", &self.path))
+    }
+
+    /// Writes the state an upload is begun with, in place of everything before.
     pub(crate) fn begin(&self, state: &impl Serialize) -> Result<(), Error> {
         let arriving = self.path.with_extension("new");
         let write = || -> io::Result<()> {
@@ -125,6 +141,11 @@ impl Journal {
             file.write_all(&line(note)?)
         };
         write().map_err(Error::local("write", &self.path))
+    }
+
+    /// Forgets what was begun: it cannot be continued.
+    pub(crate) fn clear(&self) -> Result<(), Error> {
+        crate::local::remove(&self.path)
     }
 
     /// Removes it: the upload is complete, or is no longer to be continued.
@@ -177,6 +198,10 @@ mod tests {
         let journal = journals.open("s3://b/k", "file 1").unwrap();
         let found = journal.read::<String, u32>().unwrap();
         assert_eq!(found, Some(("session".to_owned(), vec![1, 2])));
+        // What is noted now is not lost behind the torn note.
+        journal.note(&4).unwrap();
+        let found = journal.read::<String, u32>().unwrap();
+        assert_eq!(found, Some(("session".to_owned(), vec![1, 2, 4])));
 
         std::fs::write(&path, "{\"of\": \"another version\"}\n").unwrap();
         assert_eq!(journal.read::<String, u32>().unwrap(), None);

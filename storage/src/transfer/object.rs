@@ -59,10 +59,7 @@ impl Object<'_> {
             }),
             _ => refusal.failure,
         })?;
-        let (start, object_size) = match content_range(answer.headers()) {
-            Some((start, size)) if answer.status().as_u16() == 206 => (start, Some(size)),
-            _ => (0, answer.content_length()),
-        };
+        let (start, object_size) = span(&answer).ok_or_else(|| self.unclear())?;
         let (uri, endpoint) = (self.uri.to_string(), self.server.endpoint().to_owned());
         let bytes = answer.bytes_stream().map_err(move |error| {
             let peer = Peer {
@@ -116,17 +113,14 @@ impl Object<'_> {
             endpoint: self.server.endpoint(),
         };
         let etag = etag(answer.headers());
-        let unclear =
-            || Failure::permanent(peer.service("its answer has no usable length".to_owned()));
-        let (arriving, object_size) = match content_range(answer.headers()) {
-            Some(span) if answer.status().as_u16() == 206 => span,
-            _ => (0, answer.content_length().ok_or_else(unclear)?),
+        let (arriving, Some(object_size)) = span(&answer).ok_or_else(|| self.unclear())? else {
+            return Err(self.unclear());
         };
         let (start, end) = bounds(range, object_size);
         let bytes = match start.checked_sub(arriving) {
             _ if start == end => Bytes::new(),
             Some(over) => collect(answer, over, end - start, &peer, &watch).await?,
-            None => return Err(unclear()),
+            None => return Err(self.unclear()),
         };
         Ok(Some(RangePart {
             bytes,
@@ -141,14 +135,24 @@ impl Object<'_> {
             return Ok(size);
         }
         let answer = self.server.get(self.uri, None, watch).await?;
-        answer.content_length().ok_or_else(|| {
-            let place = self.uri.to_string();
-            let peer = Peer {
-                uri: &place,
-                endpoint: self.server.endpoint(),
-            };
-            Failure::permanent(peer.service("its answer has no usable length".to_owned()))
+        answer.content_length().ok_or_else(|| self.unclear())
+    }
+
+    fn unclear(&self) -> Failure {
+        Failure::permanent(Error::Service {
+            uri: self.uri.to_string(),
+            endpoint: self.server.endpoint().to_owned(),
+            reason: "its answer does not say which bytes of how many it has".to_owned(),
         })
+    }
+}
+
+/// First byte of an answer, and size of the whole object where the answer is all of it and says
+/// so; `None` if it is a part, but does not say which.
+fn span(answer: &reqwest::Response) -> Option<(u64, Option<u64>)> {
+    match answer.status().as_u16() {
+        206 => content_range(answer.headers()).map(|(start, size)| (start, Some(size))),
+        _ => Some((0, answer.content_length())),
     }
 }
 

@@ -97,7 +97,7 @@ impl Patience {
                 wait.max(after.unwrap_or_default())
             }
         };
-        if since.elapsed() + wait > self.limit {
+        if since.elapsed().saturating_add(wait) > self.limit {
             return Err(failure.error);
         }
         tokio::time::sleep(wait).await;
@@ -136,4 +136,21 @@ where
         }
     };
     pool::unless_cancelled(place, cancel, work).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_wants_to_be_left_alone_for_ever_is() {
+        let failure = Failure {
+            error: pool::interrupted("s3://b/k"),
+            cause: Cause::Transient {
+                after: Some(Duration::MAX),
+            },
+        };
+        let mut patience = Patience::new(Duration::from_secs(60));
+        patience.after(failure).await.unwrap_err();
+    }
 }
