@@ -4,37 +4,33 @@
 mod claims;
 mod policy;
 mod removal;
+mod signatures;
 mod spans;
+mod zips;
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use mlwm_spec::{ArtifactName, Digest, Tag};
+use mlwm_storage::ByteRange;
 use mlwm_storage::oci::{self, OciUri, Repository};
-use mlwm_storage::{ByteRange, Content, Expected, Journals, Progress, ProgressEvent};
 
 use self::claims::TagPlace;
-use self::spans::{Part, Whole, spans};
+use self::spans::Part;
+use self::zips::KnownParts;
 use crate::claims::{self as protocol, Outcome};
 use crate::manifest::{
-    self, ArtifactConfig, ArtifactManifest, Descriptor, EMPTY, EMPTY_CONFIG, MANIFEST,
-    SignatureManifest, WholeZip,
+    self, ArtifactConfig, ArtifactManifest, Descriptor, EMPTY, EMPTY_CONFIG, MANIFEST, WholeZip,
 };
 use crate::policy::StoredSignature;
 use crate::record::REGISTRY_VERSION;
-use crate::registry::{RegistryOptions, blocking};
-use crate::transfers::Ticket;
+use crate::registry::RegistryOptions;
 use crate::{Error, Publication};
 
 /// The repository of the policy; no artifact can have this name.
 const POLICY_REPOSITORY: &str = "registry-policy";
-
-/// What the tags of signatures begin with.
-const SIGNATURE_PREFIX: &str = "sha256-";
-const SIGNATURE_SUFFIX: &str = ".minisig";
 
 /// Configs, signatures and provenances that are read; they are small.
 const SMALL: u64 = 16 << 20;
@@ -49,8 +45,7 @@ pub(crate) struct Oci {
     options: Arc<RegistryOptions>,
     /// By name: each keeps its connections and its token.
     repositories: Arc<Mutex<HashMap<String, Repository>>>,
-    /// The blobs of the zips that were sent or looked up, by name and digest of the zip.
-    parts: Arc<Mutex<HashMap<(ArtifactName, Digest), Arc<[Part]>>>>,
+    known_parts: KnownParts,
 }
 
 impl Oci {
@@ -59,7 +54,7 @@ impl Oci {
             root,
             options,
             repositories: Arc::default(),
-            parts: Arc::default(),
+            known_parts: KnownParts::default(),
         }
     }
 
@@ -118,7 +113,8 @@ impl Oci {
             why,
         };
         let manifest = ArtifactManifest::parse(&found.bytes).map_err(bad)?;
-        self.keep_parts(name, manifest.zip.digest, &manifest.parts);
+        self.known_parts
+            .keep(name, manifest.zip.digest, &manifest.parts);
         let config = self.small(&repository, &manifest.config).await?;
         let config: ArtifactConfig = serde_json::from_slice(&config)
             .map_err(|error| bad(format!("its config is invalid: {error}")))?;
@@ -211,155 +207,6 @@ impl Oci {
         }
     }
 
-    fn keep_parts(&self, name: &ArtifactName, zip: Digest, parts: &[Part]) {
-        let mut kept = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.insert((name.clone(), zip), parts.into());
-    }
-
-    /// The blobs of a zip, if it was sent or looked up.
-    fn kept_parts(&self, name: &ArtifactName, zip: Digest) -> Option<Arc<[Part]>> {
-        let kept = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.get(&(name.clone(), zip)).cloned()
-    }
-
-    /// The blobs of the zip of a publication.
-    async fn parts(&self, publication: &Publication) -> Result<Arc<[Part]>, Error> {
-        let (name, zip) = (&publication.name, publication.digest);
-        if let Some(parts) = self.kept_parts(name, zip) {
-            return Ok(parts);
-        }
-        let repository = self.repository(name.as_str())?;
-        let bytes = self.manifest_of(&repository, publication).await?;
-        let manifest = ArtifactManifest::parse(&bytes).map_err(|why| Error::BadRecord {
-            record: self.named(name, &publication.tag),
-            why,
-        })?;
-        self.keep_parts(name, zip, &manifest.parts);
-        Ok(manifest.parts.into())
-    }
-
-    pub(crate) async fn range(
-        &self,
-        publication: &Publication,
-        range: ByteRange,
-    ) -> Result<Vec<u8>, Error> {
-        let repository = self.repository(publication.name.as_str())?;
-        let (mut start, mut left) = match range {
-            ByteRange::From { start, length } => {
-                (start, length.min(publication.size.saturating_sub(start)))
-            }
-            ByteRange::Last(count) => {
-                let count = count.min(publication.size);
-                (publication.size - count, count)
-            }
-        };
-        let mut bytes = Vec::new();
-        for (digest, size) in self.parts(publication).await?.iter() {
-            if start >= *size {
-                start -= size;
-                continue;
-            }
-            let length = left.min(size - start);
-            if length == 0 {
-                break;
-            }
-            let range = ByteRange::From { start, length };
-            bytes.extend_from_slice(&repository.read_blob_range(digest, range).await?.bytes);
-            (start, left) = (0, left - length);
-        }
-        Ok(bytes)
-    }
-
-    pub(crate) async fn download(
-        &self,
-        publication: &Publication,
-        destination: &Path,
-    ) -> Result<(), Error> {
-        let repository = self.repository(publication.name.as_str())?;
-        let (progress, cancel) = (&self.options.progress, &self.options.cancel);
-        let parts = self.parts(publication).await?;
-        let expected = Expected {
-            size: publication.size,
-            digest: publication.digest,
-        };
-        Ok(repository
-            .download_blobs(&parts, &expected, destination, progress, cancel)
-            .await?)
-    }
-
-    /// Whether a zip of this size is sent in several parts.
-    pub(crate) fn is_split(&self, size: u64) -> bool {
-        spans(size, self.options.oci.chunk_bytes).len() > 1
-    }
-
-    /// Sends a zip, or what of it the registry has not. Gives its digest.
-    pub(crate) async fn upload(
-        &self,
-        name: &ArtifactName,
-        content: Arc<dyn Content>,
-        known: Option<Digest>,
-        journals: &Journals,
-        ticket: &mut Ticket,
-    ) -> Result<Digest, Error> {
-        let repository = self.repository(name.as_str())?;
-        let (progress, cancel) = (&self.options.progress, &self.options.cancel);
-        let size = content.size();
-        if let Some(zip) = known
-            && let Some(parts) = self.kept_parts(name, zip)
-            && self.are_there(&repository, &parts).await?
-        {
-            return Ok(zip);
-        }
-        if !self.is_split(size) {
-            let zip = repository
-                .upload_blob(content, known.as_ref(), journals, progress, cancel)
-                .await?;
-            self.keep_parts(name, zip, &[(zip, size)]);
-            return Ok(zip);
-        }
-        let whole = Whole::of(content);
-        let mut parts = Vec::new();
-        for (index, (start, length)) in spans(size, self.options.oci.chunk_bytes)
-            .into_iter()
-            .enumerate()
-        {
-            let arrived = match ticket.state.parts.get(index) {
-                Some(part) if self.are_there(&repository, &[(*part, length)]).await? => {
-                    let span = whole.span(start, length);
-                    let found = blocking(move || span.hash()).await?;
-                    (found == *part).then_some(found)
-                }
-                _ => None,
-            };
-            let part = match arrived {
-                Some(part) => part,
-                None => {
-                    let span = Arc::new(whole.span(start, length));
-                    let progress = of_whole(progress, start, size);
-                    repository
-                        .upload_blob(span, None, journals, &progress, cancel)
-                        .await?
-                }
-            };
-            ticket.part_arrived(index, part)?;
-            parts.push((part, length));
-        }
-        let zip = whole
-            .digest()
-            .ok_or_else(|| Error::Broken("a zip was not read to its end".to_owned()))?;
-        self.keep_parts(name, zip, &parts);
-        Ok(zip)
-    }
-
-    async fn are_there(&self, repository: &Repository, blobs: &[Part]) -> Result<bool, Error> {
-        for (digest, size) in blobs {
-            if repository.blob_size(digest).await? != Some(*size) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
     /// Publishes what has been uploaded: signatures, then the manifest under its tag. The manifest
     /// becomes the publication's object.
     pub(crate) async fn publish(
@@ -371,7 +218,10 @@ impl Oci {
         self.check_tag(name, tag)?;
         let repository = self.repository(name.as_str())?;
         let single: Arc<[Part]> = [(publication.digest, publication.size)].into();
-        let parts = self.kept_parts(name, publication.digest).unwrap_or(single);
+        let parts = self
+            .known_parts
+            .get(name, publication.digest)
+            .unwrap_or(single);
         let config = ArtifactConfig {
             name: name.clone(),
             set_digest: publication.set_digest,
@@ -455,65 +305,6 @@ impl Oci {
             .map(Some)
             .map_err(|_| bad("its provenance is not text".to_owned()))
     }
-
-    pub(crate) async fn signatures(
-        &self,
-        publication: &Publication,
-    ) -> Result<Vec<StoredSignature>, Error> {
-        let repository = self.repository(publication.name.as_str())?;
-        let mut signatures = Vec::new();
-        for tag in repository.tags().await? {
-            let Some((digest, key_id)) = signature_of(&tag) else {
-                continue;
-            };
-            if digest != publication.digest {
-                continue;
-            }
-            let Some(found) = repository.manifest(&tag).await? else {
-                continue;
-            };
-            let bad = |why: String| Error::BadRecord {
-                record: format!("{}:{tag}", repository.uri()),
-                why,
-            };
-            let signature = SignatureManifest::parse(&found.bytes).map_err(bad)?;
-            let text = self.small(&repository, &signature.minisig).await?;
-            signatures.push(StoredSignature::read(key_id, text)?);
-        }
-        Ok(signatures)
-    }
-
-    pub(crate) async fn put_signatures(
-        &self,
-        publication: &Publication,
-        signatures: &[StoredSignature],
-    ) -> Result<(), Error> {
-        if signatures.is_empty() {
-            return Ok(());
-        }
-        let repository = self.repository(publication.name.as_str())?;
-        let subject = self.manifest_of(&repository, publication).await?;
-        self.sign(&repository, publication, &subject, signatures)
-            .await
-    }
-
-    async fn sign(
-        &self,
-        repository: &Repository,
-        publication: &Publication,
-        subject: &[u8],
-        signatures: &[StoredSignature],
-    ) -> Result<(), Error> {
-        for signature in signatures {
-            let text = signature.text.as_bytes();
-            repository.push_blob_bytes(EMPTY_CONFIG).await?;
-            repository.push_blob_bytes(text.to_vec()).await?;
-            let tag = manifest::signature_tag(publication.digest, &signature.key_id);
-            let bytes = manifest::signature(&publication.name, subject, text);
-            put_manifest(repository, &tag, bytes).await?;
-        }
-        Ok(())
-    }
 }
 
 /// Writes a manifest under a tag or its digest.
@@ -543,18 +334,6 @@ async fn put_manifest(
     Ok(())
 }
 
-/// Shows how far one part has come as progress of the whole zip.
-fn of_whole(progress: &Progress, start: u64, size: u64) -> Progress {
-    let progress = progress.clone();
-    Progress::new(move |event| {
-        progress.report(ProgressEvent {
-            done_bytes: start + event.done_bytes,
-            total_bytes: size,
-            ..event
-        });
-    })
-}
-
 /// A manifest of one layer without a config of its own.
 fn bare_manifest<const N: usize>(
     artifact_type: &str,
@@ -579,19 +358,12 @@ fn bare_manifest<const N: usize>(
 
 /// Whether a tag is one of mlwm's own and no publication.
 fn is_own_tag(tag: &str) -> bool {
-    tag.starts_with(SIGNATURE_PREFIX) || claims::is_claim(tag)
-}
-
-/// `sha256-<hex>.<key id>.minisig`
-fn signature_of(tag: &str) -> Option<(Digest, &str)> {
-    let rest = tag.strip_prefix(SIGNATURE_PREFIX)?;
-    let (hex, key_id) = rest.strip_suffix(SIGNATURE_SUFFIX)?.split_once('.')?;
-    let digest = format!("sha256:{hex}").parse().ok()?;
-    crate::record::is_key_id(key_id).then_some((digest, key_id))
+    signatures::is_signature(tag) || claims::is_claim(tag)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::signatures::signature_of;
     use super::*;
 
     #[test]

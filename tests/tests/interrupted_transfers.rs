@@ -22,8 +22,10 @@ const BYTES: u64 = 64 << 20;
 const GCS_BYTES: u64 = 24 << 20;
 /// A part of S3, a chunk of GCS.
 const PART: u64 = 8 << 20;
-/// A chunk of an OCI upload.
-const OCI_CHUNK: u64 = 64 << 20;
+/// For OCI registries: several blobs.
+const OCI_BYTES: u64 = 160 << 20;
+/// The largest blob that a zip is sent in to an OCI registry.
+const BLOB: u64 = 64 << 20;
 /// Requests that are not the artifact: listings, records, manifests.
 const TALK: u64 = 256 << 10;
 
@@ -208,7 +210,7 @@ fn pull_from_gcs() {
 
 #[test]
 fn push_to_oci() {
-    push_survives(&Place::oci(), BYTES, OCI_CHUNK);
+    push_survives(&Place::oci(), OCI_BYTES, BLOB);
 }
 
 #[test]

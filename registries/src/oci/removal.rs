@@ -8,7 +8,8 @@ use mlwm_spec::{ArtifactName, Digest, Tag};
 use mlwm_storage::oci::Repository;
 
 use super::claims::{is_claim, is_claim_to};
-use super::{Oci, bare_manifest, put_manifest, signature_of};
+use super::signatures::signature_of;
+use super::{Oci, bare_manifest, put_manifest};
 use crate::manifest::{Descriptor, EMPTY, EMPTY_CONFIG};
 use crate::removal::{ClaimEntry, Inventory, ObjectEntry, RemovalPlan, SignatureEntry};
 use crate::{Error, Publication};

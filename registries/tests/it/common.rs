@@ -90,7 +90,7 @@ impl Place {
         Self::oci_at(&OCI.host, path)
     }
 
-    fn oci_at(host: &str, path: &str) -> Self {
+    pub(crate) fn oci_at(host: &str, path: &str) -> Self {
         Self::new(|_| format!("oci://{host}/{path}"), Options::default())
     }
 

@@ -5,6 +5,7 @@
 mod cache;
 mod claims;
 mod common;
+mod parts;
 mod publications;
 mod races;
 mod removal;

@@ -1,0 +1,204 @@
+//! The zips of an OCI registry: one blob each, or several if they are large (`docs/registries.md`
+//! §9).
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use mlwm_spec::{ArtifactName, Digest};
+use mlwm_storage::oci::Repository;
+use mlwm_storage::{ByteRange, Content, Expected, Journals, Progress, ProgressEvent};
+
+use super::Oci;
+use super::spans::{Part, Whole, spans};
+use crate::manifest::ArtifactManifest;
+use crate::registry::blocking;
+use crate::transfers::Ticket;
+use crate::{Error, Publication};
+
+/// The parts of the zips that were sent or looked up.
+#[derive(Clone, Debug, Default)]
+pub(super) struct KnownParts(Arc<Mutex<ByZip>>);
+
+/// By name and digest of the zip.
+type ByZip = HashMap<(ArtifactName, Digest), Arc<[Part]>>;
+
+impl KnownParts {
+    pub(super) fn keep(&self, name: &ArtifactName, zip: Digest, parts: &[Part]) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert((name.clone(), zip), parts.into());
+    }
+
+    pub(super) fn get(&self, name: &ArtifactName, zip: Digest) -> Option<Arc<[Part]>> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(&(name.clone(), zip)).cloned()
+    }
+}
+
+impl Oci {
+    /// The blobs of the zip of a publication.
+    async fn parts(&self, publication: &Publication) -> Result<Arc<[Part]>, Error> {
+        let (name, zip) = (&publication.name, publication.digest);
+        if let Some(parts) = self.known_parts.get(name, zip) {
+            return Ok(parts);
+        }
+        let repository = self.repository(name.as_str())?;
+        let bytes = self.manifest_of(&repository, publication).await?;
+        let manifest = ArtifactManifest::parse(&bytes).map_err(|why| Error::BadRecord {
+            record: self.named(name, &publication.tag),
+            why,
+        })?;
+        self.known_parts.keep(name, zip, &manifest.parts);
+        Ok(manifest.parts.into())
+    }
+
+    pub(crate) async fn range(
+        &self,
+        publication: &Publication,
+        range: ByteRange,
+    ) -> Result<Vec<u8>, Error> {
+        let repository = self.repository(publication.name.as_str())?;
+        let (mut start, mut left) = match range {
+            ByteRange::From { start, length } => {
+                (start, length.min(publication.size.saturating_sub(start)))
+            }
+            ByteRange::Last(count) => {
+                let count = count.min(publication.size);
+                (publication.size - count, count)
+            }
+        };
+        let mut bytes = Vec::new();
+        for (digest, size) in self.parts(publication).await?.iter() {
+            if start >= *size {
+                start -= size;
+                continue;
+            }
+            let length = left.min(size - start);
+            if length == 0 {
+                break;
+            }
+            let range = ByteRange::From { start, length };
+            bytes.extend_from_slice(&repository.read_blob_range(digest, range).await?.bytes);
+            (start, left) = (0, left - length);
+        }
+        Ok(bytes)
+    }
+
+    pub(crate) async fn download(
+        &self,
+        publication: &Publication,
+        destination: &Path,
+    ) -> Result<(), Error> {
+        let repository = self.repository(publication.name.as_str())?;
+        let (progress, cancel) = (&self.options.progress, &self.options.cancel);
+        let parts = self.parts(publication).await?;
+        let expected = Expected {
+            size: publication.size,
+            digest: publication.digest,
+        };
+        Ok(repository
+            .download_blobs(&parts, &expected, destination, progress, cancel)
+            .await?)
+    }
+
+    /// Whether a zip of this size is sent in several parts.
+    pub(crate) fn is_split(&self, size: u64) -> bool {
+        spans(size, self.options.oci.chunk_bytes).len() > 1
+    }
+
+    /// Sends a zip, or what of it the registry has not, in the parts that a publication of it has
+    /// already if there is one. Gives its digest.
+    pub(crate) async fn upload(
+        &self,
+        name: &ArtifactName,
+        content: Arc<dyn Content>,
+        known: Option<Digest>,
+        journals: &Journals,
+        ticket: &mut Ticket,
+    ) -> Result<Digest, Error> {
+        let repository = self.repository(name.as_str())?;
+        let (progress, cancel) = (&self.options.progress, &self.options.cancel);
+        let size = content.size();
+        let published = known.and_then(|zip| self.known_parts.get(name, zip));
+        let published = published.as_deref().unwrap_or_default();
+        let spans = match published {
+            [] => spans(size, self.options.oci.chunk_bytes),
+            parts => one_after_another(parts),
+        };
+        if spans.len() == 1 {
+            let zip = repository
+                .upload_blob(content, known.as_ref(), journals, progress, cancel)
+                .await?;
+            self.known_parts.keep(name, zip, &[(zip, size)]);
+            return Ok(zip);
+        }
+        let whole = Whole::of(content);
+        let mut parts = Vec::new();
+        for (index, (start, length)) in spans.into_iter().enumerate() {
+            let noted = ticket.state.parts.get(index).copied();
+            let noted = noted.or(published.get(index).map(|(digest, _)| *digest));
+            let part = match noted {
+                Some(part)
+                    if self
+                        .is_there(&repository, part, &whole, start, length)
+                        .await? =>
+                {
+                    part
+                }
+                _ => {
+                    let span = Arc::new(whole.span(start, length));
+                    let progress = of_whole(progress, start, size);
+                    repository
+                        .upload_blob(span, None, journals, &progress, cancel)
+                        .await?
+                }
+            };
+            ticket.part_arrived(index, part)?;
+            parts.push((part, length));
+        }
+        let zip = whole
+            .digest()
+            .ok_or_else(|| Error::Broken("a zip was not read to its end".to_owned()))?;
+        self.known_parts.keep(name, zip, &parts);
+        Ok(zip)
+    }
+
+    /// Whether the registry has a part with this digest, and it is what the zip has here.
+    async fn is_there(
+        &self,
+        repository: &Repository,
+        part: Digest,
+        whole: &Whole,
+        start: u64,
+        length: u64,
+    ) -> Result<bool, Error> {
+        if repository.blob_size(&part).await? != Some(length) {
+            return Ok(false);
+        }
+        let span = whole.span(start, length);
+        Ok(blocking(move || span.hash()).await? == part)
+    }
+}
+
+/// Shows how far one part has come as progress of the whole zip.
+fn of_whole(progress: &Progress, start: u64, size: u64) -> Progress {
+    let progress = progress.clone();
+    Progress::new(move |event| {
+        progress.report(ProgressEvent {
+            done_bytes: start + event.done_bytes,
+            total_bytes: size,
+            ..event
+        });
+    })
+}
+
+/// First byte and length of parts.
+fn one_after_another(parts: &[Part]) -> Vec<(u64, u64)> {
+    let mut start = 0;
+    let span = |(_, length): &Part| {
+        let span = (start, *length);
+        start += length;
+        span
+    };
+    parts.iter().map(span).collect()
+}
