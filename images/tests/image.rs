@@ -3,19 +3,17 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use mlwm_artifacts::Artifact;
+use mlwm_artifacts::{Artifact, BuildRequest};
 use mlwm_engines::{Endpoint, Engine, Output, Request};
 use mlwm_images::{BuildInputs, Error, ImagePlan, Runner, build, labels, plan};
 use mlwm_spec::configuration::Resources;
 use mlwm_spec::{Digest, ExitCode};
 use tokio_util::sync::CancellationToken;
-use zip::write::SimpleFileOptions;
 
 const BASE: &str = "mlwm-base:bookworm";
 /// Stands in for the runner: it shows what the image holds.
@@ -49,38 +47,35 @@ impl Parts {
         }
     }
 
-    /// An artifact of these members, and `artifact.yaml`.
-    fn artifact(&self, members: &[(&str, Vec<u8>)]) -> Artifact {
-        let path = self.folder.path().join("model.zip");
-        let mut zip = zip::ZipWriter::new(std::fs::File::create(&path).unwrap());
-        let options =
-            SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
-        let mut record = "format_version: 1\nname: tiny\nmlwm_version: '0'\nfiles:\n".to_owned();
-        for (name, bytes) in members {
-            let digest = Digest::of(bytes);
-            record += &format!(
-                "- path: {name}\n  size: {}\n  sha256: {digest}\n",
-                bytes.len()
-            );
-            zip.start_file(*name, options).unwrap();
-            zip.write_all(bytes).unwrap();
-        }
-        zip.start_file("artifact.yaml", options).unwrap();
-        zip.write_all(record.as_bytes()).unwrap();
-        zip.finish().unwrap();
-        Artifact::open(&path).unwrap()
+    /// An artifact of the bundled training run, without the checkpoint; what follows the training
+    /// arguments makes it another one.
+    fn artifact(&self, variant: &str) -> Artifact {
+        let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/neural-lam");
+        let arguments = std::fs::read_to_string(case.join("train/training_cli_args.yaml")).unwrap();
+        let training_args = self.folder.path().join("arguments.yaml");
+        std::fs::write(&training_args, arguments + variant).unwrap();
+        let output = self.folder.path().join("model.zip");
+        let _ = std::fs::remove_file(&output);
+        let request = BuildRequest {
+            name: "tiny".into(),
+            nl_config: case.join("train/config.yaml"),
+            training_args,
+            onnx: Some(case.join("onnx/graph_lam.onnx")),
+            interface: Some(case.join("onnx/graph_lam.json")),
+            output,
+            ..BuildRequest::default()
+        };
+        Artifact::open(&mlwm_artifacts::build(&request).unwrap().path).unwrap()
     }
 
     fn small_artifact(&self) -> Artifact {
-        self.artifact(&[
-            ("checkpoint.onnx", vec![1; 5 << 20]),
-            ("configs/config.yaml", b"datastores: {}\n".to_vec()),
-            (
-                &format!("stats/{}/.zattrs", "long".repeat(40)),
-                b"{}".to_vec(),
-            ),
-        ])
+        self.artifact("")
     }
+}
+
+/// The model in the artifact.
+fn artifact_model() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/neural-lam/onnx/graph_lam.onnx")
 }
 
 fn inputs<'a>(
@@ -188,16 +183,18 @@ async fn an_image_holds_what_was_planned() {
     );
 
     let folder = "workspace/inference_artifact";
-    let long = "long".repeat(40);
     let mut expected = vec![
         "755 0 opt/mlwm/bin/mlwm-runner".to_owned(),
         "644 0 opt/mlwm/lib/libonnxruntime.so".to_owned(),
         "644 0 opt/mlwm/lib/libonnxruntime_providers_shared.so".to_owned(),
-        format!("644 0 {folder}/artifact.yaml"),
-        format!("644 0 {folder}/checkpoint.onnx"),
-        format!("644 0 {folder}/configs/config.yaml"),
-        format!("644 0 {folder}/stats/{long}/.zattrs"),
     ];
+    let mut files: Vec<String> = artifact
+        .files()
+        .iter()
+        .map(|file| format!("644 0 {folder}/{}", file.path))
+        .collect();
+    files.sort();
+    expected.extend(files);
     let mut digests: Vec<String> = artifact
         .files()
         .iter()
@@ -285,7 +282,7 @@ async fn a_file_that_changes_after_planning_makes_no_image() {
     assert_eq!(engine.image(&planned.reference).await.unwrap(), None);
 
     std::fs::write(&parts.runner.libraries[0], vec![7; 3 << 20]).unwrap();
-    let other = parts.artifact(&[("checkpoint.onnx", vec![2; 5 << 20])]);
+    let other = parts.artifact("# another\n");
     assert_eq!(other.path(), artifact.path());
     let error = build(&engine, &planned, &mut |_| ()).await.unwrap_err();
     assert!(matches!(error, Error::Changed { .. }), "{error}");
@@ -300,7 +297,9 @@ async fn a_damaged_artifact_makes_no_image() {
     let (engine, parts) = (engine().await, Parts::new());
     let artifact = parts.small_artifact();
     let mut bytes = std::fs::read(artifact.path()).unwrap();
-    bytes[3 << 20] ^= 1;
+    let model = std::fs::read(artifact_model()).unwrap();
+    let start = bytes.windows(64).position(|at| at == &model[..64]).unwrap();
+    bytes[start + 100] ^= 1;
     std::fs::write(artifact.path(), bytes).unwrap();
     let planned = plan(&inputs(name, &parts.runner, Some(&artifact))).unwrap();
     let error = build(&engine, &planned, &mut |_| ()).await.unwrap_err();

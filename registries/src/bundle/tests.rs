@@ -212,7 +212,7 @@ fn the_same_artifacts_are_the_same_bytes() {
     assert_eq!(written.size, 7680);
     assert_eq!(
         written.digest.unwrap().to_string(),
-        "sha256:6e2fb251b2e6f06506ab1fb4d6ac970d1478ddc9bb2a3867b310bcd07bccb496"
+        "sha256:7bd789c8adc8b55e04c3aa68f675d7777e9996992b94166d5ec6caf665801bb9"
     );
 }
 
