@@ -80,33 +80,12 @@ fn main() -> ExitCode {
 /// that was written into a URI is not said again.
 fn refuse(error: &clap::Error) -> ! {
     let text = error.render().to_string();
-    let safe = without_passwords(&text);
+    let safe = mlwm_spec::without_credentials(&text);
     if safe == text {
         error.exit();
     }
     eprint!("{safe}");
     std::process::exit(error.exit_code());
-}
-
-/// The text with `…` for whatever stands between `://` and `@`.
-fn without_passwords(text: &str) -> String {
-    let mut pieces = text.split("://");
-    let mut safe = pieces.next().unwrap_or_default().to_owned();
-    for piece in pieces {
-        let end = piece
-            .find(|c: char| c == '/' || c.is_whitespace())
-            .unwrap_or(piece.len());
-        let rest = piece[..end].rfind('@').map(|at| &piece[at..]);
-        safe.push_str("://");
-        match rest {
-            Some(rest) => {
-                safe.push('…');
-                safe.push_str(rest);
-            }
-            None => safe.push_str(piece),
-        }
-    }
-    safe
 }
 
 /// What a command comes to.
@@ -120,12 +99,5 @@ mod tests {
     fn the_command_line_is_consistent() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn a_password_in_a_uri_is_not_said_again() {
-        let said = without_passwords("bad 's3://id:secret@bucket/a' and oci://host/a@sha256:1\n");
-        assert_eq!(said, "bad 's3://…@bucket/a' and oci://host/a@sha256:1\n");
-        assert_eq!(without_passwords("s3://a:b@c@d"), "s3://…@d");
     }
 }

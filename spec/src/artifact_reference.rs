@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Digest;
+use crate::{Digest, without_credentials};
 
 /// Ends the path of a local artifact, and never a published name.
 const ZIP: &str = ".zip";
@@ -221,9 +221,10 @@ fn split_pin(text: &str) -> Result<(&str, Option<Digest>), InvalidReference> {
 }
 
 fn check_uri(uri: &str) -> Result<(), InvalidReference> {
-    let rest = uri.split_once("://").map_or(uri, |(_, rest)| rest);
+    let (scheme, rest) = uri.split_once("://").unwrap_or(("", uri));
     let authority = rest.split('/').next().unwrap_or_default();
-    if authority.contains('@') {
+    // A secret may hold `/`, so that all before a later `@` may be one.
+    if authority.contains('@') || (scheme != "file" && rest.contains('@')) {
         return Err(InvalidReference::Credentials);
     }
     let special =
@@ -260,7 +261,7 @@ fn split_registry(place: &str) -> Result<(Option<&str>, &str), InvalidReference>
 /// A text for a message, without control characters and without what a query may hold.
 fn shown(text: &str) -> String {
     let text = text.split('?').next().unwrap_or_default();
-    text.escape_debug().to_string()
+    without_credentials(text).escape_debug().to_string()
 }
 
 impl fmt::Display for ArtifactName {

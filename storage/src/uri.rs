@@ -213,16 +213,7 @@ impl FromStr for Uri {
 /// The error for `text`, which may hold credentials: they and a query are cut out of it.
 fn invalid(text: &str, reason: &str) -> Error {
     let text = text.split('?').next().unwrap_or_default();
-    let shown = match text.split_once("://") {
-        Some((scheme, rest)) => {
-            let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-            match authority.rsplit_once('@') {
-                Some((_, host)) => format!("{scheme}://…@{host}/{path}"),
-                None => text.to_owned(),
-            }
-        }
-        None => text.to_owned(),
-    };
+    let shown = mlwm_spec::without_credentials(text);
     Error::InvalidUri {
         uri: shown.escape_debug().to_string(),
         reason: reason.to_owned(),
@@ -323,6 +314,7 @@ mod tests {
         for text in [
             "s3://KEYID:SECRET@bucket/x",
             "s3://KEYID@bucket",
+            "s3://KEYID:SEC/SECRET@bucket/x",
             "file://KEYID:SECRET@host/x",
             "gs://KEYID:SECRET@bucket/x",
             "https://KEYID:SECRET@host/x?X-Amz-Signature=SECRET",

@@ -35,6 +35,8 @@ pub struct Counts {
 struct State {
     counts: Counts,
     hold: Option<(Direction, u64)>,
+    /// Method of the request whose answer is held.
+    hold_answer: Option<&'static str>,
     held: bool,
     /// Connections of an older generation are dead.
     generation: u64,
@@ -95,6 +97,7 @@ impl CountingProxy {
         let mut state = self.shared.lock();
         state.counts = Counts::default();
         state.hold = None;
+        state.hold_answer = None;
         state.held = false;
         state.generation += 1;
         self.shared.changed.notify_all();
@@ -103,6 +106,12 @@ impl CountingProxy {
     /// Lets nothing pass any more once so many bytes have passed in a direction.
     pub fn hold_after(&self, direction: Direction, bytes: u64) {
         self.shared.lock().hold = Some((direction, bytes));
+    }
+
+    /// Lets nothing pass any more once the server has answered a request with this method: it has
+    /// done what was asked, but the client does not know.
+    pub fn hold_answer_to(&self, method: &'static str) {
+        self.shared.lock().hold_answer = Some(method);
     }
 
     /// Waits until everything is held; `false` if that does not happen in time.
@@ -165,6 +174,7 @@ impl Connection {
         };
         let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok());
         let status: u16 = status.unwrap_or(0);
+        self.hold_answer(&method);
         // The answer counts as given once it is passed on.
         self.pass(|state| {
             if (200..400).contains(&status) {
@@ -197,6 +207,14 @@ impl Connection {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
         Ok(change(&mut state))
+    }
+
+    fn hold_answer(&self, method: &str) {
+        let mut state = self.shared.lock();
+        if state.generation == self.generation && state.hold_answer == Some(method) {
+            state.held = true;
+            self.shared.changed.notify_all();
+        }
     }
 
     fn carry(&mut self, body: Body, direction: Direction) -> io::Result<u64> {

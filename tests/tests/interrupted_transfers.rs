@@ -213,6 +213,27 @@ fn push_to_oci() {
     push_survives(&Place::oci(), OCI_BYTES, BLOB);
 }
 
+/// The registry has a blob, but the process is killed before it is told so.
+#[test]
+fn push_to_oci_killed_when_a_blob_is_there() {
+    let place = Place::oci();
+    let site = place.site();
+    let artifact = noise_artifact("noise", OCI_BYTES, 3);
+    let push = ["artifact", "push", artifact.to_str().unwrap(), &place.uri];
+    let proxy = place.proxy.as_ref().unwrap();
+    proxy.hold_answer_to("PUT");
+    let child = started(&site, &push);
+    assert!(proxy.wait_until_held(Duration::from_secs(60)));
+    killed(child);
+    proxy.reset();
+    site.mlwm(&push).expect(0, &[&sha256(&artifact)]);
+    let rest = size(&artifact) - BLOB;
+    let sent = proxy.counts().sent;
+    assert!((rest..rest + TALK).contains(&sent), "{sent} were sent");
+    site.mlwm(&["artifact", "verify", &place.reference("noise")])
+        .expect(0, &[&sha256(&artifact)]);
+}
+
 #[test]
 fn pull_from_oci() {
     pull_survives(&Place::oci());

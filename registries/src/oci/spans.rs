@@ -95,6 +95,11 @@ pub(super) struct Span {
 }
 
 impl Span {
+    /// Whether the digest of the whole has all of the span.
+    pub(super) fn is_hashed(&self) -> bool {
+        self.whole.state().hashed >= self.start + self.length
+    }
+
     /// Reads the span for its digest.
     pub(super) fn hash(&self) -> Result<Digest, Error> {
         let read = || {

@@ -2,6 +2,7 @@
 //! §9).
 
 use std::collections::HashMap;
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,7 +11,7 @@ use mlwm_storage::oci::Repository;
 use mlwm_storage::{ByteRange, Content, Expected, Journals, Progress, ProgressEvent};
 
 use super::Oci;
-use super::spans::{Part, Whole, spans};
+use super::spans::{Part, Span, Whole, spans};
 use crate::manifest::ArtifactManifest;
 use crate::registry::blocking;
 use crate::transfers::Ticket;
@@ -137,22 +138,25 @@ impl Oci {
         for (index, (start, length)) in spans.into_iter().enumerate() {
             let noted = ticket.state.parts.get(index).copied();
             let noted = noted.or(published.get(index).map(|(digest, _)| *digest));
+            let span = || whole.span(start, length);
             let part = match noted {
-                Some(part)
-                    if self
-                        .is_there(&repository, part, &whole, start, length)
-                        .await? =>
-                {
-                    part
-                }
+                Some(part) if self.is_there(&repository, part, span()).await? => part,
                 _ => {
-                    let span = Arc::new(whole.span(start, length));
                     let progress = of_whole(progress, start, size);
-                    repository
-                        .upload_blob(span, None, journals, &progress, cancel)
+                    self.send_part(&repository, span(), journals, &progress)
                         .await?
                 }
             };
+            if published
+                .get(index)
+                .is_some_and(|(there, _)| *there != part)
+            {
+                return Err(Error::Damaged {
+                    publication: crate::registry::named(&self.root.to_string(), name, None),
+                    why: "the parts of a zip are not those of its publication: remove that"
+                        .to_owned(),
+                });
+            }
             ticket.part_arrived(index, part)?;
             parts.push((part, length));
         }
@@ -168,15 +172,34 @@ impl Oci {
         &self,
         repository: &Repository,
         part: Digest,
-        whole: &Whole,
-        start: u64,
-        length: u64,
+        span: Span,
     ) -> Result<bool, Error> {
-        if repository.blob_size(&part).await? != Some(length) {
+        if repository.blob_size(&part).await? != Some(span.size()) {
             return Ok(false);
         }
-        let span = whole.span(start, length);
         Ok(blocking(move || span.hash()).await? == part)
+    }
+
+    /// Sends a part. One that arrived in an earlier run, which was killed before it knew, is not
+    /// sent again, but read for the digest of the whole.
+    async fn send_part(
+        &self,
+        repository: &Repository,
+        span: Span,
+        journals: &Journals,
+        progress: &Progress,
+    ) -> Result<Digest, Error> {
+        let span = Arc::new(span);
+        let cancel = &self.options.cancel;
+        let sending = repository.upload_blob(span.clone(), None, journals, progress, cancel);
+        let part = sending.await?;
+        if span.is_hashed() || blocking(move || span.hash()).await? == part {
+            return Ok(part);
+        }
+        let reason = "the zip has changed since a part of it was sent: push it again".to_owned();
+        Err(Error::local("read", "the zip to be sent")(
+            io::Error::other(reason),
+        ))
     }
 }
 

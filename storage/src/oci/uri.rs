@@ -155,12 +155,7 @@ fn is_component(part: &str) -> bool {
 /// The error for `text`, which may hold credentials: they and a query are cut out of it.
 fn invalid(text: &str, reason: &str) -> Error {
     let text = text.split(['?', '#']).next().unwrap_or_default();
-    let (scheme, rest) = text.split_once("://").unwrap_or(("oci", text));
-    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let shown = match authority.rsplit_once('@') {
-        Some((_, host)) => format!("{scheme}://…@{host}/{path}"),
-        None => text.to_owned(),
-    };
+    let shown = mlwm_spec::without_credentials(text);
     Error::InvalidUri {
         uri: shown.escape_debug().to_string(),
         reason: reason.to_owned(),
@@ -246,6 +241,7 @@ mod tests {
         for text in [
             "oci://USER:SECRET@host/a",
             "oci://SECRET@host",
+            "oci://USER:SEC/SECRET@host/a",
             "oci://host/a?token=SECRET",
             "https://USER:SECRET@host/a",
         ] {
