@@ -4,13 +4,11 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
-/// Prints a line on standard output. That nobody reads it any more (`mlwm … | head`) is no error, and
-/// must not end a run.
+/// Prints a line on standard output.
 macro_rules! say {
-    ($($text:tt)*) => {{
-        use std::io::Write as _;
-        let _ = writeln!(std::io::stdout().lock(), $($text)*);
-    }};
+    ($($text:tt)*) => {
+        crate::print_line(format_args!($($text)*))
+    };
 }
 
 mod commands;
@@ -18,7 +16,10 @@ mod failure;
 mod terminal;
 mod transfer;
 
+use std::fmt;
+use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use clap::{Parser, Subcommand};
 
@@ -68,11 +69,31 @@ fn main() -> ExitCode {
         Command::Paths(command) => paths::main(command),
     };
     match result {
+        Ok(mlwm_spec::ExitCode::Ok) if LOST.get().is_some() => {
+            let why = LOST.get().map(String::as_str).unwrap_or_default();
+            eprintln!(
+                "error: all is done, but what there was to say could not be written to standard output: {why}"
+            );
+            mlwm_spec::ExitCode::Failed.into()
+        }
         Ok(code) => code.into(),
         Err(failure) => {
             eprintln!("error: {failure}");
             failure.code().into()
         }
+    }
+}
+
+/// Why a line of standard output was lost.
+static LOST: OnceLock<String> = OnceLock::new();
+
+/// Prints a line on standard output. A line that cannot be written must not end a run, which says so
+/// at its end; that nobody reads any more (`mlwm … | head`) is no error.
+fn print_line(text: fmt::Arguments<'_>) {
+    if let Err(error) = writeln!(std::io::stdout().lock(), "{text}")
+        && error.kind() != ErrorKind::BrokenPipe
+    {
+        LOST.get_or_init(|| error.to_string());
     }
 }
 

@@ -87,6 +87,14 @@ pub enum InvalidReference {
     /// A URI without the name of an artifact.
     #[error("`{0}` names a registry and no artifact in it: append `/<name>`")]
     NoName(String),
+    /// One slash, where a scheme has two.
+    #[error("`{0}` has one slash after its scheme: write `{1}`, or ./{0} if you mean a folder")]
+    OneSlash(String, String),
+    /// An artifact, where a registry is to be named.
+    #[error(
+        "`{0}` names an artifact, and a registry is wanted here: leave out `{1}`, and give a tag with --tag"
+    )]
+    NoRegistry(String, String),
     /// Credentials.
     #[error(
         "a URI with a user or password would be recorded with every forecast: give credentials by the environment of mlwm"
@@ -170,14 +178,7 @@ impl FromStr for ArtifactReference {
             return Err(InvalidReference::Empty);
         }
         let (place, digest) = split_pin(text)?;
-        let scheme = place.split_once("://").map(|(scheme, _)| scheme);
-        match scheme {
-            Some(scheme) if !SCHEMES.contains(&scheme) => {
-                return Err(InvalidReference::Scheme(shown(place)));
-            }
-            Some(_) => check_uri(place)?,
-            None => {}
-        }
+        let scheme = check_place(place)?;
         if place.ends_with(ZIP) && scheme.is_none_or(|scheme| scheme == "file") {
             let path = place.strip_prefix("file://").unwrap_or(place).to_owned();
             return Ok(Self::File(ArtifactFile { path, digest }));
@@ -218,6 +219,48 @@ fn split_pin(text: &str) -> Result<(&str, Option<Digest>), InvalidReference> {
         .parse()
         .map_err(|_| InvalidReference::Pin(pin.escape_debug().to_string()))?;
     Ok((place, Some(digest)))
+}
+
+/// Refuses what names no registry that mlwm could refer to later: a scheme that it does not know, a
+/// path that is not written plainly, an artifact.
+pub fn check_registry(text: &str) -> Result<(), InvalidReference> {
+    if text.is_empty() {
+        return Err(InvalidReference::Empty);
+    }
+    let place = match text.trim_end_matches('/') {
+        "" | "file:" => return Ok(()),
+        place => place,
+    };
+    check_place(place)?;
+    let path = place.split_once("://").map_or(place, |(_, rest)| {
+        rest.split_once('/').map_or("", |(_, path)| path)
+    });
+    let last = path.rsplit('/').next().unwrap_or_default();
+    match last.find([':', '@']) {
+        Some(at) => Err(InvalidReference::NoRegistry(
+            shown(text),
+            shown(&last[at..]),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Refuses places that no reference has. Gives the scheme.
+fn check_place(place: &str) -> Result<Option<&str>, InvalidReference> {
+    let Some((scheme, _)) = place.split_once("://") else {
+        return match place.split_once(":/") {
+            Some((scheme, path)) if SCHEMES.contains(&scheme) => Err(InvalidReference::OneSlash(
+                shown(place),
+                shown(&format!("{scheme}://{}", path.trim_start_matches('/'))),
+            )),
+            _ => Ok(None),
+        };
+    };
+    if !SCHEMES.contains(&scheme) {
+        return Err(InvalidReference::Scheme(shown(place)));
+    }
+    check_uri(place)?;
+    Ok(Some(scheme))
 }
 
 fn check_uri(uri: &str) -> Result<(), InvalidReference> {

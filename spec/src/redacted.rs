@@ -13,7 +13,7 @@ pub fn without_credentials(text: &str) -> String {
         let hidden = piece[..end]
             .match_indices('@')
             .filter(|(at, _)| !piece[at + 1..].starts_with("sha256:"))
-            .last();
+            .next_back();
         match hidden {
             Some((at, _)) => {
                 safe.push('…');

@@ -180,11 +180,41 @@ fn tag(site: &Site, place: &Place, digest: &str) {
         .expect(31, &["stable", "--move"]);
     site.mlwm(&["artifact", "tag", &v2, "stable", "--move"])
         .expect(0, &["stable"]);
+    // The last tag of a content, only by someone who wants to lose that.
+    let lonely = noise_artifact("danra", 50_000, 3);
+    let push = ["artifact", "push", lonely.to_str().unwrap(), &place.uri];
+    site.mlwm(&[&push[..], &["--tag", "lonely"]].concat())
+        .expect(0, &[]);
+    let move_away = ["artifact", "tag", &v2, "lonely", "--move"];
+    site.mlwm(&move_away).expect(31, &["lonely", "--yes"]);
+    site.mlwm(&[&move_away[..], &["--yes"]].concat())
+        .expect(0, &["lonely"]);
+    site.mlwm(&["artifact", "remove", &format!("{danra}:lonely")])
+        .expect(0, &["stays, for"]);
     site.mlwm(&["artifact", "pull", &stable, "--output", "moved.zip"])
         .expect(0, &[]);
     assert_ne!(sha256(&site.path("moved.zip")), digest);
     site.mlwm(&["artifact", "tag", &v2, "latest", "--move"])
         .expect(31, &["latest"]);
+}
+
+/// A configuration that runs an artifact from an image that is never asked for.
+fn configuration(artifact: &str) -> String {
+    format!(
+        "docker_image: localhost/none:v1
+artifact: {artifact}
+forecast_duration: PT18H
+inputs:
+  surface:
+    uri: ./store/single_levels.zarr
+    internal_path: /volume/inputs/single_levels.zarr
+    datastore_inputs: [danra.danra_surface, danra.danra_forcing, danra.danra_static]
+outputs:
+  surface:
+    uri: ./published/{{analysis_time}}/member{{member}}/surface.zarr
+    internal_path: /volume/outputs/surface.zarr
+"
+    )
 }
 
 fn remove(site: &Site, place: &Place) {
@@ -216,10 +246,28 @@ fn remove(site: &Site, place: &Place) {
     site.mlwm(&["artifact", "remove", &danra, "--yes"])
         .expect(0, &[]);
     assert_eq!(names(site), ["danra:v2", "large:latest"]);
-    for left in ["danra:v2", "large"] {
-        site.mlwm(&["artifact", "remove", &place.reference(left), "--yes"])
-            .expect(0, &[]);
-    }
+
+    // Everything that no configuration needs.
+    site.mlwm(&["artifact", "tag", &place.reference("large"), "other"])
+        .expect(0, &[]);
+    let v2 = format!("{danra}:v2@{}", sha256(&site.path("moved.zip")));
+    site.configure("forecast", &configuration(&v2));
+    site.mlwm(&["artifact", "remove", &format!("{danra}:v2"), "--yes"])
+        .expect(31, &["forecast"]);
+    let sweep = |more: &[&str]| {
+        let sweep = ["artifact", "remove", "--unreferenced", &place.uri];
+        let folder = ["--configurations", "configurations"];
+        site.mlwm(&[&sweep[..], &folder, more].concat())
+    };
+    // Two tags of one content do not keep each other.
+    sweep(&[]).expect(31, &["--yes"]);
+    assert_eq!(names(site), ["danra:v2", "large:latest", "large:other"]);
+    let removed = sweep(&["--yes", "--json"]).expect(0, &[]).json();
+    assert_eq!(removed["publications"].as_array().unwrap().len(), 2);
+    assert_eq!(names(site), ["danra:v2"]);
+    fs::remove_dir_all(site.path("configurations")).unwrap();
+    site.mlwm(&["artifact", "remove", &format!("{danra}:v2"), "--yes"])
+        .expect(0, &["no configurations were looked at"]);
     assert_eq!(names(site), Vec::<String>::new());
 }
 

@@ -143,7 +143,7 @@ fn name() -> impl Strategy<Value = ArtifactName> {
 fn registry() -> impl Strategy<Value = Option<String>> {
     prop_oneof![
         Just(None),
-        "(s3|gs)://[a-z][a-z0-9-]{2,10}(/[a-z@: =+]{0,3}[a-z]){0,3}"
+        "(s3|gs)://[a-z][a-z0-9-]{2,10}(/[a-z: =+]{0,3}[a-z]){0,3}"
             .prop_filter("plain", |text| !text.contains(' '))
             .prop_map(Some),
         "oci://[a-z.]{1,10}(:[0-9]{1,5})?(/[a-z]{1,5}){0,3}".prop_map(Some),
@@ -178,4 +178,36 @@ proptest! {
             prop_assert_eq!(written.parse::<ArtifactReference>(), Ok(reference));
         }
     }
+}
+
+#[test]
+fn a_registry_is_one_that_references_can_name() {
+    for good in [
+        "models",
+        "/",
+        "./s3:/models",
+        "s3://bucket",
+        "s3://bucket/models/",
+        "oci://host:5000",
+        "oci://host:5000/models",
+        "file:///models",
+    ] {
+        assert_eq!(check_registry(good), Ok(()), "{good}");
+    }
+    for (bad, said) in [
+        ("", "names no artifact"),
+        ("s3:/bucket/models", "`s3://bucket/models`"),
+        ("s4://bucket", "s3://, gs://, oci://"),
+        ("http://host/models", "oci://"),
+        ("s3://bucket/sp ace", "white space"),
+        ("s3://bucket/models/gefion-1:v5", "leave out `:v5`"),
+        ("models/gefion-1@sha256:12", "leave out `@sha256:12`"),
+        ("s3://id:secret@bucket/models", "credentials"),
+    ] {
+        let error = check_registry(bad).unwrap_err().to_string();
+        assert!(error.contains(said), "{bad}: {error}");
+    }
+    let error = "s3:/bucket/gefion-1".parse::<ArtifactReference>();
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("`s3://bucket/gefion-1`"), "{error}");
 }

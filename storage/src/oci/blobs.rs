@@ -64,7 +64,7 @@ impl Repository {
             return Ok(true);
         }
         // It has begun an upload instead, which is not wanted. If it stays, it is cleaned up.
-        if let Some(session) = connection.location(&response) {
+        if let Ok(Some(session)) = connection.upload_location(&response) {
             let watch = StallWatch::new(connection.stall());
             let _ = connection
                 .send(&Access::Push, Method::DELETE, session, &watch, |r| r)
@@ -254,12 +254,13 @@ struct Blobs {
 impl Blobs {
     /// The blob that has the byte at `start`, and where it begins.
     fn at(&self, start: u64) -> (usize, u64) {
-        let mut begins = 0;
+        let mut begins = 0_u64;
         for (index, (_, size)) in self.blobs.iter().enumerate() {
-            if start < begins + size {
+            let ends = begins.saturating_add(*size);
+            if start < ends {
                 return (index, begins);
             }
-            begins += size;
+            begins = ends;
         }
         (self.blobs.len(), begins)
     }

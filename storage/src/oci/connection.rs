@@ -1,5 +1,6 @@
 //! Requests to a registry: proof of who asks, redirections, and what answers mean.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -7,13 +8,14 @@ use reqwest::header::{HeaderMap, LOCATION};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
+use url::Host;
 
 use super::OciOptions;
 use super::credentials::LoginFiles;
 use super::token::{Access, Tokens};
 use super::uri::OciUri;
 use crate::Error;
-use crate::transfer::http::{self, Peer, retry_after};
+use crate::transfer::http::{self, Peer, Refusal, passes, retry_after};
 use crate::transfer::retry::{Cause, Failure, persist};
 use crate::transfer::stall::StallWatch;
 
@@ -31,10 +33,17 @@ pub(crate) struct Connection {
     place: String,
     endpoint: String,
     root: Url,
+    /// Hosts that are spoken to without encryption, beside this computer.
+    insecure: Vec<String>,
     tokens: Tokens,
     stall: Duration,
     retry_for: Duration,
+    /// Whether the registry has ever answered.
+    answered: AtomicBool,
 }
+
+/// How long a registry is tried that has never answered: its address may be wrong.
+const FIRST_ANSWER: Duration = Duration::from_secs(10);
 
 impl Connection {
     pub(crate) fn open(uri: &OciUri, options: &OciOptions) -> Result<Self, Error> {
@@ -47,8 +56,8 @@ impl Connection {
             reason: error.to_string(),
         })?;
         let logins = match &options.logins {
-            Some(file) => LoginFiles::only(file),
-            None => LoginFiles::of_environment(),
+            Some(file) => LoginFiles::only(file, options.stall),
+            None => LoginFiles::of_environment(options.stall),
         };
         Ok(Self {
             client: http::client(None)?,
@@ -56,9 +65,11 @@ impl Connection {
             place: uri.to_string(),
             endpoint: host,
             root,
+            insecure: options.insecure.clone(),
             tokens: Tokens::new(logins),
             stall: options.stall,
             retry_for: options.retry_for,
+            answered: AtomicBool::new(false),
         })
     }
 
@@ -83,8 +94,12 @@ impl Connection {
         self.stall
     }
 
+    /// How long failures in a row are put up with.
     pub(crate) fn retry_for(&self) -> Duration {
-        self.retry_for
+        match self.answered.load(Ordering::Relaxed) {
+            true => self.retry_for,
+            false => self.retry_for.min(FIRST_ANSWER),
+        }
     }
 
     pub(crate) fn peer(&self) -> Peer<'_> {
@@ -114,17 +129,54 @@ impl Connection {
     }
 
     /// Where an answer sends on to, `None` if it does not say.
-    pub(crate) fn location(&self, response: &Response) -> Option<Url> {
+    fn location(&self, response: &Response) -> Option<Url> {
         let text = response.headers().get(LOCATION)?.to_str().ok()?;
-        let mut url = response.url().join(text).ok()?;
+        self.joined(response.url(), text)
+    }
+
+    /// What `text`, in an answer of the place `base`, points to.
+    pub(crate) fn joined(&self, base: &Url, text: &str) -> Option<Url> {
+        let mut url = base.join(text).ok()?;
         // A registry behind a proxy that does the encryption may not know of it.
         let same_host = url.host_str() == self.root.host_str();
-        if self.root.scheme() == "https" && url.scheme() == "http" && same_host {
+        if is_encrypted(&self.root) && url.scheme() == "http" && same_host {
             let port = url.port().filter(|port| *port != 80);
             let _ = url.set_scheme("https");
             let _ = url.set_port(port.or(self.root.port()));
         }
         Some(url)
+    }
+
+    /// Where an answer wants a blob to be sent, `None` if it does not say.
+    pub(crate) fn upload_location(&self, response: &Response) -> Result<Option<Url>, Failure> {
+        match self.location(response) {
+            Some(url) if !self.may_have_content(&url) => {
+                let reason = "it wants a blob to be sent without encryption";
+                let error = self.peer().service(reason.to_owned());
+                Err(Failure::permanent(error))
+            }
+            url => Ok(url),
+        }
+    }
+
+    /// Whether content may be sent there: encrypted, unless this registry, or that other host, is
+    /// one that is spoken to without.
+    fn may_have_content(&self, url: &Url) -> bool {
+        let Some(host) = url.host_str() else {
+            return false;
+        };
+        let with_port = match url.port() {
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_owned(),
+        };
+        let near = self.root.host_str() == Some(host) || is_loopback(url);
+        let allowed = near && !is_encrypted(&self.root) || self.insecure.contains(&with_port);
+        is_encrypted(url) || url.scheme() == "http" && allowed
+    }
+
+    /// Whether a URL is of the registry itself, to which proofs are shown.
+    pub(crate) fn is_own(&self, url: &Url) -> bool {
+        url.origin() == self.root.origin()
     }
 
     /// Sends a request once, and follows redirections of what only reads. Any status but 401 is
@@ -142,7 +194,7 @@ impl Connection {
     ) -> Result<Response, Failure> {
         for _ in 0..=REDIRECTS {
             let mut request = complete(self.client.request(method.clone(), url.clone()));
-            let own = url.origin() == self.root.origin();
+            let own = self.is_own(&url);
             if own {
                 request = self.tokens.prove(request, access, self).await?;
             }
@@ -150,6 +202,7 @@ impl Connection {
                 Ok(sent) => sent.map_err(|error| self.peer().unanswered(error))?,
                 Err(_) => return Err(self.peer().stalled()),
             };
+            self.answered.store(true, Ordering::Relaxed);
             if own && response.status() == StatusCode::UNAUTHORIZED {
                 let headers = response.headers();
                 self.tokens.refused(headers, access, &self.uri).await;
@@ -165,8 +218,8 @@ impl Connection {
             let odd = |what: &str| Failure::permanent(self.peer().service(what.to_owned()));
             let next = self.location(&response);
             let next = next.ok_or_else(|| odd("it redirects to nowhere"))?;
-            let encrypted = |url: &Url| url.scheme() == "https";
-            if next.scheme() != "http" && !encrypted(&next) || encrypted(&url) && !encrypted(&next)
+            if next.scheme() != "http" && !is_encrypted(&next)
+                || is_encrypted(&url) && !is_encrypted(&next)
             {
                 return Err(odd("it redirects to where the transfer is not encrypted"));
             }
@@ -187,7 +240,7 @@ impl Connection {
         complete: impl Fn(RequestBuilder) -> RequestBuilder,
     ) -> Result<Response, Error> {
         let never = CancellationToken::new();
-        persist(&self.place, self.retry_for, &never, || async {
+        persist(&self.place, self.retry_for(), &never, || async {
             let watch = StallWatch::new(self.stall);
             let (method, url) = (method.clone(), url.clone());
             let response = self.send(access, method, url, &watch, &complete).await?;
@@ -205,7 +258,7 @@ impl Connection {
         complete: impl Fn(RequestBuilder) -> RequestBuilder,
     ) -> Result<Option<Fetched>, Error> {
         let never = CancellationToken::new();
-        persist(&self.place, self.retry_for, &never, || async {
+        persist(&self.place, self.retry_for(), &never, || async {
             let watch = StallWatch::new(self.stall);
             let get = self.send(access, Method::GET, url.clone(), &watch, &complete);
             let response = self.expect(get.await?, &[200, 404]).await?;
@@ -232,11 +285,11 @@ impl Connection {
         if statuses.contains(&response.status().as_u16()) {
             return Ok(response);
         }
-        Err(self.refused(response).await)
+        Err(self.refused(response).await.failure)
     }
 
     /// What an answer means that nobody wanted.
-    pub(crate) async fn refused(&self, response: Response) -> Failure {
+    pub(crate) async fn refused(&self, response: Response) -> Refusal {
         let status = response.status().as_u16();
         let after = retry_after(response.headers());
         let watch = StallWatch::new(self.stall);
@@ -246,12 +299,8 @@ impl Connection {
             Some(code) => format!("HTTP {status}, {code}"),
             None => format!("HTTP {status}"),
         };
-        let code = code.as_deref();
-        if matches!(status, 401 | 403) {
-            return Failure::permanent(self.denied(&said));
-        }
-        let passes = matches!(status, 408 | 429 | 500 | 502..=599);
-        let advice = match (status, code) {
+        let passes = passes(status);
+        let advice = match (status, code.as_deref()) {
             (_, Some("NAME_INVALID")) => ": the registry takes other names of repositories only",
             (404, Some("NAME_UNKNOWN")) => ": create the repository at the registry first",
             (_, Some("UNSUPPORTED")) | (405 | 501, _) => ": the registry does not do that",
@@ -259,12 +308,21 @@ impl Connection {
             _ if passes => ": run the same command again",
             _ => "",
         };
-        Failure {
-            error: self.peer().service(format!("{said}{advice}")),
-            cause: match passes {
-                true => Cause::Transient { after },
-                false => Cause::Permanent,
+        let failure = match status {
+            401 | 403 => Failure::permanent(self.denied(&said)),
+            _ => Failure {
+                error: self.peer().service(format!("{said}{advice}")),
+                cause: match passes {
+                    true => Cause::Transient { after },
+                    false => Cause::Permanent,
+                },
             },
+        };
+        Refusal {
+            status,
+            code,
+            object_size: None,
+            failure,
         }
     }
 
@@ -312,6 +370,19 @@ pub(crate) struct Fetched {
     pub(crate) bytes: Bytes,
 }
 
+fn is_encrypted(url: &Url) -> bool {
+    url.scheme() == "https"
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
 /// The protocol's code in an answer that says what went wrong. Nothing else of it is passed on:
 /// messages and details may repeat anything.
 fn code(text: &[u8]) -> Option<String> {
@@ -340,13 +411,50 @@ mod tests {
         }
     }
 
-    #[test]
-    fn plain_text_is_for_this_computer_and_listed_hosts() {
-        let options = OciOptions {
+    fn options() -> OciOptions {
+        OciOptions {
             insecure: vec!["listed:5000".to_owned()],
             logins: Some("/nonexistent".into()),
             ..OciOptions::default()
-        };
+        }
+    }
+
+    #[test]
+    fn content_goes_nowhere_unencrypted_but_where_that_is_allowed() {
+        let connection = |uri: &str| Connection::open(&uri.parse().unwrap(), &options()).unwrap();
+        let (secure, plain) = (
+            connection("oci://far:5000/a"),
+            connection("oci://[::1]:50/a"),
+        );
+        for (connection, text, expected, allowed) in [
+            (&secure, "/s?x=1", "https://far:5000/s?x=1", true),
+            (&secure, "http://far:5000/s", "https://far:5000/s", true),
+            (&secure, "http://far/s", "https://far:5000/s", true),
+            (&secure, "https://other/s", "https://other/s", true),
+            (&secure, "http://other/s", "http://other/s", false),
+            (&secure, "http://listed/s", "http://listed/s", false),
+            (
+                &secure,
+                "http://listed:5000/s",
+                "http://listed:5000/s",
+                true,
+            ),
+            (&secure, "file:///s", "file:///s", false),
+            (&plain, "/s", "http://[::1]:50/s", true),
+            (&plain, "http://[::1]:51/s", "http://[::1]:51/s", true),
+            (&plain, "http://127.0.0.1:5/s", "http://127.0.0.1:5/s", true),
+            (&plain, "http://other/s", "http://other/s", false),
+            (&plain, "https://other/s", "https://other/s", true),
+        ] {
+            let url = connection.joined(&connection.url("x", &[]), text).unwrap();
+            assert_eq!(url.as_str(), expected);
+            assert_eq!(connection.may_have_content(&url), allowed, "{url}");
+        }
+    }
+
+    #[test]
+    fn plain_text_is_for_this_computer_and_listed_hosts() {
+        let options = options();
         for (uri, url) in [
             ("oci://127.0.0.1:5000/a", "http://127.0.0.1:5000/v2/a/x?b=c"),
             ("oci://[::1]:5000/a", "http://[::1]:5000/v2/a/x?b=c"),

@@ -5,8 +5,11 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use docker_credential::{CredentialRetrievalError, DockerCredential};
+use serde_json::Value;
 
 use super::uri::OciUri;
 use crate::Error;
@@ -37,27 +40,30 @@ pub(crate) struct LoginFiles {
     files: Vec<PathBuf>,
     /// The first one was asked for by name: it must be there.
     named: bool,
+    /// How long a credential helper may take.
+    patience: Duration,
 }
 
 impl LoginFiles {
     /// The files that the environment names: `REGISTRY_AUTH_FILE` alone if it is set; else those
     /// of Docker (`DOCKER_CONFIG`, or `~/.docker`) and of Podman.
-    pub(crate) fn of_environment() -> Self {
-        Self::of(|name| std::env::var_os(name))
+    pub(crate) fn of_environment(patience: Duration) -> Self {
+        Self::of(|name| std::env::var_os(name), patience)
     }
 
     /// This file alone.
-    pub(crate) fn only(file: &Path) -> Self {
+    pub(crate) fn only(file: &Path, patience: Duration) -> Self {
         Self {
             files: vec![file.to_path_buf()],
             named: true,
+            patience,
         }
     }
 
-    fn of(variable: impl Fn(&str) -> Option<OsString>) -> Self {
+    fn of(variable: impl Fn(&str) -> Option<OsString>, patience: Duration) -> Self {
         let folder = |name| variable(name).filter(|v| !v.is_empty()).map(PathBuf::from);
         if let Some(file) = folder("REGISTRY_AUTH_FILE") {
-            return Self::only(&file);
+            return Self::only(&file, patience);
         }
         let home = folder("HOME");
         let below_home = |path| home.as_ref().map(|home| home.join(path));
@@ -72,6 +78,7 @@ impl LoginFiles {
         Self {
             files: files.into_iter().flatten().collect(),
             named: false,
+            patience,
         }
     }
 
@@ -84,8 +91,10 @@ impl LoginFiles {
                 Err(error) if error.kind() == io::ErrorKind::NotFound && !self.named => continue,
                 Err(error) => return Err(Error::local("read", path)(error)),
             };
-            for key in keys(&text, uri) {
-                if let Some(login) = look_up(path, &key)? {
+            let file = serde_json::from_slice(&text).unwrap_or_default();
+            for key in keys(&file, uri) {
+                let helper = helper(&file, &key);
+                if let Some(login) = look_up(path, &key, helper, self.patience)? {
                     return Ok(Some(login));
                 }
             }
@@ -94,10 +103,9 @@ impl LoginFiles {
     }
 }
 
-/// What a registry is called in the file `text`: Podman has logins for part of a registry,
-/// of which the narrowest counts.
-fn keys(text: &[u8], uri: &OciUri) -> Vec<String> {
-    let file: serde_json::Value = serde_json::from_slice(text).unwrap_or_default();
+/// What a registry is called in a file: Podman has logins for part of a registry, of which the
+/// narrowest counts.
+fn keys(file: &Value, uri: &OciUri) -> Vec<String> {
     let host = match uri.host().as_str() {
         "docker.io" | "registry-1.docker.io" | "index.docker.io" => "docker.io".to_owned(),
         host => host.to_owned(),
@@ -118,11 +126,38 @@ fn keys(text: &[u8], uri: &OciUri) -> Vec<String> {
     keys
 }
 
-fn look_up(path: &Path, key: &str) -> Result<Option<Login>, Error> {
+/// The program that may be asked for the login for `key`, if a file names one.
+fn helper<'a>(file: &'a Value, key: &str) -> Option<&'a str> {
+    let own = file["credHelpers"][key].as_str();
+    own.filter(|name| !name.is_empty())
+        .or_else(|| file["credsStore"].as_str())
+}
+
+fn look_up(
+    path: &Path,
+    key: &str,
+    helper: Option<&str>,
+    patience: Duration,
+) -> Result<Option<Login>, Error> {
     let bad = |reason: String| Error::Settings { reason };
     let file = File::open(path).map_err(Error::local("read", path))?;
     let shown = path.display();
-    match docker_credential::get_credential_from_reader(BufReader::new(file), key) {
+    // A thread that nobody waits for: a helper may ask somebody who is not there.
+    let (send, found) = mpsc::channel();
+    let asked = key.to_owned();
+    std::thread::spawn(move || {
+        let login = docker_credential::get_credential_from_reader(BufReader::new(file), &asked);
+        let _ = send.send(login);
+    });
+    let found = found.recv_timeout(patience).map_err(|_| {
+        bad(format!(
+            "the credential helper `docker-credential-{}` that {shown} names for {key} did not \
+             answer within {} s: unlock it, or take it out of the file and run `docker login {key}`",
+            helper.unwrap_or_default(),
+            patience.as_secs_f32(),
+        ))
+    })?;
+    match found {
         Ok(DockerCredential::UsernamePassword(user, password)) => {
             Ok(Some(Login::Password { user, password }))
         }
@@ -169,6 +204,7 @@ mod tests {
         LoginFiles {
             files: files.iter().map(|path| path.to_path_buf()).collect(),
             named: false,
+            patience: Duration::from_secs(30),
         }
     }
 
@@ -182,11 +218,11 @@ mod tests {
     #[test]
     fn files_are_those_of_docker_and_podman() {
         let environment = |set: &'static [(&str, &str)]| {
-            LoginFiles::of(move |name| {
+            let variable = move |name: &str| {
                 let value = set.iter().find(|(key, _)| *key == name);
                 value.map(|(_, value)| OsString::from(value))
-            })
-            .files
+            };
+            LoginFiles::of(variable, Duration::ZERO).files
         };
         let paths = |list: &[&str]| list.iter().map(PathBuf::from).collect::<Vec<_>>();
         assert_eq!(
@@ -258,10 +294,7 @@ mod tests {
             let all = format!("{error} {error:?}");
             assert!(all.contains(part) && !all.contains("SECRET"), "{all}");
         }
-        let named = LoginFiles {
-            files: vec![folder.path().join("absent")],
-            named: true,
-        };
+        let named = LoginFiles::only(&folder.path().join("absent"), Duration::ZERO);
         assert!(named.login(&"oci://host/a".parse().unwrap()).is_err());
     }
 }

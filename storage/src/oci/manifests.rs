@@ -165,35 +165,92 @@ async fn list(
     let mut names = Vec::new();
     for _ in 0..PAGES {
         let fetched = connection.fetch(access, &url, PAGE_LIMIT, |r| r).await?;
-        let Some(fetched) = fetched else { break };
+        let Some(fetched) = fetched else {
+            return Ok(names);
+        };
         let odd = |_| {
             let reason = "its listing is not one of the protocol".to_owned();
             connection.peer().service(reason)
         };
         let page: Page = serde_json::from_slice(&fetched.bytes).map_err(odd)?;
         names.extend(page.names.unwrap_or_default());
-        match next_page(&fetched) {
-            Some(next) if next != url => url = next,
-            _ => break,
+        match next_page(connection, &fetched)? {
+            Some(next) => url = next,
+            None => {
+                names.sort();
+                names.dedup();
+                return Ok(names);
+            }
         }
     }
-    names.sort();
-    names.dedup();
-    Ok(names)
+    let reason = format!("its listing has more than {PAGES} pages");
+    Err(connection.peer().service(reason))
 }
 
-/// `Link: </v2/a/tags/list?n=100&last=b>; rel="next"`
-fn next_page(page: &Fetched) -> Option<Url> {
-    let link = page.headers.get(LINK)?.to_str().ok()?;
-    let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
-    if !parameters.replace('"', "").contains("rel=next") {
-        return None;
+/// `Link: </v2/a/tags/list?n=100&last=b>; rel="next"`. A listing of which a page cannot be had is
+/// an error: what is missing could be taken for absent.
+fn next_page(connection: &Connection, page: &Fetched) -> Result<Option<Url>, Error> {
+    let Some(link) = page.headers.get(LINK) else {
+        return Ok(None);
+    };
+    let unusable = || {
+        let reason = "its listing goes on where it cannot be read".to_owned();
+        connection.peer().service(reason)
+    };
+    let link = link.to_str().map_err(|_| unusable())?;
+    if !link.replace('"', "").contains("rel=next") {
+        return Ok(None);
     }
-    let next = page.url.join(target).ok()?;
-    (next.origin() == page.url.origin()).then_some(next)
+    let target = || link.trim().strip_prefix('<')?.split_once('>');
+    let (target, _) = target().ok_or_else(unusable)?;
+    let next = connection.joined(&page.url, target);
+    let next = next.filter(|next| {
+        let here = connection.is_own(next) || next.origin() == page.url.origin();
+        here && *next != page.url
+    });
+    next.map(Some).ok_or_else(unusable)
 }
 
 fn said_digest(headers: &HeaderMap) -> Option<Digest> {
     let value = headers.get("docker-content-digest")?;
     value.to_str().ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_next_page_is_followed_or_an_error() {
+        let uri: OciUri = "oci://far:5000/a".parse().unwrap();
+        let connection = Connection::open(&uri, &OciOptions::default()).unwrap();
+        let after = |link: Option<&str>| {
+            let headers = link.map(|link| (LINK, link.parse().unwrap()));
+            let page = Fetched {
+                url: connection.url("tags/list", &[]),
+                headers: headers.into_iter().collect(),
+                bytes: Bytes::new(),
+            };
+            next_page(&connection, &page).map(|next| next.map(String::from))
+        };
+        assert_eq!(after(None).unwrap(), None);
+        assert_eq!(after(Some("</v2/b>; rel=\"prev\"")).unwrap(), None);
+        let next = Some("https://far:5000/v2/a/tags/list?last=x".to_owned());
+        for link in [
+            "</v2/a/tags/list?last=x>; rel=\"next\"",
+            "<https://far:5000/v2/a/tags/list?last=x>;rel=next",
+            // The proxy before it does the encryption.
+            "<http://far:5000/v2/a/tags/list?last=x>; rel=\"next\"",
+        ] {
+            assert_eq!(after(Some(link)).unwrap(), next, "{link}");
+        }
+        for link in [
+            "<https://other/v2/a/tags/list?last=x>; rel=\"next\"",
+            "<http://[x>; rel=\"next\"",
+            "/v2/a/tags/list; rel=\"next\"",
+            "</v2/a/tags/list>; rel=\"next\"",
+        ] {
+            after(Some(link)).unwrap_err();
+        }
+    }
 }

@@ -21,7 +21,7 @@ use super::connection::Connection;
 use super::credentials::{Login, LoginFiles};
 use super::uri::OciUri;
 use crate::pool;
-use crate::transfer::http::retry_after;
+use crate::transfer::http::{passes, retry_after};
 use crate::transfer::retry::{Cause, Failure};
 use crate::transfer::stall::StallWatch;
 
@@ -243,7 +243,7 @@ async fn fetch(
             };
             return Err(Failure::permanent(connection.denied(&reason)));
         }
-        408 | 429 | 500..=599 => {
+        _ if passes(status) => {
             let after = retry_after(response.headers());
             let mut failure = odd(&format!("answers HTTP {status}"));
             failure.cause = Cause::Transient { after };
@@ -261,7 +261,8 @@ async fn fetch(
     let good_for = good_for.saturating_sub((good_for / 10).min(Duration::from_secs(10)));
     Ok(Granted {
         proof: Proof::Token(token),
-        until: Some(asked + good_for),
+        // One that is good for ever is so until the registry says otherwise.
+        until: asked.checked_add(good_for),
     })
 }
 

@@ -9,10 +9,13 @@
 //! refuse the URL when they got part of a chunk: there a break in the midst of a chunk costs what
 //! was sent before. Some registries take one `PATCH` only, or none: they get the blob at once.
 
+mod finish;
 mod session;
 
+use std::cmp::Ordering;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use mlwm_spec::Digest;
@@ -70,13 +73,21 @@ struct Course {
     manner: Manner,
     chunk: u64,
     patience: Patience,
+    /// How often something that was sent is lost.
+    losses: u32,
+    /// Whether the registry has lost or damaged a blob of which it had everything.
+    spoilt: bool,
 }
 
 /// What became of an upload session.
 enum Sent {
     Complete(Digest),
-    /// The registry does not know it any more, though it had this many bytes.
-    Forgotten(u64),
+    /// The registry does not know it any more, before it had anything.
+    NotBegun,
+    /// The registry does not know it any more, though it had something.
+    Lost,
+    /// The registry had everything, and does not make a blob of it.
+    Spoilt(Failure),
     /// The registry does not take a blob in this manner.
     Refused(Failure),
 }
@@ -97,6 +108,12 @@ impl Repository {
         if let Some(digest) = known {
             let there = pool::unless_cancelled(place, cancel, self.blob_size(digest)).await?;
             if there.is_some() {
+                // What a process has left that was killed when the blob had arrived.
+                match journals.open(place, &content.fingerprint()) {
+                    Ok(journal) => journal.finish()?,
+                    Err(Error::TransferBusy { .. }) => {}
+                    Err(error) => return Err(error),
+                }
                 counter.bytes(content.size());
                 counter.object();
                 return Ok(*digest);
@@ -137,8 +154,9 @@ impl Upload<'_> {
             manner: Manner::Chunks,
             chunk: self.repository.options.chunk_bytes,
             patience: Patience::new(self.connection().retry_for()),
+            losses: 0,
+            spoilt: false,
         };
-        let mut losses = 0;
         let mut left = self.uncancelled(self.left_over()).await?;
         loop {
             let session = match left.take() {
@@ -152,15 +170,14 @@ impl Upload<'_> {
             };
             match sent {
                 Sent::Complete(digest) => return Ok(digest),
-                Sent::Forgotten(0) => {}
-                Sent::Forgotten(_) if losses == LOSSES => {
+                Sent::NotBegun => {}
+                Sent::Lost if course.losses == LOSSES => {
                     let reason = format!("it lost {LOSSES} times what it had of a blob");
                     return Err(self.connection().peer().service(reason));
                 }
-                Sent::Forgotten(_) => losses += 1,
-                Sent::Refused(failure) if matches!(failure.error, Error::RegistryAccess { .. }) => {
-                    return Err(failure.error);
-                }
+                Sent::Lost => course.losses += 1,
+                Sent::Spoilt(failure) if course.spoilt => return Err(failure.error),
+                Sent::Spoilt(_) => course.spoilt = true,
                 Sent::Refused(failure) => {
                     course.manner = match course.manner {
                         Manner::Chunks => Manner::OnePatch,
@@ -256,6 +273,22 @@ impl Upload<'_> {
                     Failure::transient(self.connection().peer().service(reason))
                 }
                 Said::Refuses(failure) => return Ok(Sent::Refused(failure)),
+                Said::OutOfPlace(failure) if from == 0 => return Ok(Sent::Refused(failure)),
+                Said::OutOfPlace(failure) => {
+                    body = None;
+                    let patience = &mut course.patience;
+                    if !self.uncancelled(self.ask(&mut session, patience)).await? {
+                        return Ok(Sent::Lost);
+                    }
+                    match session.acknowledged.cmp(&from) {
+                        // It does go on there, but not with such a request.
+                        Ordering::Equal => return Ok(Sent::Refused(failure)),
+                        Ordering::Less => return Ok(Sent::Lost),
+                        Ordering::Greater => continue,
+                    }
+                }
+                Said::Unknown => return Ok(Sent::Lost),
+                Said::Fails(failure) => return Err(failure.error),
                 Said::TooLarge(failure) if !in_chunks || length <= SMALL_CHUNK => {
                     return Err(failure.error);
                 }
@@ -271,7 +304,10 @@ impl Upload<'_> {
                 self.ask(&mut session, patience).await
             };
             if !self.uncancelled(wait_and_ask).await? {
-                return Ok(Sent::Forgotten(from));
+                return Ok(match from {
+                    0 => Sent::NotBegun,
+                    _ => Sent::Lost,
+                });
             }
             if session.acknowledged > from {
                 course.patience.progress();
@@ -325,75 +361,6 @@ impl Upload<'_> {
         said.ok_or_else(|| pool::interrupted(connection.place()))
     }
 
-    /// Ends an upload of which the registry has everything.
-    async fn finish(
-        &self,
-        mut session: Session,
-        body: Option<Body>,
-        course: &mut Course,
-    ) -> Result<Sent, Error> {
-        let body = match body {
-            Some(body) => body,
-            None => {
-                self.uncancelled(self.body_from(self.content.size()))
-                    .await?
-            }
-        };
-        let digest = self.uncancelled(body.digest()).await?;
-        self.check(&digest)?;
-        self.journal.note(&entry(&session, Some(digest)))?;
-        let work = async {
-            loop {
-                let put = session.put(self.connection(), &digest, None, self.content.size());
-                let failure = match put.await {
-                    Ok(()) => return Ok(Sent::Complete(digest)),
-                    Err(failure) => failure,
-                };
-                // It may have arrived, and the answer not.
-                if self.repository.blob_size(&digest).await?.is_some() {
-                    return Ok(Sent::Complete(digest));
-                }
-                if failure.is_permanent() {
-                    return Ok(Sent::Refused(failure));
-                }
-                course.patience.after(failure).await?;
-                let there = self.ask(&mut session, &mut course.patience).await?;
-                if !there || session.acknowledged < self.content.size() {
-                    return Ok(Sent::Forgotten(self.content.size()));
-                }
-            }
-        };
-        self.uncancelled(work).await
-    }
-
-    /// Sends everything with the request that ends the upload.
-    async fn put_whole(&self, mut session: Session, course: &mut Course) -> Result<Sent, Error> {
-        let size = self.content.size();
-        let hashed = self.uncancelled(self.body_from(size)).await?;
-        let digest = self.uncancelled(hashed.digest()).await?;
-        self.check(&digest)?;
-        let work = async {
-            loop {
-                let body = self.body_from(0).await?;
-                let put = session.put(self.connection(), &digest, Some(&body), size);
-                let put = put.await;
-                if let Some(error) = body.error() {
-                    return Err(error);
-                }
-                let Err(failure) = put else {
-                    self.report(size);
-                    return Ok(Sent::Complete(digest));
-                };
-                if failure.is_permanent() {
-                    return Ok(Sent::Refused(failure));
-                }
-                course.patience.after(failure).await?;
-                session = self.begin().await?;
-            }
-        };
-        self.uncancelled(work).await
-    }
-
     /// Whether the content is what it was said to be.
     fn check(&self, digest: &Digest) -> Result<(), Error> {
         match self.known {
@@ -418,7 +385,7 @@ impl Upload<'_> {
 
     /// The registry has this many bytes.
     fn report(&self, acknowledged: u64) {
-        let before = self.counted.fetch_max(acknowledged, Ordering::Relaxed);
+        let before = self.counted.fetch_max(acknowledged, Relaxed);
         if acknowledged > before {
             self.counter.bytes(acknowledged - before);
         }

@@ -60,6 +60,9 @@ pub(super) enum Completed {
     Gone,
     /// Another object has the name.
     Taken,
+    /// A part is not the one that was sent: a request of a process that was killed may have come
+    /// after it, and cut short.
+    Amiss,
 }
 
 /// An upload on the server.
@@ -187,6 +190,11 @@ impl Upload<'_> {
             return match done {
                 Ok(_) => Ok(Completed::Done),
                 Err(refusal) if is_gone(&refusal) => Ok(Completed::Gone),
+                Err(refusal)
+                    if refusal.has_code("InvalidPart") || refusal.has_code("EntityTooSmall") =>
+                {
+                    Ok(Completed::Amiss)
+                }
                 Err(refusal) if refusal.is(412) => Ok(Completed::Taken),
                 // Another process is completing an upload of the same name.
                 Err(refusal) if refusal.is(409) => Err(Failure {

@@ -76,12 +76,14 @@ impl S3 {
                 }
                 // Completed by a request whose answer was lost, or removed by the server.
                 Some((_, Completed::Gone)) | None => {}
+                // The server's list of parts tells which is to be sent again.
+                Some((_, Completed::Amiss)) => {}
             }
         }
         Err(Error::Service {
             uri: sending.place.clone(),
             endpoint: self.endpoint.clone(),
-            reason: "it forgets uploads that are under way".to_owned(),
+            reason: "it forgets uploads that are under way, or parts of them".to_owned(),
         })
     }
 

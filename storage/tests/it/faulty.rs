@@ -20,8 +20,12 @@ pub(crate) enum Fault {
     LoseAnswer,
     /// Nothing more is read or written for so long, then the connection ends.
     Silence(Duration),
+    /// The answer is passed on so much later.
+    LateAnswer(Duration),
     /// The server sees a request without the header `Range`.
     IgnoreRange,
+    /// The answer does not say which part of an object it is.
+    HideRange,
 }
 
 type Rule = Box<dyn FnMut(&str) -> Option<Fault> + Send>;
@@ -135,10 +139,23 @@ fn serve(client: TcpStream, upstream: &str, shared: &Shared) -> std::io::Result<
     }
     let mut answer = Vec::new();
     server.read_to_end(&mut answer)?;
+    // Not every server says that the connection, which is not used again, ends.
+    if let Some(at) = answer.windows(2).position(|window| window == b"\r\n") {
+        answer.splice(at..at, *b"\r\nConnection: close");
+    }
+    if let Some(Fault::LateAnswer(time)) = fault {
+        std::thread::sleep(time);
+    }
     let end = answer
         .windows(4)
         .position(|window| window == b"\r\n\r\n")
         .map_or(answer.len(), |at| at + 4);
+    if let Some(Fault::HideRange) = fault {
+        let head = answer[..end].to_ascii_lowercase();
+        let name = b"content-range";
+        let at = head.windows(name.len()).position(|window| window == name);
+        answer[at.expect("an answer with a part")] = b'x';
+    }
     let passed = match fault {
         Some(Fault::LoseAnswer) => 0,
         Some(Fault::CutAnswer(after)) => answer.len().min(end + after),

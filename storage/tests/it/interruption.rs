@@ -158,7 +158,7 @@ async fn killed_at_random_then_run_again() {
                 break;
             }
             killed += 1;
-            life += Duration::from_millis(25);
+            life += Duration::from_millis(25).max(life / 4);
         }
         assert!(killed >= 2, "{:?}: only {killed} were killed", place.uri);
         let last = command("publish", &place.uri, local.path(), &environment)

@@ -11,7 +11,7 @@ use mlwm_tests::counting_proxy::{CountingProxy, Direction};
 use crate::child::{command, printed};
 use crate::common::{GARAGE, GCS, MOTO, Place, noise};
 
-const SIZE: usize = 41_000_003;
+const SIZE: usize = 26_000_003;
 const PART: u64 = 8 << 20;
 
 /// How often each kind of transfer is killed.
@@ -89,7 +89,16 @@ impl Counted {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn uploads_that_are_killed_go_on_where_they_were() {
-    for counted in counted("killed-up").await {
+    uploads_go_on(counted("killed-up").await.drain(..2)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_to_imitations_that_are_killed_go_on_where_they_were() {
+    uploads_go_on(counted("killed-up-too").await.drain(2..)).await;
+}
+
+async fn uploads_go_on(places: impl Iterator<Item = Counted>) {
+    for counted in places {
         for kill in 0..KILLS {
             let folder = tempfile::tempdir().unwrap();
             let source = folder.path().join("source");

@@ -1,5 +1,7 @@
 //! Transfers of single objects through a proxy that breaks, refuses, and is silent.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use mlwm_spec::Digest;
@@ -82,6 +84,35 @@ async fn parts_that_break_are_sent_again() {
     }
 }
 
+/// A server that has a part may take longer to answer than it may be silent otherwise.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_that_has_arrived_is_not_sent_again_too_soon() {
+    for bucket in ["garage-late", "gcs-late"] {
+        let upstream = make_bucket(bucket);
+        let stall = Duration::from_millis(500);
+        let rule = once_each(part_request(bucket), [Fault::LateAnswer(stall * 2)]);
+        let proxy = Faulty::to(upstream, rule);
+        let mut bench = behind(&proxy, bucket).await;
+        bench.place.options.stall = stall;
+        bench.place.store = Store::open_with(&bench.place.uri, bench.place.options.clone())
+            .await
+            .unwrap();
+        let content = noise(7, 20_000_003);
+        bench.upload("object", &content).await.unwrap();
+        assert_eq!(parts_sent(&proxy, bucket), 3, "{:?}", proxy.seen());
+    }
+}
+
+/// How many parts have come to a proxy.
+fn parts_sent(proxy: &Faulty, bucket: &str) -> usize {
+    let is_part = |line: &str| part_request(bucket).iter().all(|part| line.contains(part));
+    proxy
+        .seen()
+        .iter()
+        .filter(|(line, _)| is_part(line))
+        .count()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_last_request_may_be_lost_too() {
     for (bucket, parts) in [
@@ -149,6 +180,32 @@ async fn downloads_that_break_go_on_where_they_were() {
     }
 }
 
+/// A part of an object that does not say which one it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_of_unknown_place_is_an_error() {
+    for (bucket, read) in [
+        ("garage-place", &["GET", "object"] as &'static [_]),
+        ("gcs-place", &["GET", "alt=media"]),
+    ] {
+        let upstream = make_bucket(bucket);
+        let content = noise(3, 20_000_003);
+        let faults = [Fault::CutAnswer(5_000_000), Fault::HideRange];
+        let proxy = Faulty::to(upstream, once_each(read, faults));
+        let bench = behind(&proxy, bucket).await;
+        bench.upload("object", &content).await.unwrap();
+        let error = bench.download("object", &content).await.unwrap_err();
+        assert!(error.to_string().contains("which bytes"), "{error}");
+
+        let proxy = Faulty::to(upstream, once_each(read, [Fault::HideRange]));
+        let bench = behind(&proxy, bucket).await;
+        let uri = bench.uri("object");
+        let (start, length) = (5, 10);
+        let range = ByteRange::From { start, length };
+        let error = bench.place.store.read_range(&uri, range).await.unwrap_err();
+        assert!(error.to_string().contains("which bytes"), "{error}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_will_not_pass_is_not_repeated() {
     for bucket in ["garage-final", "gcs-final"] {
@@ -210,27 +267,54 @@ async fn an_upload_that_the_server_forgot_is_begun_anew() {
     for bucket in ["garage-forgot", "gcs-forgot"] {
         let upstream = make_bucket(bucket);
         let content = noise(6, 40_000_000);
-        // The journal of an upload that was called off, on a server that knows nothing of it.
-        let mut refused = 0;
-        let rule = move |line: &str| {
-            let meant = part_request(bucket).iter().all(|part| line.contains(part));
-            refused += usize::from(meant);
-            (meant && refused > 2).then_some(Fault::Answer(403, None))
-        };
-        let bench = behind(&Faulty::to(upstream, rule), bucket).await;
+        // The journal of an upload that ended early, on a server that knows nothing of it.
+        let closed = Arc::new(AtomicBool::new(true));
+        let proxy = Faulty::to(upstream, closing(bucket, &closed));
+        let bench = behind(&proxy, bucket).await;
         bench.upload("object", &content).await.unwrap_err();
         let journals = bench.left_over();
         assert_eq!(journals.len(), 2, "{journals:?}");
         forge_session(&bench, upstream, bucket);
-        let again = behind(&Faulty::to(upstream, |_| None), bucket).await;
-        let again = Bench {
-            place: again.place,
+        closed.store(false, Ordering::SeqCst);
+        let digest = bench.upload("object", &content).await.unwrap();
+        assert_eq!(digest, Digest::of(&content));
+        assert_eq!(bench.download("object", &content).await.unwrap(), content);
+        assert_eq!(bench.left_over(), [""; 0]);
+    }
+}
+
+/// A rule that lets two parts pass and refuses more, while it is `closed`.
+fn closing(
+    bucket: &'static str,
+    closed: &Arc<AtomicBool>,
+) -> impl FnMut(&str) -> Option<Fault> + Send + 'static {
+    let (mut parts, closed) = (0, Arc::clone(closed));
+    move |line| {
+        let meant = part_request(bucket).iter().all(|part| line.contains(part));
+        parts += usize::from(meant);
+        let refused = meant && parts > 2 && closed.load(Ordering::SeqCst);
+        refused.then_some(Fault::Answer(403, None))
+    }
+}
+
+/// What one server has of an object is no beginning for another.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_is_not_continued_at_another_server() {
+    for bucket in ["garage-other", "gcs-other"] {
+        let upstream = make_bucket(bucket);
+        let content = noise(6, 40_000_000);
+        let closed = Arc::new(AtomicBool::new(true));
+        let first = Faulty::to(upstream, closing(bucket, &closed));
+        let bench = behind(&first, bucket).await;
+        bench.upload("object", &content).await.unwrap_err();
+
+        let second = Faulty::to(upstream, |_| None);
+        let other = Bench {
+            place: behind(&second, bucket).await.place,
             folder: bench.folder,
         };
-        let digest = again.upload("object", &content).await.unwrap();
-        assert_eq!(digest, Digest::of(&content));
-        assert_eq!(again.download("object", &content).await.unwrap(), content);
-        assert_eq!(again.left_over(), [""; 0]);
+        other.upload("object", &content).await.unwrap();
+        assert_eq!(parts_sent(&second, bucket), 5, "{:?}", second.seen());
     }
 }
 

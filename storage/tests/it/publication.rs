@@ -225,7 +225,12 @@ async fn two_publishers_at_once_never_mix() {
 
 #[tokio::test]
 async fn a_slow_publication_stops_when_another_takes_over() {
-    for place in Place::all("take-over").await {
+    for mut place in Place::all("take-over").await {
+        // Long enough for what is on its way to the slowest server to arrive or end.
+        place.options.watch = std::time::Duration::from_millis(400);
+        place.store = mlwm_storage::Store::open_with(&place.uri, place.options.clone())
+            .await
+            .unwrap();
         let (one, two) = (output(1), output(2));
         let (begun, wait) = std::sync::mpsc::channel();
         let progress = mlwm_storage::Progress::new(move |event: mlwm_storage::ProgressEvent| {

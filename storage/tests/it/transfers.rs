@@ -1,6 +1,8 @@
 //! Single big objects: brought, read by ranges and fetched, in every kind of store.
 
 use std::fs;
+use std::io::{self, Read};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use mlwm_spec::{Digest, ExitCode};
@@ -183,6 +185,7 @@ async fn only_what_was_expected_is_kept() {
         }
         let error = bench.download("nothing", &content).await.unwrap_err();
         assert!(matches!(error, Error::NothingAt { .. }), "{error}");
+        assert_eq!(bench.left_over(), [""; 0]);
     }
 }
 
@@ -273,6 +276,78 @@ async fn called_off_then_continued() {
         assert_eq!(bench.download("object", &content).await.unwrap(), content);
         assert_eq!(bench.left_over(), [""; 0]);
     }
+}
+
+/// Content that is something else each time it is opened, and does not know it.
+struct Exchanged {
+    versions: [Vec<u8>; 2],
+    opened: AtomicUsize,
+}
+
+impl Content for Exchanged {
+    fn size(&self) -> u64 {
+        self.versions[0].len() as u64
+    }
+
+    fn fingerprint(&self) -> String {
+        "exchanged".to_owned()
+    }
+
+    fn open(&self) -> io::Result<Box<dyn Read + Send>> {
+        let number = self.opened.fetch_add(1, Ordering::SeqCst).min(1);
+        Ok(Box::new(io::Cursor::new(self.versions[number].clone())))
+    }
+}
+
+/// Even if a fingerprint stays the same: what is there in the end is one content.
+#[tokio::test]
+async fn what_was_sent_of_another_content_is_not_kept() {
+    for bench in Bench::all("exchanged").await {
+        let old = noise(21, 60_000_000);
+        let mut new = old.clone();
+        new[9_000_000] ^= 1;
+        let content = Arc::new(Exchanged {
+            versions: [old, new.clone()],
+            opened: AtomicUsize::new(0),
+        });
+        let cancel = CancellationToken::new();
+        let stop = cancel.clone();
+        let progress = Progress::new(move |event: ProgressEvent| {
+            if event.done_bytes >= 30_000_000 {
+                stop.cancel();
+            }
+        });
+        let first = bench.upload_content("object", content.clone(), &progress, &cancel);
+        assert_eq!(first.await.unwrap_err().exit_code(), ExitCode::Interrupted);
+        let (progress, cancel) = (Progress::none(), CancellationToken::new());
+        let second = bench.upload_content("object", content, &progress, &cancel);
+        assert_eq!(second.await.unwrap(), Digest::of(&new));
+        assert_eq!(bench.download("object", &new).await.unwrap(), new);
+        assert_eq!(bench.left_over(), [""; 0]);
+    }
+}
+
+/// As if a process were killed between giving an object its name and tidying up.
+#[tokio::test]
+async fn what_is_left_beside_a_file_that_is_there_is_removed() {
+    let bench = Bench::new(Place::file().await);
+    let content = noise(22, 20_000_000);
+    let cancel = CancellationToken::new();
+    let stop = cancel.clone();
+    let progress = Progress::new(move |event: ProgressEvent| {
+        if event.done_bytes > 0 {
+            stop.cancel();
+        }
+    });
+    let same = Arc::new(BytesContent::new(content.clone()));
+    let called_off = bench.upload_content("object", same, &progress, &cancel);
+    called_off.await.unwrap_err();
+    let path = bench.uri("object").local_path().unwrap();
+    let beside = || fs::read_dir(path.parent().unwrap()).unwrap().count();
+    fs::write(&path, &content).unwrap();
+    assert_eq!(beside(), 2);
+    bench.upload("object", &content).await.unwrap();
+    assert_eq!(beside(), 1);
 }
 
 #[tokio::test]

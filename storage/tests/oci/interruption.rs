@@ -250,6 +250,13 @@ fn logins_of_the_environment() {
     std::fs::create_dir(&with_helper).unwrap();
     let text = json!({"credHelpers": {host: "test"}}).to_string();
     std::fs::write(with_helper.join("config.json"), text).unwrap();
+    let (slow_helper, with_slow) = (at.join("docker-credential-slow"), at.join("slow"));
+    std::fs::write(&slow_helper, "#!/bin/sh\nexec sleep 20\n").unwrap();
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&slow_helper, executable).unwrap();
+    std::fs::create_dir(&with_slow).unwrap();
+    let text = json!({"credsStore": "slow"}).to_string();
+    std::fs::write(with_slow.join("config.json"), text).unwrap();
     let path = format!("{}:{}", at.display(), std::env::var("PATH").unwrap());
 
     let nowhere = at.join("nowhere");
@@ -263,6 +270,7 @@ fn logins_of_the_environment() {
         ("DOCKER_CONFIG", login_folder, true),
         ("REGISTRY_AUTH_FILE", &logins, true),
         ("DOCKER_CONFIG", &with_helper, true),
+        ("DOCKER_CONFIG", &with_slow, false),
         ("DOCKER_CONFIG", &nowhere, false),
         ("REGISTRY_AUTH_FILE", &nowhere, false),
     ] {
@@ -278,6 +286,8 @@ fn logins_of_the_environment() {
         let text = text.lines().find(|line| line.starts_with("JOB")).unwrap();
         assert_eq!(text.contains("JOB ok"), expected, "{name}: {text}");
         assert!(!text.contains("pass"), "{text}");
+        let slow = "`docker-credential-slow`";
+        assert_eq!(text.contains(slow), value == with_slow, "{text}");
     }
 }
 

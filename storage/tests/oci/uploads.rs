@@ -74,13 +74,14 @@ async fn a_blob_that_is_known_and_there_is_not_sent() {
 async fn registries_get_a_blob_as_they_want_it() {
     for (options, patches) in [
         // All but the last are at least as long: 1 MiB holds the first four.
-        (json!({"least": 1 << 20}), 2),
+        (json!({"least": 1 << 20}), 2..=2),
         // After the second is refused, one `PATCH` with everything.
-        (json!({"patches": 1}), 3),
+        // (An answer that comes before its request has been sent may be lost with the connection.)
+        (json!({"patches": 1}), 3..=5),
         // None at all: everything with `PUT`.
-        (json!({"patches": 0}), 2),
-        // The upload is lost after three, and sent anew with one.
-        (json!({"forget": 3}), 4),
+        (json!({"patches": 0}), 2..=4),
+        // The upload is lost after three, and sent anew.
+        (json!({"forget": 3}), 8..=8),
     ] {
         let registry = Registry::imitation(&options);
         let repository = repository(&registry.host, "a");
@@ -91,7 +92,8 @@ async fn registries_get_a_blob_as_they_want_it() {
             fetch(&repository, &digest, SIZE).await == bytes,
             "{options}"
         );
-        assert_eq!(registry.counts()["patches"], patches, "{options}");
+        let count = registry.counts()["patches"].as_u64().unwrap();
+        assert!(patches.contains(&count), "{options}: {count}");
         assert_eq!(sender.left_over(), 0);
     }
 }

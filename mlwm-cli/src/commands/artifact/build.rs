@@ -11,7 +11,7 @@ use mlwm_registries::{PushContent, PushRequest, Registry};
 use mlwm_spec::{ExitCode, Tag};
 
 use super::push::tell;
-use super::registry::with_transfer;
+use super::registry::{registry, with_transfer};
 use crate::Outcome;
 
 /// Pack checkpoint, configurations, training arguments and statistics into one zip.
@@ -42,15 +42,20 @@ pub(crate) struct Arguments {
     /// wrote.
     #[arg(long, value_name = "FILE", requires = "onnx")]
     interface: Option<PathBuf>,
-    /// Zip to write, or the folder to write `<name>.zip` into.
-    #[arg(long, short, value_name = "PATH", default_value = ".")]
-    output: PathBuf,
+    /// Zip to write, or the folder to write `<name>.zip` into [default: this one].
+    #[arg(long, short, value_name = "PATH")]
+    output: Option<PathBuf>,
     /// Import of the checkpoint to accept besides those that are known to be harmless:
     /// `module.name`, or `module.*`; may be given several times.
     #[arg(long, value_name = "GLOBAL")]
     allow_global: Vec<String>,
     /// Publish it in this registry while it is packed; no zip is written on this machine.
-    #[arg(long, value_name = "REGISTRY", conflicts_with_all = ["output", "skip_upload"])]
+    #[arg(
+        long,
+        value_name = "REGISTRY",
+        value_parser = registry,
+        conflicts_with_all = ["output", "skip_upload"]
+    )]
     push: Option<String>,
     /// Version to publish it as; without it, the name's own permanent publication.
     #[arg(long, requires = "push")]
@@ -78,7 +83,7 @@ pub(crate) fn main(arguments: Arguments) -> Outcome {
         training_args: arguments.training_args,
         onnx: arguments.onnx,
         interface: arguments.interface,
-        output: arguments.output,
+        output: arguments.output.unwrap_or_else(|| ".".into()),
         arguments: std::env::args().skip(1).collect(),
     };
     if arguments.dry_run {

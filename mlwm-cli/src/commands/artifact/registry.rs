@@ -9,7 +9,7 @@ use std::sync::Arc;
 use clap::Args;
 use mlwm_artifacts::{Artifact, FileSource, ReadAt};
 use mlwm_registries::{Publication, Registry, RegistryOptions};
-use mlwm_spec::artifact_reference::InvalidReference;
+use mlwm_spec::artifact_reference::{InvalidReference, check_registry};
 use mlwm_spec::{ArtifactReference, ExitCode, PublishedArtifact};
 
 use crate::commands::{REGISTRY, default_registry, runtime};
@@ -20,8 +20,13 @@ use crate::transfer::Transfer;
 #[derive(Args)]
 pub(super) struct RegistryArgument {
     /// Registry: s3://bucket/models, gs://bucket/models, oci://host/models, or a folder.
-    #[arg(env = REGISTRY, value_name = "REGISTRY")]
+    #[arg(env = REGISTRY, value_name = "REGISTRY", value_parser = registry)]
     pub(super) registry: String,
+}
+
+/// Parses the URI or path of a registry.
+pub(super) fn registry(text: &str) -> Result<String, InvalidReference> {
+    check_registry(text).map(|()| text.to_owned())
 }
 
 /// Parses the reference of a published artifact, where a zip on this machine makes no sense.

@@ -18,6 +18,7 @@ use crate::oci::blobs::number;
 use crate::oci::connection::Connection;
 use crate::oci::token::Access;
 use crate::transfer::feed::Feed;
+use crate::transfer::http::{Refusal, passes};
 use crate::transfer::retry::Failure;
 use crate::transfer::stall::StallWatch;
 
@@ -65,10 +66,16 @@ pub(super) enum Said {
     Has(u64),
     /// It does not take another request of this kind.
     Refuses(Failure),
+    /// It says that it does not go on there.
+    OutOfPlace(Failure),
     /// It takes smaller requests only.
     TooLarge(Failure),
     /// It must be asked what it has.
     Unclear(Failure),
+    /// It knows nothing of the session.
+    Unknown,
+    /// There is no way to send it.
+    Fails(Failure),
 }
 
 impl Repository {
@@ -85,7 +92,7 @@ impl Repository {
             least: number(headers, "oci-chunk-min-length"),
             most: number(headers, "oci-chunk-max-length"),
         };
-        let url = connection.location(&response).ok_or_else(|| {
+        let url = connection.upload_location(&response)?.ok_or_else(|| {
             let reason = "it does not say where a blob is to be sent".to_owned();
             Failure::permanent(connection.peer().service(reason))
         })?;
@@ -106,10 +113,13 @@ impl Session {
         let response = get.await?;
         match response.status().as_u16() {
             200..=299 => {}
-            408 | 429 | 500 | 502..=599 => return Err(connection.refused(response).await),
+            status if passes(status) || status == 403 && connection.is_own(&self.url) => {
+                return Err(connection.refused(response).await.failure);
+            }
+            // Elsewhere, a URL that is proof enough is refused when it is too old.
             _ => return Ok(Status::Unknown),
         }
-        if let Some(url) = connection.location(&response) {
+        if let Some(url) = connection.upload_location(&response)? {
             self.url = url;
         }
         // `0-0` is one byte by the specification and none in older registries: a new session
@@ -143,27 +153,31 @@ impl Session {
         let patch = connection.send(&Access::Push, Method::PATCH, url, &watch, with_chunk);
         let response = match patch.await {
             Ok(response) => response,
-            Err(failure) if failure.is_permanent() => return Said::Refuses(failure),
+            Err(failure) if failure.is_permanent() => return Said::Fails(failure),
             Err(failure) => return Said::Unclear(failure),
         };
-        match response.status().as_u16() {
-            200..=299 => {
-                if let Some(url) = connection.location(&response) {
-                    self.url = url;
-                }
-                // A registry that does not say it has taken everything.
-                let count = acknowledged(response.headers()).unwrap_or(end);
-                Said::Has(count.min(end))
+        if response.status().is_success() {
+            match connection.upload_location(&response) {
+                Ok(Some(url)) => self.url = url,
+                Ok(None) => {}
+                Err(failure) => return Said::Fails(failure),
             }
-            413 => Said::TooLarge(connection.refused(response).await),
-            408 | 416 | 429 | 500 | 502..=599 => {
-                let mut failure = connection.refused(response).await;
-                if failure.is_permanent() {
-                    failure = Failure::transient(failure.error);
-                }
-                Said::Unclear(failure)
-            }
-            _ => Said::Refuses(connection.refused(response).await),
+            // A registry that does not say it has taken everything.
+            let count = acknowledged(response.headers()).unwrap_or(end);
+            return Said::Has(count.min(end));
+        }
+        let Refusal {
+            status, failure, ..
+        } = connection.refused(response).await;
+        match status {
+            status if passes(status) => Said::Unclear(failure),
+            400 | 405 | 411 | 501 => Said::Refuses(failure),
+            404 | 410 => Said::Unknown,
+            // There, a URL that is proof enough is too old.
+            401 | 403 if !connection.is_own(&self.url) => Said::Unknown,
+            413 => Said::TooLarge(failure),
+            416 => Said::OutOfPlace(failure),
+            _ => Said::Fails(failure),
         }
     }
 
@@ -174,7 +188,7 @@ impl Session {
         digest: &Digest,
         body: Option<&Body>,
         size: u64,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Refusal> {
         let mut url = self.url.clone();
         url.query_pairs_mut()
             .append_pair("digest", &digest.to_string());
@@ -191,8 +205,11 @@ impl Session {
             }
         };
         let put = connection.send(&Access::Push, Method::PUT, url, &watch, complete);
-        connection.expect(put.await?, &[200, 201, 202, 204]).await?;
-        Ok(())
+        let response = put.await?;
+        match response.status().as_u16() {
+            200 | 201 | 202 | 204 => Ok(()),
+            _ => Err(connection.refused(response).await),
+        }
     }
 }
 
