@@ -1,22 +1,23 @@
 //! Building an artifact from what a training run left.
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use mlwm_spec::{Digest, Interface};
 
 use crate::agreement;
 use crate::checkpoint;
-use crate::datastores::{Datastore, NeuralLam, read_text, require_file};
+use crate::datastores::{Datastore, NeuralLam, require_file};
 use crate::error::{Error, io_error};
-use crate::facts::{self, Given};
+use crate::facts;
+use crate::file;
 use crate::framing;
+use crate::input::Input;
 use crate::layout::{
     CHECKPOINT_ONNX, CHECKPOINT_PICKLE, INTERFACE_JSON, NEURAL_LAM_CONFIG, TRAINING_ARGUMENTS,
     datastore_config_member, is_artifact_name, name_fault, statistics_member,
 };
 use crate::onnx::{self, OnnxSignature};
-use crate::pack::{self, Content, Packing, Planned};
+use crate::pack::{self, Packing, Planned};
 use crate::pickle::CheckpointPolicy;
 use crate::provenance;
 use crate::record::FileEntry;
@@ -73,30 +74,29 @@ pub fn prepare(request: &BuildRequest) -> Result<Packing, Error> {
     if !is_artifact_name(&request.name) {
         return Err(Error::Name(request.name.clone()));
     }
-    require_sources(request)?;
-    let training_text = read_text(&request.training_args)?;
-    let arguments =
-        TrainingArguments::parse(&training_text, &request.training_args.display().to_string())?;
-    let checkpoint = match &request.checkpoint {
-        Some(path) => Some(checkpoint::check(path, &request.checkpoint_policy)?),
+    let given = Given::of(request)?;
+    let source_name = request.training_args.display().to_string();
+    let arguments = TrainingArguments::parse(&given.training_args.read_text()?, &source_name)?;
+    let checkpoint = match &given.checkpoint {
+        Some(file) => Some(checkpoint::check(file, &request.checkpoint_policy)?),
         None => None,
     };
     let scratch = tempfile::tempdir().map_err(io_error("create", std::env::temp_dir()))?;
-    let neural_lam = NeuralLam::read(&request.nl_config, scratch.path())?;
+    let neural_lam = NeuralLam::read(&given.nl_config, scratch.path())?;
     agreement::check_datastores(&neural_lam.datastores)?;
-    let model = match (&request.onnx, &request.interface) {
-        (Some(onnx), Some(interface)) => Some(read_model(
+    let interface = match &given.model {
+        Some((onnx, interface)) => Some(read_model(
             onnx,
             interface,
             &neural_lam.datastores,
             &arguments,
         )?),
-        _ => {
+        None => {
             agreement::check_state_statistics(&neural_lam.datastores)?;
             None
         }
     };
-    let members = members(request, &neural_lam, model)?;
+    let members = members(given, neural_lam, interface)?;
     Packing::new(request.clone(), checkpoint, members, scratch)
 }
 
@@ -104,10 +104,11 @@ pub fn prepare(request: &BuildRequest) -> Result<Packing, Error> {
 pub fn build(request: &BuildRequest) -> Result<Built, Error> {
     let packing = prepare(request)?;
     let destination = destination(request);
-    let packed = packing.write_file(&destination)?;
+    let workplace = file::workplace(&destination)?;
+    let packed = packing.write_in(&workplace, &destination)?;
     let provenance = provenance::path(&destination);
     if !packed.unchanged || !provenance.exists() {
-        provenance::write(&packing.provenance(packed.digest)?, &provenance)?;
+        provenance::write(&packing.provenance(packed.digest)?, &provenance, &workplace)?;
     }
     Ok(Built {
         path: destination,
@@ -128,41 +129,58 @@ fn destination(request: &BuildRequest) -> PathBuf {
     request.output.join(format!("{}.zip", request.name))
 }
 
-fn require_sources(request: &BuildRequest) -> Result<(), Error> {
-    match (&request.checkpoint, &request.onnx, &request.interface) {
-        (_, Some(_), None) => return Err(Error::NoInterface),
-        (_, None, Some(_)) => return Err(Error::NoOnnx),
-        (None, None, None) => return Err(Error::NoModel),
-        _ => {}
-    }
-    require_file("neural-lam configuration", &request.nl_config)?;
-    require_file("file of training arguments", &request.training_args)?;
-    let optional = [
-        ("checkpoint", &request.checkpoint),
-        ("ONNX file", &request.onnx),
-        ("interface", &request.interface),
-    ];
-    for (what, path) in optional {
-        if let Some(path) = path {
+/// The files of a request, taken before anything in them is looked at.
+struct Given {
+    nl_config: Input,
+    training_args: Input,
+    checkpoint: Option<Input>,
+    /// The ONNX file and its interface.
+    model: Option<(Input, Input)>,
+}
+
+impl Given {
+    fn of(request: &BuildRequest) -> Result<Self, Error> {
+        let model = match (&request.onnx, &request.interface) {
+            (Some(_), None) => return Err(Error::NoInterface),
+            (None, Some(_)) => return Err(Error::NoOnnx),
+            (None, None) if request.checkpoint.is_none() => return Err(Error::NoModel),
+            (Some(onnx), Some(interface)) => Some((onnx, interface)),
+            (None, None) => None,
+        };
+        let file = |what, path: &PathBuf| {
             require_file(what, path)?;
-        }
+            Input::at(path)
+        };
+        Ok(Self {
+            nl_config: file("neural-lam configuration", &request.nl_config)?,
+            training_args: file("file of training arguments", &request.training_args)?,
+            checkpoint: match &request.checkpoint {
+                Some(path) => Some(file("checkpoint", path)?),
+                None => None,
+            },
+            model: match model {
+                Some((onnx, interface)) => {
+                    Some((file("ONNX file", onnx)?, file("interface", interface)?))
+                }
+                None => None,
+            },
+        })
     }
-    Ok(())
 }
 
 /// The text of `interface.json`, once model, interface, datastores and training arguments agree.
 fn read_model(
-    onnx: &Path,
-    interface: &Path,
+    onnx: &Input,
+    interface: &Input,
     datastores: &[Datastore],
     arguments: &TrainingArguments,
 ) -> Result<String, Error> {
     let signature = read_signature(onnx)?;
-    let source_name = interface.display().to_string();
-    let text = read_text(interface)?;
+    let source_name = interface.path().display().to_string();
+    let text = interface.read_text()?;
     let (interface, text) = match facts::parse_given(&text, &source_name)? {
-        Given::Interface(interface) => (*interface, text),
-        Given::Facts(facts) => {
+        facts::Given::Interface(interface) => (*interface, text),
+        facts::Given::Facts(facts) => {
             let interface = facts::interface_from_facts(&facts, datastores, &signature)?;
             let text = to_json(&interface, &source_name)?;
             (interface, text)
@@ -173,11 +191,9 @@ fn read_model(
     Ok(text)
 }
 
-fn read_signature(path: &Path) -> Result<OnnxSignature, Error> {
-    let file = File::open(path).map_err(io_error("open", path))?;
-    let length = file.metadata().map_err(io_error("open", path))?.len();
-    onnx::read_signature(file, length).map_err(|source| Error::Onnx {
-        path: path.to_owned(),
+fn read_signature(file: &Input) -> Result<OnnxSignature, Error> {
+    onnx::read_signature(file.open()?, file.size()).map_err(|source| Error::Onnx {
+        path: file.path().to_owned(),
         source,
     })
 }
@@ -192,37 +208,24 @@ fn to_json(interface: &Interface, source_name: &str) -> Result<String, Error> {
 }
 
 fn members(
-    request: &BuildRequest,
-    neural_lam: &NeuralLam,
+    given: Given,
+    neural_lam: NeuralLam,
     interface: Option<String>,
 ) -> Result<Vec<Planned>, Error> {
-    let mut members = Vec::new();
-    let mut add = |name: &str, source: &Path, content: Content| {
-        members.push(Planned {
-            name: name.to_owned(),
-            source: source.to_owned(),
-            content,
-        });
-    };
-    let text = neural_lam.text.clone().into_bytes();
-    add(NEURAL_LAM_CONFIG, &request.nl_config, Content::Bytes(text));
-    let arguments = &request.training_args;
-    add(TRAINING_ARGUMENTS, arguments, Content::file(arguments)?);
-    if let Some(checkpoint) = &request.checkpoint {
-        add(CHECKPOINT_PICKLE, checkpoint, Content::file(checkpoint)?);
+    let mut members = vec![
+        Planned::text(NEURAL_LAM_CONFIG, neural_lam.text, given.nl_config),
+        Planned::file(TRAINING_ARGUMENTS, given.training_args),
+    ];
+    if let Some(checkpoint) = given.checkpoint {
+        members.push(Planned::file(CHECKPOINT_PICKLE, checkpoint));
     }
-    if let (Some(onnx), Some(source), Some(text)) = (&request.onnx, &request.interface, interface) {
-        add(CHECKPOINT_ONNX, onnx, Content::file(onnx)?);
-        add(INTERFACE_JSON, source, Content::Bytes(text.into_bytes()));
+    if let (Some((onnx, source)), Some(text)) = (given.model, interface) {
+        members.push(Planned::file(CHECKPOINT_ONNX, onnx));
+        members.push(Planned::text(INTERFACE_JSON, text, source));
     }
-    for datastore in &neural_lam.datastores {
-        let (name, path) = (
-            datastore_config_member(&datastore.name),
-            &datastore.config_path,
-        );
-        add(&name, path, Content::file(path)?);
-    }
-    for datastore in &neural_lam.datastores {
+    for datastore in neural_lam.datastores {
+        let name = datastore_config_member(&datastore.name);
+        members.push(Planned::file(&name, datastore.config_file));
         let folder = statistics_member(&datastore.name);
         pack::add_folder(
             &mut members,

@@ -1,17 +1,14 @@
 //! The checkpoint that an artifact is built from: it must be one, and loading it must import
 //! nothing that could do harm. It is a pickle, and a pickle is a program; nothing of it is run.
 
-use std::fs::File;
-use std::path::Path;
-
 use crate::error::{Error, io_error};
+use crate::input::Input;
 use crate::pickle::{self, Checkpoint, CheckpointPolicy, Global, PickleError, Verdict};
 
 /// Finds out what loading the checkpoint imports, and refuses what the policy does not allow.
-pub(crate) fn check(path: &Path, policy: &CheckpointPolicy) -> Result<Checkpoint, Error> {
-    let file = File::open(path).map_err(io_error("open", path))?;
-    let size = file.metadata().map_err(io_error("open", path))?.len();
-    let found = pickle::inspect(file, size).map_err(|fault| match fault {
+pub(crate) fn check(input: &Input, policy: &CheckpointPolicy) -> Result<Checkpoint, Error> {
+    let path = input.path();
+    let found = pickle::inspect(input.open()?, input.size()).map_err(|fault| match fault {
         PickleError::Io(error) => io_error("read", path)(error),
         source => Error::Checkpoint {
             path: path.to_owned(),
@@ -54,7 +51,7 @@ mod tests {
         let path = folder.path().join("last.ckpt");
         std::fs::write(&path, bytes).unwrap();
         let allow = allow.iter().map(|name| (*name).to_owned()).collect();
-        check(&path, &CheckpointPolicy { allow })
+        check(&Input::at(&path).unwrap(), &CheckpointPolicy { allow })
     }
 
     #[test]

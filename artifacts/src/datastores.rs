@@ -1,12 +1,12 @@
 //! The neural-lam configuration and the datastores that a model was trained on.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use mlwm_spec::datastore::{DATASTORE_SUFFIX, SCHEMA_VERSIONS};
 use mlwm_spec::{DatastoreConfig, NeuralLamConfig, yaml};
 
-use crate::error::{Error, io_error};
+use crate::error::Error;
+use crate::input::Input;
 use crate::statistics::TrainingStatistics;
 
 /// A neural-lam configuration with everything it names.
@@ -19,7 +19,7 @@ pub(crate) struct NeuralLam {
 /// A datastore.
 pub(crate) struct Datastore {
     pub(crate) name: String,
-    pub(crate) config_path: PathBuf,
+    pub(crate) config_file: Input,
     pub(crate) config: DatastoreConfig,
     /// The training dataset.
     pub(crate) training: PathBuf,
@@ -29,10 +29,10 @@ pub(crate) struct Datastore {
 }
 
 impl NeuralLam {
-    /// Reads the configuration at `path` and its datastores; statistics go to the folder
+    /// Reads the configuration in `file` and its datastores; statistics go to the folder
     /// `scratch`.
-    pub(crate) fn read(path: &Path, scratch: &Path) -> Result<Self, Error> {
-        let text = read_text(path)?;
+    pub(crate) fn read(file: &Input, scratch: &Path) -> Result<Self, Error> {
+        let (path, text) = (file.path(), file.read_text()?);
         let source_name = path.display().to_string();
         let mut config: NeuralLamConfig = yaml::parse(&text, &source_name)?;
         let folder = path.parent().unwrap_or(Path::new(""));
@@ -93,7 +93,8 @@ impl Datastore {
     fn read(name: String, config_path: PathBuf, scratch: &Path) -> Result<Self, Error> {
         require_file("datastore configuration", &config_path)?;
         let source_name = config_path.display().to_string();
-        let config: DatastoreConfig = yaml::parse(&read_text(&config_path)?, &source_name)?;
+        let config_file = Input::at(&config_path)?;
+        let config: DatastoreConfig = yaml::parse(&config_file.read_text()?, &source_name)?;
         if !SCHEMA_VERSIONS.contains(&config.schema_version.as_str()) {
             return Err(Error::Configuration {
                 path: source_name,
@@ -116,7 +117,7 @@ impl Datastore {
         let statistics = TrainingStatistics::extract(&name, &training, &extracted)?;
         Ok(Self {
             name,
-            config_path,
+            config_file,
             config,
             training,
             extracted,
@@ -142,11 +143,6 @@ pub(crate) fn require_file(what: &'static str, path: &Path) -> Result<(), Error>
         what,
         path: path.to_owned(),
     })
-}
-
-/// A text file, whole.
-pub(crate) fn read_text(path: &Path) -> Result<String, Error> {
-    fs::read_to_string(path).map_err(io_error("read", path))
 }
 
 #[cfg(test)]

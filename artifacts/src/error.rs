@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use mlwm_spec::datastore::DatastoreNamesError;
 use mlwm_spec::yaml::YamlError;
-use mlwm_spec::{Digest, ExitCode};
+use mlwm_spec::{Digest, ExitCode, LocalFailure};
 
 use crate::framing::FramingError;
 use crate::onnx::OnnxError;
@@ -51,7 +51,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// A file could not be read or written.
-    #[error("could not {action} {path}: {source}")]
+    #[error("{}", LocalFailure { action, path, source })]
     Io {
         /// What was tried.
         action: &'static str,
@@ -148,12 +148,20 @@ pub enum Error {
         built: Digest,
     },
     /// The zip could not be written.
-    #[error("could not write the artifact {name}: {source}")]
+    #[error("could not write the artifact {name}: {}", said(source))]
     Write {
         /// Name of the artifact.
         name: String,
         /// What the writer said.
         source: io::Error,
+    },
+    /// A folder, or something else that is no file, in the place of a zip.
+    #[error("{path} is {what}: give the zip that `mlwm artifact build` wrote")]
+    NotAFile {
+        /// What was given.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
     },
     /// A file that is no artifact.
     #[error("{path} is not an inference artifact: {why}")]
@@ -206,6 +214,14 @@ pub enum Error {
         member: String,
         /// What to do, or nothing.
         hint: &'static str,
+    },
+    /// Nothing in the artifact has this name.
+    #[error("{path} has no file that `{pattern}` names: `mlwm artifact inspect` lists what it has")]
+    NothingNamed {
+        /// The artifact.
+        path: PathBuf,
+        /// What was asked for.
+        pattern: String,
     },
     /// A member that `artifact.yaml` does not list.
     #[error(
@@ -287,10 +303,30 @@ pub enum Error {
         /// What is allowed.
         limit: u64,
     },
-    /// A file is in the way of unpacking.
-    #[error("{path} is already there: unpack into an empty folder")]
+    /// Something else is in the way of what is unpacked or built.
+    #[error("{path} is already there, and is something else: remove it or choose another folder")]
     InTheWay {
         /// The file.
+        path: PathBuf,
+    },
+    /// Another process is at it.
+    #[error("another process writes in {path}: wait until it ends")]
+    Busy {
+        /// Where it works.
+        path: PathBuf,
+    },
+    /// Called off while it was read.
+    #[error("stopped before {path} was read to its end")]
+    Stopped {
+        /// The artifact.
+        path: PathBuf,
+    },
+    /// Called off while it was unpacked.
+    #[error(
+        "stopped before everything was unpacked: what was is kept in {path}, and the same command goes on from there"
+    )]
+    Interrupted {
+        /// Where the files are that were unpacked.
         path: PathBuf,
     },
 }
@@ -300,10 +336,20 @@ impl Error {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Name(_) | Self::NoModel | Self::NoInterface | Self::NoOnnx => ExitCode::Usage,
-            Self::MissingSource { .. } | Self::MissingTraining { .. } => ExitCode::InputMissing,
-            Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                ExitCode::InputMissing
+            Self::MissingSource { .. }
+            | Self::MissingTraining { .. }
+            | Self::NothingNamed { .. } => ExitCode::InputMissing,
+            Self::Io {
+                action,
+                path,
+                source,
+            } => LocalFailure {
+                action,
+                path,
+                source,
             }
+            .exit_code(),
+            Self::Write { source, .. } if is_full(source) => ExitCode::StorageFailed,
             Self::Yaml(_)
             | Self::Datastores { .. }
             | Self::Configuration { .. }
@@ -313,6 +359,7 @@ impl Error {
             | Self::Onnx { .. }
             | Self::Disagreement(_)
             | Self::Statistics { .. }
+            | Self::NotAFile { .. }
             | Self::NotAnArtifact { .. }
             | Self::Framing { .. }
             | Self::FormatVersion { .. }
@@ -326,11 +373,23 @@ impl Error {
             | Self::Hash { .. }
             | Self::TooLarge { .. } => ExitCode::ArtifactMismatch,
             Self::Exists { .. } | Self::InTheWay { .. } => ExitCode::Conflict,
-            Self::Io { .. }
-            | Self::WriteYaml { .. }
-            | Self::Write { .. }
-            | Self::Changed { .. } => ExitCode::Failed,
+            Self::WriteYaml { .. } | Self::Write { .. } | Self::Changed { .. } => ExitCode::Failed,
+            Self::Busy { .. } => ExitCode::StorageFailed,
+            Self::Stopped { .. } | Self::Interrupted { .. } => ExitCode::Interrupted,
         }
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded)
+}
+
+/// What a writer said, and what to do if that is plain.
+fn said(error: &io::Error) -> String {
+    match is_full(error) {
+        true => "the disk is full: make room, then run the same command again".to_owned(),
+        false => error.to_string(),
     }
 }
 

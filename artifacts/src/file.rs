@@ -7,40 +7,64 @@
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mlwm_spec::Digest;
 use rustix::fs::{FallocateFlags, OFlags, fallocate};
 use rustix::io::Errno;
-use tempfile::NamedTempFile;
+use tempfile::TempPath;
 
 use crate::error::{Error, io_error};
 use crate::pack::{Packed, Packing};
 use crate::source::digest_of;
+use crate::workplace::{Workplace, beside, parent, sync_folder};
 
 /// What offsets, lengths and addresses of direct writes are multiples of, on any usual disk.
 pub(crate) const BLOCK: usize = 4096;
 
 impl Packing {
-    /// Writes the zip to `destination`, through a temporary file beside it that is flushed to disk
+    /// Writes the zip to `destination`, through a temporary file near it that is flushed to disk
     /// and renamed. A destination that exists is never replaced: if it is the same artifact it
     /// stays as it is, if not this fails.
     pub fn write_file(&self, destination: &Path) -> Result<Packed, Error> {
-        let folder = parent(destination);
-        fs::create_dir_all(folder).map_err(io_error("create", folder))?;
-        let temporary = NamedTempFile::with_prefix_in(".building-", folder)
-            .map_err(io_error("create a file in", folder))?;
+        self.write_in(&workplace(destination)?, destination)
+    }
+
+    pub(crate) fn write_in(
+        &self,
+        workplace: &Workplace,
+        destination: &Path,
+    ) -> Result<Packed, Error> {
+        let path = workplace.path("zip");
+        let (file, temporary) = create(path.clone()).map_err(io_error("create", path))?;
         let failed = || io_error("write", destination);
-        let mut file = BlockFile::new(&temporary, self.size()).map_err(failed())?;
-        let mut packed = self.write_to(&mut file)?;
-        temporary
-            .as_file()
-            .set_permissions(Permissions::from_mode(0o644))
-            .and_then(|()| temporary.as_file().sync_all())
+        let mut blocks = BlockFile::new(&file, &temporary, self.size()).map_err(failed())?;
+        let mut packed = self.write_to(&mut blocks)?;
+        file.set_permissions(Permissions::from_mode(0o644))
+            .and_then(|()| file.sync_all())
             .map_err(failed())?;
         packed.unchanged = !put_in_place(temporary, destination, packed.digest)?;
         Ok(packed)
     }
+}
+
+/// Where the zip of this destination, and what lies beside it, is written.
+pub(crate) fn workplace(destination: &Path) -> Result<Workplace, Error> {
+    let folder = parent(destination);
+    fs::create_dir_all(folder).map_err(io_error("create", folder))?;
+    let name = beside(destination, "building").unwrap_or_else(|| folder.join(".building"));
+    Workplace::enter(name)
+}
+
+/// Creates a file in the place of what a killed process left there. It is removed unless it is
+/// given another name.
+fn create(path: PathBuf) -> io::Result<(File, TempPath)> {
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let file = File::create_new(&path)?;
+    Ok((file, TempPath::try_from_path(path)?))
 }
 
 /// A file that is written from its start to its end; whole blocks directly, where that works.
@@ -53,8 +77,8 @@ struct BlockFile<'a> {
 
 impl<'a> BlockFile<'a> {
     /// Reserves `size` bytes, so that a full disk is found before anything is read.
-    fn new(temporary: &'a NamedTempFile, size: u64) -> io::Result<Self> {
-        match fallocate(temporary, FallocateFlags::empty(), 0, size) {
+    fn new(file: &'a File, path: &Path, size: u64) -> io::Result<Self> {
+        match fallocate(file, FallocateFlags::empty(), 0, size) {
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
             Err(error) => return Err(error.into()),
         }
@@ -62,9 +86,9 @@ impl<'a> BlockFile<'a> {
         let direct = OpenOptions::new()
             .write(true)
             .custom_flags(OFlags::DIRECT.bits() as i32)
-            .open(temporary.path());
+            .open(path);
         Ok(Self {
-            file: temporary.as_file(),
+            file,
             direct: direct.ok(),
             at: 0,
         })
@@ -100,17 +124,10 @@ impl Write for BlockFile<'_> {
 }
 
 /// Renames the finished zip to its name; false if the same one is already there.
-fn put_in_place(
-    temporary: NamedTempFile,
-    destination: &Path,
-    built: Digest,
-) -> Result<bool, Error> {
+fn put_in_place(temporary: TempPath, destination: &Path, built: Digest) -> Result<bool, Error> {
     match temporary.persist_noclobber(destination) {
-        Ok(_) => {
-            let folder = parent(destination);
-            File::open(folder)
-                .and_then(|folder| folder.sync_all())
-                .map_err(io_error("write", folder))?;
+        Ok(()) => {
+            sync_folder(parent(destination))?;
             Ok(true)
         }
         Err(failed) if failed.error.kind() == io::ErrorKind::AlreadyExists => {
@@ -127,12 +144,5 @@ fn put_in_place(
             })
         }
         Err(failed) => Err(io_error("write", destination)(failed.error)),
-    }
-}
-
-fn parent(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
     }
 }

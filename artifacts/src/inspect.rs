@@ -101,7 +101,7 @@ fn datastores(artifact: &Artifact) -> Result<Vec<DatastoreFacts>, Error> {
     let mut found = Vec::new();
     for (name, _) in artifact.datastores()? {
         let member = statistics_member(&name);
-        artifact.extract_only(scratch.path(), &[&member])?;
+        artifact.extract_scratch(scratch.path(), &member)?;
         let statistics = TrainingStatistics::open(&name, &scratch.path().join(&member))?;
         let mut variables = Vec::new();
         for variable in statistics.variables() {

@@ -19,6 +19,7 @@ mod file;
 mod form;
 mod framing;
 mod hashing;
+mod input;
 mod inspect;
 mod layout;
 mod member;
@@ -33,6 +34,7 @@ mod statistics;
 mod tests;
 mod training;
 mod verify;
+mod workplace;
 
 pub use artifact::Artifact;
 pub use build::{BuildRequest, Built, build, prepare};

@@ -4,9 +4,8 @@
 //! hash of the whole zip, and to the caller's thread, which writes it. Nothing is read twice and
 //! nothing is read back, so that the zip can go to a file or straight to a registry.
 
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
@@ -20,6 +19,7 @@ use crate::error::{Error, io_error};
 use crate::form::{Placed, Plan};
 use crate::framing::MAX_MEMBERS;
 use crate::hashing::{Lane, Piece, Pool};
+use crate::input::Input;
 use crate::layout::ARTIFACT_YAML;
 use crate::pickle::Checkpoint;
 use crate::record::{FileEntry, Record, RecordedFile};
@@ -28,47 +28,22 @@ use crate::source::digest_of;
 /// Where the bytes of a member come from.
 #[derive(Debug)]
 pub(crate) enum Content {
-    /// A file that was given, and what the file system said of it when it was checked.
-    File(PathBuf, State),
+    /// A file that was given.
+    File(Input),
     /// A file that was made out of another for this packing.
     Extracted(PathBuf),
-    Bytes(Vec<u8>),
-}
-
-/// By what a changed file is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct State {
-    device_and_node: (u64, u64),
-    size: u64,
-    modified: (i64, i64),
-    /// Unlike the time before, no program can set this one back.
-    status_changed: (i64, i64),
-}
-
-impl State {
-    fn of(metadata: &Metadata) -> Self {
-        Self {
-            device_and_node: (metadata.dev(), metadata.ino()),
-            size: metadata.len(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            status_changed: (metadata.ctime(), metadata.ctime_nsec()),
-        }
-    }
+    /// The text of a file that was given, or made out of it.
+    Text(String, Input),
 }
 
 impl Content {
-    pub(crate) fn file(path: &Path) -> Result<Self, Error> {
-        let metadata = fs::metadata(path).map_err(io_error("open", path))?;
-        Ok(Self::File(path.to_owned(), State::of(&metadata)))
-    }
-
     fn size(&self) -> Result<u64, Error> {
         match self {
-            Self::File(_, state) => Ok(state.size),
+            Self::File(input) => Ok(input.size()),
             Self::Extracted(path) => fs::metadata(path)
                 .map(|metadata| metadata.len())
                 .map_err(io_error("open", path)),
-            Self::Bytes(bytes) => Ok(bytes.len() as u64),
+            Self::Text(text, _) => Ok(text.len() as u64),
         }
     }
 }
@@ -80,6 +55,24 @@ pub(crate) struct Planned {
     /// What a person would call its source.
     pub(crate) source: PathBuf,
     pub(crate) content: Content,
+}
+
+impl Planned {
+    pub(crate) fn file(name: &str, input: Input) -> Self {
+        Self {
+            name: name.to_owned(),
+            source: input.path().to_owned(),
+            content: Content::File(input),
+        }
+    }
+
+    pub(crate) fn text(name: &str, text: String, input: Input) -> Self {
+        Self {
+            name: name.to_owned(),
+            source: input.path().to_owned(),
+            content: Content::Text(text, input),
+        }
+    }
 }
 
 /// A file that is to be packed.
@@ -193,12 +186,12 @@ impl Packing {
         let mut text = format!("{}\n{}\n", env!("CARGO_PKG_VERSION"), self.request.name);
         for member in &self.members {
             let content = match &member.content {
-                Content::File(path, state) => format!("{path:?} {state:?}"),
+                Content::File(input) => format!("{input:?}"),
                 Content::Extracted(path) => File::open(path)
                     .and_then(digest_of)
                     .map_err(io_error("read", path))?
                     .to_string(),
-                Content::Bytes(bytes) => Digest::of(bytes).to_string(),
+                Content::Text(text, _) => Digest::of(text).to_string(),
             };
             text.push_str(&format!("{} {content}\n", member.name));
         }
@@ -299,14 +292,12 @@ impl Output<'_, '_> {
         contents: &Lane<'_>,
     ) -> Result<u32, Error> {
         let (mut source, path): (Box<dyn Read>, &Path) = match content {
-            Content::Bytes(bytes) => (Box::new(bytes.as_slice()), Path::new("")),
-            Content::File(path, _) | Content::Extracted(path) => {
+            Content::Text(text, input) => (Box::new(text.as_bytes()), input.path()),
+            Content::File(input) => (Box::new(input.open()?), input.path()),
+            Content::Extracted(path) => {
                 let file = File::open(path).map_err(io_error("open", path))?;
                 (Box::new(file), path)
             }
-        };
-        let changed = || Error::Changed {
-            path: path.to_owned(),
         };
         let mut crc32 = crc32fast::Hasher::new();
         let mut left = placed.size;
@@ -315,7 +306,9 @@ impl Output<'_, '_> {
                 .read(&mut source, left)
                 .map_err(io_error("read", path))?;
             if piece.is_empty() {
-                return Err(changed());
+                return Err(Error::Changed {
+                    path: path.to_owned(),
+                });
             }
             left -= piece.len() as u64;
             crc32.update(&piece);
@@ -324,10 +317,8 @@ impl Output<'_, '_> {
         }
         contents.end();
         // A source that grew or was written to was not complete when it was read.
-        if let Content::File(path, state) = content
-            && State::of(&fs::metadata(path).map_err(io_error("read", path))?) != *state
-        {
-            return Err(changed());
+        if let Content::File(input) | Content::Text(_, input) = content {
+            input.require_unchanged()?;
         }
         Ok(crc32.finalize())
     }

@@ -3,9 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::fs::Permissions;
-use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -18,6 +15,7 @@ use crate::build::BuildRequest;
 use crate::error::{Error, io_error};
 use crate::pack::Packing;
 use crate::pickle::{Checkpoint, Global};
+use crate::workplace::Workplace;
 
 #[derive(Serialize)]
 struct Provenance<'a> {
@@ -76,19 +74,11 @@ impl Packing {
 }
 
 /// Writes the provenance to the file `path`.
-pub(crate) fn write(text: &str, path: &Path) -> Result<(), Error> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new()
-        .prefix(".building-")
-        // As any file that is created: what the umask leaves of it.
-        .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(folder)
-        .map_err(io_error("create a file in", folder))?;
-    file.write_all(text.as_bytes())
-        .map_err(io_error("write", path))?;
-    file.persist(path)
-        .map_err(|failed| io_error("write", path)(failed.error))?;
-    Ok(())
+pub(crate) fn write(text: &str, path: &Path, workplace: &Workplace) -> Result<(), Error> {
+    let temporary = workplace.path("provenance");
+    fs::write(&temporary, text)
+        .and_then(|()| fs::rename(&temporary, path))
+        .map_err(io_error("write", path))
 }
 
 /// The provenance of `model.zip` is in `model.provenance.yaml`.

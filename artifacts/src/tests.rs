@@ -8,13 +8,15 @@ use std::sync::Arc;
 use mlwm_spec::Digest;
 use proptest::prelude::*;
 use sha2::{Digest as _, Sha256};
+use tempfile::TempDir;
 
 use crate::form::Plan;
+use crate::input::Input;
 use crate::pack::{Content, Planned};
 use crate::record::{Record, RecordedFile};
 use crate::{Artifact, BuildRequest, Error, FramingError, Packing, ReadAt, Verified};
 
-fn packing_of(contents: Vec<(String, Content)>) -> Packing {
+fn packing_of(contents: Vec<(String, Content)>, scratch: TempDir) -> Packing {
     let request = BuildRequest {
         name: "small".into(),
         ..BuildRequest::default()
@@ -28,14 +30,18 @@ fn packing_of(contents: Vec<(String, Content)>) -> Packing {
         })
         .collect();
     members.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-    Packing::new(request, None, members, tempfile::tempdir().unwrap()).unwrap()
+    Packing::new(request, None, members, scratch).unwrap()
 }
 
 fn packing(members: &[(&str, &[u8])]) -> Packing {
-    let contents = members
-        .iter()
-        .map(|(name, bytes)| ((*name).to_owned(), Content::Bytes(bytes.to_vec())));
-    packing_of(contents.collect())
+    let scratch = tempfile::tempdir().unwrap();
+    let contents = members.iter().enumerate().map(|(i, (name, bytes))| {
+        let path = scratch.path().join(i.to_string());
+        fs::write(&path, bytes).unwrap();
+        ((*name).to_owned(), Content::Extracted(path))
+    });
+    let contents = contents.collect();
+    packing_of(contents, scratch)
 }
 
 fn written(packing: &Packing) -> Vec<u8> {
@@ -133,8 +139,11 @@ fn a_source_that_changes_is_noticed() {
     let path = folder.path().join("last.ckpt");
     let change = |change: &dyn Fn()| {
         fs::write(&path, [1; 1000]).unwrap();
-        let content = Content::file(&path).unwrap();
-        let packing = packing_of(vec![("checkpoint.pkl".into(), content)]);
+        let content = Content::File(Input::at(&path).unwrap());
+        let packing = packing_of(
+            vec![("checkpoint.pkl".into(), content)],
+            tempfile::tempdir().unwrap(),
+        );
         packing.write_to(&mut io::sink()).unwrap();
         change();
         packing.write_to(&mut io::sink())
@@ -251,10 +260,15 @@ fn the_fingerprint_is_that_of_the_sources() {
     fs::write(&extracted, b"{}").unwrap();
     let fingerprint = |extracted: &Path| {
         let contents = vec![
-            ("checkpoint.pkl".into(), Content::file(&path).unwrap()),
+            (
+                "checkpoint.pkl".into(),
+                Content::File(Input::at(&path).unwrap()),
+            ),
             ("stats".into(), Content::Extracted(extracted.to_owned())),
         ];
-        packing_of(contents).fingerprint().unwrap()
+        packing_of(contents, tempfile::tempdir().unwrap())
+            .fingerprint()
+            .unwrap()
     };
     let first = fingerprint(&extracted);
     let elsewhere = folder.path().join("again.json");

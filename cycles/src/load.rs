@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mlwm_artifacts::Artifact;
+use mlwm_registries::Error::DamagedInCache;
 use mlwm_registries::{Cache, CachedArtifact, RegistryOptions};
 use mlwm_spec::contract::TimeLayout;
 use mlwm_spec::{
     ArtifactFile, ArtifactReference, Configuration, DatastoreConfig, Digest, Interface,
+    PublishedArtifact,
 };
 
 use crate::Error;
@@ -56,22 +58,36 @@ pub struct Artifacts {
 
 impl ArtifactFacts {
     /// Reads the artifact that `reference` means. One in a registry is taken from the cache, and
-    /// fetched into it if it is not there.
+    /// fetched into it if it is not there or was damaged there.
     async fn get(reference: &ArtifactReference, artifacts: &Artifacts) -> Result<Self, Error> {
         match reference {
             ArtifactReference::File(file) => Self::of_file(file),
             ArtifactReference::Published(published) => {
-                let Artifacts {
-                    cache,
-                    registry,
-                    options,
-                } = artifacts;
-                let cached = cache
-                    .get(published, registry.as_deref(), options.clone())
-                    .await?;
-                Self::of_cached(cached)
+                match Self::of_published(published, artifacts).await {
+                    Err(Error::Registry(DamagedInCache { digest, .. }))
+                        if artifacts.cache.remove(digest)? =>
+                    {
+                        Self::of_published(published, artifacts).await
+                    }
+                    done => done,
+                }
             }
         }
+    }
+
+    async fn of_published(
+        reference: &PublishedArtifact,
+        artifacts: &Artifacts,
+    ) -> Result<Self, Error> {
+        let Artifacts {
+            cache,
+            registry,
+            options,
+        } = artifacts;
+        let cached = cache
+            .get(reference, registry.as_deref(), options.clone())
+            .await?;
+        Self::of_cached(cached)
     }
 
     /// The same without a registry: `None` for an artifact that is not in the cache.
@@ -105,18 +121,18 @@ impl ArtifactFacts {
     }
 
     fn of_cached(cached: CachedArtifact) -> Result<Self, Error> {
-        let facts = Self::of(&cached.path)?;
-        if facts.digest != cached.digest {
-            return Err(Error::PinMismatch {
-                path: facts.path,
-                expected: cached.digest,
-                found: facts.digest,
-            });
+        let facts = Self::of(&cached.path);
+        let intact = match &facts {
+            Ok(facts) => facts.digest == cached.digest,
+            Err(_) => cached.is_intact()?,
+        };
+        match intact {
+            true => Ok(Self {
+                held: Some(Arc::new(cached)),
+                ..facts?
+            }),
+            false => Err(cached.damaged().into()),
         }
-        Ok(Self {
-            held: Some(Arc::new(cached)),
-            ..facts
-        })
     }
 
     /// Reads the zip at `path`.

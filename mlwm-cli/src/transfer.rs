@@ -1,16 +1,21 @@
 //! How the transfer of an artifact is shown, and how it is called off.
 
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use mlwm_registries::RegistryOptions;
+use mlwm_registries::signature::PublicKey;
 use mlwm_storage::{Phase, Progress, ProgressEvent};
 use tokio_util::sync::CancellationToken;
 
 use crate::commands::stop_on_signal;
 use crate::failure::Failure;
+
+/// Files of public keys, with colons in between: one of them must have signed what is fetched.
+const TRUSTED_KEYS: &str = "MLWM_TRUSTED_KEYS";
 
 /// How often a line is printed where no bar can be drawn.
 const BETWEEN_LINES: Duration = Duration::from_secs(10);
@@ -21,12 +26,14 @@ pub(crate) struct Transfer {
     pub(crate) progress: Progress,
     /// Cancelled by SIGINT and SIGTERM.
     pub(crate) cancel: CancellationToken,
+    trusted_keys: Vec<PublicKey>,
     shown: Arc<Mutex<Shown>>,
 }
 
 impl Transfer {
     /// Starts to listen for signals; called inside the runtime.
     pub(crate) fn start() -> Result<Self, Failure> {
+        let trusted_keys = trusted_keys()?;
         let cancel = CancellationToken::new();
         stop_on_signal(
             &cancel,
@@ -40,6 +47,7 @@ impl Transfer {
         Ok(Self {
             progress,
             cancel,
+            trusted_keys,
             shown,
         })
     }
@@ -49,6 +57,7 @@ impl Transfer {
         RegistryOptions {
             progress: self.progress.clone(),
             cancel: self.cancel.clone(),
+            trusted_keys: self.trusted_keys.clone(),
             ..RegistryOptions::default()
         }
     }
@@ -57,6 +66,20 @@ impl Transfer {
     pub(crate) fn finish(self) {
         lock(&self.shown).end(Instant::now());
     }
+}
+
+/// The keys that this user trusts: public keys of minisign in the files that the environment names.
+/// One that cannot be read is an error: it would silently let everything pass.
+fn trusted_keys() -> Result<Vec<PublicKey>, Failure> {
+    let files = std::env::var_os(TRUSTED_KEYS).unwrap_or_default();
+    let files = std::env::split_paths(&files).filter(|file| !file.as_os_str().is_empty());
+    let read = |file: PathBuf| {
+        PublicKey::read(&file).map_err(|error| {
+            let failure = Failure::from(error);
+            Failure::new(failure.code(), format!("{TRUSTED_KEYS}: {failure}"))
+        })
+    };
+    files.map(read).collect()
 }
 
 fn lock(shown: &Mutex<Shown>) -> std::sync::MutexGuard<'_, Shown> {

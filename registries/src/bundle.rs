@@ -34,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use import::{Imported, import};
 pub use read::Bundle;
+pub(crate) use source::FromStart;
 pub use write::{Written, write};
 
 /// The version of the format that this mlwm writes and reads.

@@ -4,6 +4,9 @@
 //! whoever uses it, and by whoever fetches or removes it alone. When the lock was last taken is when
 //! the artifact was last used.
 
+mod pruning;
+
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -13,6 +16,7 @@ use mlwm_spec::{ArtifactName, Digest, PublishedArtifact, Tag};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+pub use self::pruning::{PruneRequest, Pruned};
 use crate::policy::{StoredSignature, Trust};
 use crate::pull::write_small;
 use crate::registry::blocking;
@@ -20,13 +24,12 @@ use crate::signature::PublicKey;
 use crate::transfers::{Kind, cache_home, lock, try_lock};
 use crate::{Error, Publication, Registry, RegistryOptions};
 
-/// What an unfinished download leaves is removed when it has not grown for so long.
-const ABANDONED: Duration = Duration::from_secs(24 * 3600);
-
 /// The artifacts of this machine. Several processes share it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cache {
     folder: PathBuf,
+    /// The folder of the states of interrupted transfers.
+    transfers: Option<PathBuf>,
 }
 
 /// An artifact in the cache. It is not removed as long as this value lives.
@@ -58,30 +61,6 @@ pub struct CacheEntry {
     pub path: PathBuf,
 }
 
-/// What is to be removed from the cache: what meets either condition.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct PruneRequest {
-    /// What was not used for so long.
-    pub unused_for: Option<Duration>,
-    /// What was unused longest, until the rest has no more than this many bytes.
-    pub keep_bytes: Option<u64>,
-    /// Only say what would be removed.
-    pub dry_run: bool,
-}
-
-/// What was removed from the cache.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Pruned {
-    /// What is gone (or would be).
-    pub removed: Vec<CacheEntry>,
-    /// What should have gone, but is in use.
-    pub in_use: Vec<CacheEntry>,
-    /// Unfinished downloads that are gone (or would be).
-    pub unfinished: Vec<PathBuf>,
-    /// Bytes that are free again (or would be).
-    pub freed_bytes: u64,
-}
-
 /// What is beside a zip: what it was fetched as.
 #[derive(Debug, Serialize, Deserialize)]
 struct Note {
@@ -90,15 +69,26 @@ struct Note {
 }
 
 impl Cache {
-    /// `mlwm/artifacts` in `XDG_CACHE_HOME`, else in `~/.cache`.
+    /// `mlwm/artifacts` in `XDG_CACHE_HOME`, else in `~/.cache`; [`Cache::prune`] also cleans up
+    /// `mlwm/transfers` beside it.
     pub fn open_default() -> Result<Self, Error> {
-        Ok(Self::at(cache_home()?.join("mlwm/artifacts")))
+        let mlwm = cache_home()?.join("mlwm");
+        Ok(Self::at(mlwm.join("artifacts")).with_transfers(mlwm.join("transfers")))
     }
 
     /// In this folder, which is made when it is needed.
     pub fn at(folder: impl Into<PathBuf>) -> Self {
         Self {
             folder: folder.into(),
+            transfers: None,
+        }
+    }
+
+    /// The same; [`Cache::prune`] also cleans up this folder of [`RegistryOptions::transfers`].
+    pub fn with_transfers(self, folder: impl Into<PathBuf>) -> Self {
+        Self {
+            transfers: Some(folder.into()),
+            ..self
         }
     }
 
@@ -127,12 +117,7 @@ impl Cache {
         }
         let registry = Registry::of(reference, default, options).await?;
         let publication = registry.resolve(reference).await?;
-        let held = self.fetch(&registry, &publication).await?;
-        if !self.is_signed(&held, &keys).await? {
-            // It may have been signed since; if not, this says so.
-            registry.pull(&publication, &held.path).await?;
-        }
-        Ok(held)
+        self.fetch(&registry, &publication).await
     }
 
     /// Whether one of `keys`, if there are any, signed an artifact with a signature that is here.
@@ -144,10 +129,11 @@ impl Cache {
         trust.require("this command", keys.to_vec());
         let mut signatures = Vec::new();
         for path in self.files()? {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let name = name_of(&path);
             if name.starts_with(&held.digest.hex()) && name.ends_with(".minisig") {
                 let text = std::fs::read_to_string(&path).map_err(Error::local("read", &path))?;
-                signatures.push(StoredSignature::parse(&text, &path.display().to_string())?);
+                // One that is damaged is fetched again.
+                signatures.extend(StoredSignature::parse(&text, &path.display().to_string()));
             }
         }
         let zip = held.path.clone();
@@ -158,7 +144,7 @@ impl Cache {
         });
         match checked.await {
             Ok(()) => Ok(true),
-            Err(Error::Unsigned { .. }) => Ok(false),
+            Err(Error::Unsigned { .. } | Error::Signature { .. }) => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -191,8 +177,29 @@ impl Cache {
     }
 
     /// The artifact of a publication, fetched if it is not there. Of several processes that want
-    /// it, one fetches it and the others wait.
+    /// it, one fetches it and the others wait. If the registry's options have keys, one of them must
+    /// have signed it.
     pub async fn fetch(
+        &self,
+        registry: &Registry,
+        publication: &Publication,
+    ) -> Result<CachedArtifact, Error> {
+        let held = self.hold(registry, publication).await?;
+        if self
+            .is_signed(&held, &registry.options.trusted_keys)
+            .await?
+        {
+            return Ok(held);
+        }
+        // It may have been signed since; if not, this says so.
+        match registry.pull(publication, &held.path).await {
+            Ok(_) => Ok(held),
+            Err(Error::InTheWay { .. }) => Err(held.damaged()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn hold(
         &self,
         registry: &Registry,
         publication: &Publication,
@@ -215,10 +222,16 @@ impl Cache {
                 let text = serde_json::to_vec(&note).map_err(|error| {
                     Error::Broken(format!("a note cannot be written ({error})"))
                 })?;
+                let zip = self.file(digest, "zip");
                 write_small(&self.file(digest, "json"), &text)?;
-                registry
-                    .pull(publication, &self.file(digest, "zip"))
-                    .await?;
+                match registry.pull(publication, &zip).await {
+                    // It was damaged after a kill had left it without its note.
+                    Err(Error::InTheWay { .. }) => {
+                        remove_file(&zip)?;
+                        registry.pull(publication, &zip).await?;
+                    }
+                    pulled => drop(pulled?),
+                }
             }
             drop(alone);
         }
@@ -238,7 +251,7 @@ impl Cache {
     pub fn list(&self) -> Result<Vec<CacheEntry>, Error> {
         let mut entries = Vec::new();
         for path in self.files()? {
-            let file = path.file_name().unwrap_or_default().to_string_lossy();
+            let file = name_of(&path);
             let digest = file
                 .strip_suffix(".zip")
                 .and_then(|hex| format!("sha256:{hex}").parse().ok());
@@ -274,69 +287,61 @@ impl Cache {
         Ok(paths)
     }
 
-    /// Removes what is not needed any more, but never what is in use.
-    pub async fn prune(&self, request: PruneRequest) -> Result<Pruned, Error> {
-        let cache = self.clone();
-        blocking(move || cache.prune_now(request)).await
+    /// Whether anything of an artifact is there, be it damaged.
+    pub fn has(&self, digest: Digest) -> Result<bool, Error> {
+        Ok(!self.files_of(digest)?.is_empty())
     }
 
-    fn prune_now(&self, request: PruneRequest) -> Result<Pruned, Error> {
-        let mut pruned = Pruned::default();
-        for entry in surplus(&self.list()?, &request) {
-            let Some(_alone) = try_lock(&self.file(entry.digest, "lock"), Kind::Exclusive)? else {
-                pruned.in_use.push(entry);
-                continue;
-            };
-            if !request.dry_run {
-                self.remove(entry.digest)?;
-            }
-            pruned.freed_bytes += entry.size;
-            pruned.removed.push(entry);
+    /// Removes an artifact, as when it is damaged; `false` if it is in use.
+    pub fn remove(&self, digest: Digest) -> Result<bool, Error> {
+        if !self.has(digest)? {
+            return Ok(true);
         }
-        for path in self.files()? {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let unfinished = name.ends_with(".mlwm-part") || name.ends_with(".mlwm-fetched");
-            if !unfinished || age(&path)? < ABANDONED {
-                continue;
-            }
-            pruned.freed_bytes += size_of(&path)?.unwrap_or_default();
-            if !request.dry_run {
-                remove_file(&path)?;
-            }
-            pruned.unfinished.push(path);
-        }
-        Ok(pruned)
+        let Some(_alone) = try_lock(&self.file(digest, "lock"), Kind::Exclusive)? else {
+            return Ok(false);
+        };
+        self.remove_locked(digest)?;
+        Ok(true)
     }
 
     /// Removes an artifact that is locked, the zip first: what is left is no artifact.
-    fn remove(&self, digest: Digest) -> Result<(), Error> {
+    fn remove_locked(&self, digest: Digest) -> Result<(), Error> {
         remove_file(&self.file(digest, "zip"))?;
-        let prefix = format!("{}.", digest.hex());
-        for path in self.files()? {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if name.starts_with(&prefix) && !name.ends_with(".lock") {
+        let lock = self.file(digest, "lock");
+        for path in self.files_of(digest)? {
+            if path != lock {
                 remove_file(&path)?;
             }
         }
-        remove_file(&self.file(digest, "lock"))
+        remove_file(&lock)
+    }
+
+    fn files_of(&self, digest: Digest) -> Result<Vec<PathBuf>, Error> {
+        let prefix = format!("{}.", digest.hex());
+        let mut files = self.files()?;
+        files.retain(|path| name_of(path).starts_with(&prefix));
+        Ok(files)
     }
 }
 
-/// What of these entries, the longest unused first, a request is about.
-fn surplus(entries: &[CacheEntry], request: &PruneRequest) -> Vec<CacheEntry> {
-    let mut bytes: u64 = entries.iter().map(|entry| entry.size).sum();
-    let mut surplus = Vec::new();
-    for entry in entries {
-        let old = request
-            .unused_for
-            .is_some_and(|limit| entry.unused_seconds >= limit.as_secs());
-        let over = request.keep_bytes.is_some_and(|limit| bytes > limit);
-        if old || over {
-            bytes -= entry.size;
-            surplus.push(entry.clone());
+impl CachedArtifact {
+    /// Whether it is still what was fetched. Reads all of it, and blocks.
+    pub fn is_intact(&self) -> Result<bool, Error> {
+        let read = File::open(&self.path).and_then(crate::digest_of);
+        Ok(read.map_err(Error::local("read", &self.path))? == self.digest)
+    }
+
+    /// The error for one that is not.
+    pub fn damaged(&self) -> Error {
+        Error::DamagedInCache {
+            path: self.path.clone(),
+            digest: self.digest,
         }
     }
-    surplus
+}
+
+fn name_of(path: &Path) -> Cow<'_, str> {
+    path.file_name().unwrap_or_default().to_string_lossy()
 }
 
 fn size_of(path: &Path) -> Result<Option<u64>, Error> {
@@ -362,43 +367,5 @@ fn remove_file(path: &Path) -> Result<(), Error> {
             Err(Error::local("remove", path)(error))
         }
         _ => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn entry(name: &str, size: u64, unused_seconds: u64) -> CacheEntry {
-        CacheEntry {
-            name: name.parse().unwrap(),
-            tag: Tag::latest(),
-            digest: Digest::of(name),
-            size,
-            unused_seconds,
-            path: PathBuf::new(),
-        }
-    }
-
-    #[test]
-    fn the_longest_unused_goes_first() {
-        let entries = [entry("a", 5, 300), entry("b", 5, 200), entry("c", 5, 100)];
-        let names = |unused_for: Option<u64>, keep_bytes| -> String {
-            let request = PruneRequest {
-                unused_for: unused_for.map(Duration::from_secs),
-                keep_bytes,
-                dry_run: true,
-            };
-            let surplus = surplus(&entries, &request);
-            surplus.iter().map(|entry| entry.name.as_str()).collect()
-        };
-        assert_eq!(names(None, None), "");
-        assert_eq!(names(None, Some(15)), "");
-        assert_eq!(names(None, Some(14)), "a");
-        assert_eq!(names(None, Some(5)), "ab");
-        assert_eq!(names(None, Some(0)), "abc");
-        assert_eq!(names(Some(200), None), "ab");
-        assert_eq!(names(Some(300), Some(9)), "ab");
-        assert_eq!(names(Some(0), None), "abc");
     }
 }

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use mlwm_spec::{Digest, ExitCode};
 
+use crate::RemovalPlan;
+
 /// Why something could not be done in a registry, the cache or a bundle.
 #[non_exhaustive]
 #[derive(Debug, thiserror::Error)]
@@ -163,13 +165,31 @@ pub enum Error {
     },
     /// Removing it would lose the content.
     #[error(
-        "{what} is the only publication of {digests} in this registry: give `--yes` to lose it"
+        "removing {what} takes the only publication of {digests} out of this registry: give `--yes` to lose it"
     )]
     OnlyCopy {
         /// The publication.
         what: String,
         /// The content.
         digests: String,
+    },
+    /// Removing it might lose the content, which is unknown.
+    #[error(
+        "{publication} may be the only publication of its content, which nobody can read ({why}): give `--yes` to lose it"
+    )]
+    UnknownContent {
+        /// The publication.
+        publication: String,
+        /// Why not.
+        why: String,
+    },
+    /// A removal broke off.
+    #[error("{source}; a part has been removed")]
+    RemovedInPart {
+        /// What has been removed.
+        removed: Box<RemovalPlan>,
+        /// Why not all.
+        source: Box<Self>,
     },
     /// An OCI registry does not delete.
     #[error(
@@ -190,6 +210,17 @@ pub enum Error {
         path: PathBuf,
         /// Why not.
         source: io::Error,
+    },
+    /// An artifact in the cache has changed.
+    #[error(
+        "{path} in the cache is damaged: it is not {digest} any more; `mlwm cache remove {digest}` removes it, and it is fetched again when it is needed",
+        path = path.display()
+    )]
+    DamagedInCache {
+        /// The zip.
+        path: PathBuf,
+        /// What it should be.
+        digest: Digest,
     },
     /// Another file is at the destination.
     #[error(
@@ -243,6 +274,7 @@ impl Error {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Storage(error) => error.exit_code(),
+            Self::RemovedInPart { source, .. } => source.exit_code(),
             Self::Artifact(error) => error.exit_code(),
             Self::Reference(_) | Self::NoRegistry { .. } => ExitCode::Usage,
             Self::NoCacheFolder => ExitCode::BadConfiguration,
@@ -252,6 +284,7 @@ impl Error {
             | Self::Changed { .. }
             | Self::BadRecord { .. }
             | Self::Damaged { .. }
+            | Self::DamagedInCache { .. }
             | Self::Unsigned { .. }
             | Self::Signature { .. }
             | Self::OtherZip { .. }
@@ -262,6 +295,7 @@ impl Error {
             | Self::TagTaken { .. }
             | Self::StillUsed { .. }
             | Self::OnlyCopy { .. }
+            | Self::UnknownContent { .. }
             | Self::InTheWay { .. } => ExitCode::Conflict,
             Self::NoDeletion { .. } => ExitCode::StorageFailed,
             Self::Local { .. } | Self::UnreadableZip { .. } | Self::Broken(_) => ExitCode::Failed,

@@ -10,6 +10,7 @@ pub mod bundle;
 mod cache;
 mod claims;
 mod error;
+mod listing;
 mod manifest;
 mod objects;
 mod oci;
@@ -23,16 +24,18 @@ mod registry;
 mod remote;
 mod removal;
 pub mod signature;
+mod stopping;
 mod transfers;
 
 pub use cache::{Cache, CacheEntry, CachedArtifact, PruneRequest, Pruned};
 pub use error::Error;
+pub use listing::{Fault, Listing};
 pub use outgoing::{PushContent, StoredZip};
 pub use policy::{Policy, StoredSignature};
 pub use pull::Pulled;
 pub use push::{PushRequest, Pushed};
 pub use record::{Publication, REGISTRY_VERSION};
-pub use registry::{Registry, RegistryOptions};
+pub use registry::{Registry, RegistryOptions, TagMove};
 pub use removal::{FoundReference, KeptObject, RemovalPlan, RemovalRequest};
 
 use std::io::{self, Read};

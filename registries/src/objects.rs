@@ -1,6 +1,7 @@
 //! A registry in a folder or a bucket (`docs/registries.md` §2).
 
-use std::collections::BTreeMap;
+mod removal;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,13 +12,14 @@ use mlwm_storage::{ByteRange, Content, Expected, Journals, Listed, Store, Uri};
 use tokio::sync::OnceCell;
 
 use crate::claims::{self, Claim, Outcome, Place};
+use crate::listing::{self, Found, Listing};
 use crate::policy::StoredSignature;
 use crate::record::{
-    self, ARTIFACTS, Entry, OBJECTS, REGISTRY_JSON, SIGNATURES, claims_path, object_path,
-    record_path, signature_path, signatures_of,
+    self, ARTIFACTS, Entry, REGISTRY_JSON, claims_path, object_path, record_path, signature_path,
+    signatures_of,
 };
 use crate::registry::RegistryOptions;
-use crate::removal::{ClaimEntry, Inventory, ObjectEntry, RemovalPlan, SignatureEntry};
+use crate::removal::plan::ClaimEntry;
 use crate::{Error, Publication};
 
 /// A record with a provenance that is a whole training log, and room to spare.
@@ -82,18 +84,15 @@ impl Objects {
         Publication::parse(&bytes, name, tag, &source).map(Some)
     }
 
-    /// All records, or those of one name, ordered by name and tag.
-    pub(crate) async fn records(
-        &self,
-        name: Option<&ArtifactName>,
-    ) -> Result<Vec<Publication>, Error> {
+    /// All records, or those of one name.
+    pub(crate) async fn records(&self, name: Option<&ArtifactName>) -> Result<Listing, Error> {
         Ok(self.records_and_claims(name).await?.0)
     }
 
     async fn records_and_claims(
         &self,
         name: Option<&ArtifactName>,
-    ) -> Result<(Vec<Publication>, Vec<ClaimEntry>), Error> {
+    ) -> Result<(Listing, Vec<ClaimEntry>), Error> {
         let (folder, prefix) = match name {
             None => (ARTIFACTS.to_owned(), String::new()),
             Some(name) => (record::records_of(name), format!("{name}/")),
@@ -106,21 +105,21 @@ impl Objects {
                 Some(Entry::Record(name, tag)) => wanted.push((name, tag)),
                 Some(Entry::Claim(name, tag)) => claims.push(ClaimEntry {
                     name,
-                    tag,
+                    tag: Some(tag),
                     path: format!("{ARTIFACTS}/{path}"),
                 }),
                 None => {}
             }
         }
-        let records: Vec<Option<Publication>> = stream::iter(wanted)
-            .map(|(name, tag)| async move { self.record(&name, &tag).await })
+        let records: Vec<Option<Found>> = stream::iter(wanted)
+            .map(|(name, tag)| async move {
+                listing::found(self.record(&name, &tag).await, &name, &tag)
+            })
             .buffered(AT_ONCE)
             .try_collect()
             .await?;
         // One that was removed since it was listed is none.
-        let mut records: Vec<Publication> = records.into_iter().flatten().collect();
-        records.sort_by(|a, b| (&a.name, &a.tag).cmp(&(&b.name, &b.tag)));
-        Ok((records, claims))
+        Ok((records.into_iter().flatten().collect(), claims))
     }
 
     /// Where a new zip of this name is put.
@@ -184,23 +183,6 @@ impl Objects {
             .buffer_unordered(AT_ONCE)
             .try_collect()
             .await
-    }
-
-    /// Removes what was planned: records first, so that none is left without its zip.
-    pub(crate) async fn carry_out(&self, plan: &RemovalPlan) -> Result<(), Error> {
-        let records: Vec<String> = plan
-            .publications
-            .iter()
-            .map(|publication| record_path(&publication.name, &publication.tag))
-            .collect();
-        self.remove(&records).await?;
-        self.remove(&plan.claims).await?;
-        // A tag may have been given since the plan was made.
-        let left = self.records(None).await?;
-        let unnamed = |object: &&String| left.iter().all(|record| record.object != **object);
-        let objects: Vec<String> = plan.objects.iter().filter(unnamed).cloned().collect();
-        self.remove(&objects).await?;
-        self.remove(&plan.signatures).await
     }
 
     pub(crate) async fn signatures(&self, digest: Digest) -> Result<Vec<StoredSignature>, Error> {
@@ -286,51 +268,6 @@ impl Objects {
 
     fn named(&self, name: &ArtifactName, tag: &Tag) -> String {
         crate::registry::named(&self.root.to_string(), name, Some(tag))
-    }
-
-    /// Everything in the registry, or of one name and the contents it has.
-    pub(crate) async fn inventory(
-        &self,
-        name: Option<&ArtifactName>,
-        now: i128,
-    ) -> Result<Inventory, Error> {
-        // All records: signatures are shared between names.
-        let (publications, claims) = self.records_and_claims(None).await?;
-        let (folder, prefix) = match name {
-            None => (OBJECTS.to_owned(), format!("{OBJECTS}/")),
-            Some(name) => (format!("{OBJECTS}/{name}"), format!("{OBJECTS}/{name}/")),
-        };
-        let age = |modified: i128| {
-            let nanoseconds = u64::try_from((now - modified).max(0)).unwrap_or(u64::MAX);
-            Duration::from_nanos(nanoseconds)
-        };
-        let objects = self.listed(&folder).await?;
-        let signatures = self.listed(SIGNATURES).await?;
-        Ok(Inventory {
-            publications,
-            claims,
-            objects: objects
-                .into_iter()
-                .map(|listed| {
-                    let entry = ObjectEntry {
-                        size: listed.size,
-                        age: age(listed.modified),
-                    };
-                    (format!("{prefix}{}", listed.path), entry)
-                })
-                .collect::<BTreeMap<_, _>>(),
-            signatures: signatures
-                .into_iter()
-                .filter_map(|listed| {
-                    let (digest, _) = record::signature_entry(&listed.path)?;
-                    Some(SignatureEntry {
-                        digest,
-                        age: age(listed.modified),
-                        path: format!("{SIGNATURES}/{}", listed.path),
-                    })
-                })
-                .collect(),
-        })
     }
 }
 

@@ -21,6 +21,7 @@ use self::claims::TagPlace;
 use self::spans::Part;
 use self::zips::KnownParts;
 use crate::claims::{self as protocol, Outcome};
+use crate::listing::{self, Found, Listing};
 use crate::manifest::{
     self, ArtifactConfig, ArtifactManifest, Descriptor, EMPTY, EMPTY_CONFIG, MANIFEST, WholeZip,
 };
@@ -134,12 +135,8 @@ impl Oci {
         }))
     }
 
-    /// All publications, or those of one name, ordered by name and tag. Manifests that are no
-    /// artifacts are left out.
-    pub(crate) async fn records(
-        &self,
-        name: Option<&ArtifactName>,
-    ) -> Result<Vec<Publication>, Error> {
+    /// All publications, or those of one name. Manifests that are no artifacts are left out.
+    pub(crate) async fn records(&self, name: Option<&ArtifactName>) -> Result<Listing, Error> {
         let names = match name {
             Some(name) => vec![name.clone()],
             None => self.names().await?,
@@ -152,19 +149,19 @@ impl Oci {
                 }
             }
         }
-        let records: Vec<Option<Publication>> = stream::iter(wanted)
-            .map(|(name, tag)| async move {
+        let records: Vec<Option<Found>> = stream::iter(wanted)
+            .map(|(name, tag): (ArtifactName, Tag)| async move {
                 match self.record(&name, &tag).await {
-                    Err(Error::BadRecord { .. }) => Ok(None),
-                    found => found,
+                    Err(Error::BadRecord { .. }) if !self.is_artifact(&name, &tag).await? => {
+                        Ok(None)
+                    }
+                    read => listing::found(read, &name, &tag),
                 }
             })
             .buffered(AT_ONCE)
             .try_collect()
             .await?;
-        let mut records: Vec<Publication> = records.into_iter().flatten().collect();
-        records.sort_by(|a, b| (&a.name, &a.tag).cmp(&(&b.name, &b.tag)));
-        Ok(records)
+        Ok(records.into_iter().flatten().collect())
     }
 
     /// The repositories directly below the registry's path that may be artifacts.

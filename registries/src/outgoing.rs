@@ -4,11 +4,13 @@ use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
-use mlwm_artifacts::{Artifact, Packed, Packing, ReadAt};
+use mlwm_artifacts::{Artifact, FileSource, Packed, Packing, ReadAt};
 use mlwm_spec::{ArtifactName, Digest};
 use mlwm_storage::{Content, FileContent};
+use tokio_util::sync::CancellationToken;
 
 use crate::Error;
+use crate::stopping::{Stopping, unless_stopped};
 
 /// Pieces of a zip that is being packed which wait to be sent.
 const WAITING: usize = 4;
@@ -61,6 +63,7 @@ pub(crate) struct Outgoing {
     /// Its digest, where it is known without reading it.
     pub(crate) known: Option<Digest>,
     facts: Facts,
+    stop: CancellationToken,
 }
 
 #[derive(Clone)]
@@ -78,37 +81,35 @@ pub(crate) struct Known {
 }
 
 impl Outgoing {
-    /// Looks at what is to be sent. Reads the end of a zip, and nothing of a packing.
-    pub(crate) fn of(content: PushContent) -> Result<Self, Error> {
-        let (label, content, source, known): (_, Arc<dyn Content>, _, _) = match content {
-            PushContent::File(path) => {
-                let content = Arc::new(FileContent::open(&path)?);
-                (
-                    path.display().to_string(),
-                    content,
-                    Artifact::open(&path)?,
-                    None,
-                )
-            }
-            PushContent::Stored(zip) => {
-                let artifact = Artifact::from_source(zip.source, &zip.label)?;
-                (zip.label, zip.content, artifact, Some(zip.digest))
-            }
-            PushContent::Packing(packing) => return Self::packing(packing),
-        };
-        if source.set_digest().is_none() {
+    /// Looks at what is to be sent. Reads the end of a zip, and nothing of a packing. All that is
+    /// read here ends early when `stop` is cancelled.
+    pub(crate) fn of(content: PushContent, stop: CancellationToken) -> Result<Self, Error> {
+        let (label, content, source, known): (_, Arc<dyn Content>, Arc<dyn ReadAt>, _) =
+            match content {
+                PushContent::File(path) => {
+                    let content = Arc::new(FileContent::open(&path)?);
+                    let source = FileSource::open(&path).map_err(Error::local("open", &path))?;
+                    (path.display().to_string(), content, Arc::new(source), None)
+                }
+                PushContent::Stored(zip) => (zip.label, zip.content, zip.source, Some(zip.digest)),
+                PushContent::Packing(packing) => return Self::packing(packing, stop),
+            };
+        let source = Arc::new(Stopping::new(source, &stop));
+        let artifact = unless_stopped(&stop, Artifact::from_source(source, &label))?;
+        if artifact.set_digest().is_none() {
             return Err(Error::NoHashes { zip: label });
         }
         Ok(Self {
             label,
-            own_name: source.name().parse()?,
+            own_name: artifact.name().parse()?,
             content,
             known,
-            facts: Facts::Artifact(Arc::new(source)),
+            facts: Facts::Artifact(Arc::new(artifact)),
+            stop,
         })
     }
 
-    fn packing(packing: Arc<Packing>) -> Result<Self, Error> {
+    fn packing(packing: Arc<Packing>, stop: CancellationToken) -> Result<Self, Error> {
         let content = Arc::new(PackingContent {
             fingerprint: format!("packing {}", packing.fingerprint()?),
             packing,
@@ -120,6 +121,7 @@ impl Outgoing {
             known: None,
             facts: Facts::Packing(Arc::clone(&content)),
             content,
+            stop,
         })
     }
 
@@ -127,35 +129,32 @@ impl Outgoing {
     pub(crate) fn digest(&self) -> Result<Digest, Error> {
         match (self.known, &self.facts) {
             (Some(digest), _) => Ok(digest),
-            (None, Facts::Artifact(artifact)) => Ok(artifact.digest()?),
-            (None, Facts::Packing(content)) => Ok(content.packed()?.digest),
+            (None, Facts::Artifact(artifact)) => unless_stopped(&self.stop, artifact.digest()),
+            (None, Facts::Packing(content)) => Ok(content.packed(&self.stop)?.digest),
         }
     }
 
     /// Checks every byte of a zip. A packing has nothing that could be damaged.
     pub(crate) fn verify(&self) -> Result<(), Error> {
         if let Facts::Artifact(artifact) = &self.facts {
-            artifact.verify()?;
+            unless_stopped(&self.stop, artifact.verify())?;
         }
         Ok(())
     }
 
-    /// What it was, with the digest of the bytes that were sent.
+    /// What it is, if the bytes that were sent have its digest.
     pub(crate) fn known(&self, sent: Digest) -> Result<Known, Error> {
-        let (expected, set_digest, files) = match &self.facts {
+        let expected = self.digest()?;
+        let (set_digest, files) = match &self.facts {
             Facts::Artifact(artifact) => {
                 let set_digest = artifact.set_digest().ok_or_else(|| Error::NoHashes {
                     zip: self.label.clone(),
                 })?;
-                (
-                    self.known.unwrap_or(sent),
-                    set_digest,
-                    artifact.files().len(),
-                )
+                (set_digest, artifact.files().len())
             }
             Facts::Packing(content) => {
-                let packed = content.packed()?;
-                (packed.digest, packed.set_digest, packed.files.len())
+                let packed = content.packed(&self.stop)?;
+                (packed.set_digest, packed.files.len())
             }
         };
         if expected != sent {
@@ -173,10 +172,10 @@ impl Outgoing {
     }
 
     /// A reader of the zip from its first byte.
-    pub(crate) fn open(&self) -> Result<Box<dyn Read + Send>, Error> {
-        self.content
-            .open()
-            .map_err(Error::local("read", &self.label))
+    pub(crate) fn open(&self) -> Result<impl Read + Send, Error> {
+        let opened = self.content.open();
+        let opened = opened.map_err(Error::local("read", &self.label))?;
+        Ok(Stopping::new(opened, &self.stop))
     }
 }
 
@@ -190,7 +189,7 @@ struct PackingContent {
 
 impl PackingContent {
     /// What comes of packing it, for which it is packed to nowhere if need be.
-    fn packed(&self) -> Result<Packed, Error> {
+    fn packed(&self, stop: &CancellationToken) -> Result<Packed, Error> {
         let known = || {
             let packed = self.packed.lock().unwrap_or_else(PoisonError::into_inner);
             packed.clone()
@@ -198,7 +197,8 @@ impl PackingContent {
         if let Some(packed) = known() {
             return Ok(packed);
         }
-        let packed = self.packing.write_to(&mut io::sink())?;
+        let mut nowhere = Stopping::new(io::sink(), stop);
+        let packed = unless_stopped(stop, self.packing.write_to(&mut nowhere))?;
         let mut kept = self.packed.lock().unwrap_or_else(PoisonError::into_inner);
         *kept = Some(packed.clone());
         Ok(packed)

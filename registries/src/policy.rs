@@ -2,11 +2,12 @@
 
 use std::io::Read;
 
+use mlwm_spec::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::record::{REGISTRY_VERSION, check_version};
-use crate::signature::{self, PublicKey, Signature};
+use crate::signature::{self, PublicKey, Signature, SignatureError};
 
 /// What a registry requires of those who publish and fetch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,6 +102,41 @@ impl StoredSignature {
         }
         Ok(signature)
     }
+
+    /// Whether it holds for `what`, which `open` gives a reader of, by one of `keys`.
+    fn check<R: Read>(
+        &self,
+        what: &str,
+        keys: &[PublicKey],
+        open: impl Fn() -> Result<R, Error>,
+    ) -> Result<(), Error> {
+        let bad = |error| match error {
+            // This says nothing about the signature.
+            SignatureError::Content(error) => Error::local("read", what)(error),
+            error => self.refused(what, error.to_string()),
+        };
+        let signature = Signature::parse(&self.text).map_err(bad)?;
+        signature::verify(open()?, &signature, keys).map_err(bad)?;
+        Ok(())
+    }
+
+    /// Refuses it if its comment says, as those of mlwm do, that it is of other content.
+    fn check_comment(&self, what: &str, digest: Digest) -> Result<(), Error> {
+        match signature::named_digest(&self.trusted_comment) {
+            Some(named) if named.parse() != Ok(digest) => {
+                let why = format!("it says that it is of {named}, but this is {digest}");
+                Err(self.refused(what, why))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn refused(&self, what: &str, why: String) -> Error {
+        Error::Signature {
+            what: format!("{what} and its signature by key {}", self.key_id),
+            why,
+        }
+    }
 }
 
 /// Who requires signatures, and with which keys: one of the keys of each must have signed.
@@ -114,12 +150,18 @@ impl Trust {
         }
     }
 
-    /// Whether nobody requires anything.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// Refuses at once what has no signature by a key that is needed, whether it holds or not.
+    pub(crate) fn expect(&self, what: &str, signatures: &[StoredSignature]) -> Result<(), Error> {
+        for (who, keys) in &self.0 {
+            if by(keys, signatures).next().is_none() {
+                return Err(unsigned(what, who, keys));
+            }
+        }
+        Ok(())
     }
 
-    /// Checks the signatures of `what`, which `open` gives a reader of each time.
+    /// Checks the signatures of `what`, which `open` gives a reader of each time. One that does not
+    /// hold is no obstacle if another one does.
     pub(crate) fn check<R: Read>(
         &self,
         what: &str,
@@ -127,32 +169,56 @@ impl Trust {
         open: impl Fn() -> Result<R, Error>,
     ) -> Result<(), Error> {
         for (who, keys) in &self.0 {
-            let mut valid = false;
-            for stored in signatures {
-                let known = keys
-                    .iter()
-                    .any(|key| key.key_id().to_string() == stored.key_id);
-                if valid || !known {
-                    continue;
+            let mut outcome = Err(unsigned(what, who, keys));
+            for stored in by(keys, signatures) {
+                outcome = stored.check(what, keys, &open);
+                if !matches!(outcome, Err(Error::Signature { .. })) {
+                    break;
                 }
-                let bad = |error: signature::SignatureError| Error::Signature {
-                    what: format!("{what} and its signature by key {}", stored.key_id),
-                    why: error.to_string(),
-                };
-                let signature = Signature::parse(&stored.text).map_err(bad)?;
-                signature::verify(open()?, &signature, keys).map_err(bad)?;
-                valid = true;
             }
-            if !valid {
-                let ids: Vec<String> = keys.iter().map(|key| key.key_id().to_string()).collect();
-                return Err(Error::Unsigned {
-                    what: what.to_owned(),
-                    who: who.clone(),
-                    keys: ids.join(", "),
-                });
+            outcome?;
+        }
+        Ok(())
+    }
+
+    /// Refuses signatures that are not to be kept with `what`: those of other content, and those by
+    /// known keys that do not hold.
+    pub(crate) fn check_new<R: Read>(
+        &self,
+        what: &str,
+        digest: Digest,
+        signatures: &[StoredSignature],
+        open: impl Fn() -> Result<R, Error>,
+    ) -> Result<(), Error> {
+        for stored in signatures {
+            stored.check_comment(what, digest)?;
+        }
+        for (_, keys) in &self.0 {
+            for stored in by(keys, signatures) {
+                stored.check(what, keys, &open)?;
             }
         }
         Ok(())
+    }
+}
+
+/// The signatures by one of these keys.
+fn by<'a>(
+    keys: &'a [PublicKey],
+    signatures: &'a [StoredSignature],
+) -> impl Iterator<Item = &'a StoredSignature> {
+    let known = |id: &str| keys.iter().any(|key| key.key_id().to_string() == id);
+    signatures
+        .iter()
+        .filter(move |stored| known(&stored.key_id))
+}
+
+fn unsigned(what: &str, who: &str, keys: &[PublicKey]) -> Error {
+    let ids: Vec<String> = keys.iter().map(|key| key.key_id().to_string()).collect();
+    Error::Unsigned {
+        what: what.to_owned(),
+        who: who.to_owned(),
+        keys: ids.join(", "),
     }
 }
 

@@ -5,13 +5,19 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use mlwm_artifacts::Artifact;
+use tempfile::TempPath;
+use tokio_util::sync::CancellationToken;
 
 use crate::policy::{StoredSignature, Trust};
 use crate::registry::{Backend, Registry, blocking};
+use crate::stopping::{Stopping, unless_stopped};
 use crate::{Error, Publication};
 
 /// What the name ends in of a zip that has arrived and is not yet checked.
 const FETCHED: &str = ".mlwm-fetched";
+
+/// What the names of small files begin with while they are written.
+pub(crate) const WRITING: &str = ".writing-";
 
 /// What came of a pull.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,11 +51,14 @@ impl Registry {
         let signatures = self.signatures(publication).await?;
         let provenance = self.provenance(publication).await?;
         let trust = self.trust().await?;
+        let what = self.named(&publication.name, Some(&publication.tag));
+        trust.expect(&what, &signatures)?;
         let check = Check {
-            what: self.named(&publication.name, Some(&publication.tag)),
+            what,
             publication: publication.clone(),
             signatures: signatures.clone(),
             trust,
+            stop: self.options.cancel.clone(),
         };
         if !self.is_there(publication, &zip).await? {
             self.fetch(publication, &zip, check).await?;
@@ -65,14 +74,16 @@ impl Registry {
         if !zip.exists() {
             return Ok(false);
         }
-        let (expected, path) = (publication.clone(), zip.to_owned());
-        match blocking(move || holds(&path, &expected)).await? {
+        match self.holds(publication, zip).await? {
             true => Ok(true),
-            false => Err(Error::InTheWay {
-                path: zip.to_owned(),
-                expected: publication.digest.to_string(),
-            }),
+            false => Err(in_the_way(zip, publication)),
         }
+    }
+
+    async fn holds(&self, publication: &Publication, zip: &Path) -> Result<bool, Error> {
+        let (expected, path) = (publication.clone(), zip.to_owned());
+        let stop = self.options.cancel.clone();
+        blocking(move || holds(&path, &expected, &stop)).await
     }
 
     async fn fetch(
@@ -84,24 +95,53 @@ impl Registry {
         let file = zip.file_name().unwrap_or_default().to_string_lossy();
         let hex = publication.digest.hex();
         let fetched = zip.with_file_name(format!(".{file}.{}{FETCHED}", &hex[..16]));
-        let (expected, path) = (publication.clone(), fetched.clone());
         // A pull that was killed may have left it.
-        if !blocking(move || holds(&path, &expected)).await? {
+        if !self.holds(publication, &fetched).await? {
             match &self.backend {
                 Backend::Objects(objects) => objects.download(publication, &fetched).await?,
                 Backend::Oci(oci) => oci.download(publication, &fetched).await?,
             }
         }
-        let zip = zip.to_owned();
+        let (zip, expected) = (zip.to_owned(), publication.clone());
         blocking(move || {
-            if let Err(error) = check.run(&fetched) {
+            let checked = check.run(&fetched);
+            if let Err(Error::Damaged { .. } | Error::Unsigned { .. } | Error::Signature { .. }) =
+                checked
+            {
                 std::fs::remove_file(&fetched).map_err(Error::local("remove", &fetched))?;
-                return Err(error);
             }
-            std::fs::rename(&fetched, &zip).map_err(Error::local("rename to", &zip))?;
-            sync_folder_of(&zip)
+            checked?;
+            put_in_place(&fetched, &zip, &expected, &check.stop)
         })
         .await
+    }
+}
+
+/// Gives what has arrived its name, which may have been taken meanwhile.
+fn put_in_place(
+    fetched: &Path,
+    zip: &Path,
+    expected: &Publication,
+    stop: &CancellationToken,
+) -> Result<(), Error> {
+    let arrived = TempPath::try_from_path(fetched).map_err(Error::local("look at", fetched))?;
+    if let Err(failed) = arrived.persist_noclobber(zip) {
+        if failed.error.kind() != ErrorKind::AlreadyExists {
+            // It is as good as before for another attempt.
+            let _ = failed.path.keep();
+            return Err(Error::local("rename to", zip)(failed.error));
+        }
+        if !holds(zip, expected, stop)? {
+            return Err(in_the_way(zip, expected));
+        }
+    }
+    sync_folder_of(zip)
+}
+
+fn in_the_way(path: &Path, expected: &Publication) -> Error {
+    Error::InTheWay {
+        path: path.to_owned(),
+        expected: expected.digest.to_string(),
     }
 }
 
@@ -111,6 +151,7 @@ struct Check {
     publication: Publication,
     signatures: Vec<StoredSignature>,
     trust: Trust,
+    stop: CancellationToken,
 }
 
 impl Check {
@@ -119,19 +160,28 @@ impl Check {
             publication: self.what.clone(),
             why,
         };
-        let artifact = Artifact::open(zip).map_err(|error| damaged(error.to_string()))?;
+        let artifact = Artifact::open(zip).map_err(|error| match error {
+            mlwm_artifacts::Error::Io { .. } => Error::from(error),
+            error => damaged(error.to_string()),
+        })?;
         if artifact.set_digest() != Some(self.publication.set_digest) {
             let why = "its zip has other files than its record says";
             return Err(damaged(why.to_owned()));
         }
-        self.trust.check(&self.what, &self.signatures, || {
-            File::open(zip).map_err(Error::local("open", zip))
-        })
+        let checked = self.trust.check(&self.what, &self.signatures, || {
+            let file = File::open(zip).map_err(Error::local("open", zip))?;
+            Ok(Stopping::new(file, &self.stop))
+        });
+        unless_stopped(&self.stop, checked)
     }
 }
 
 /// Whether the file at `path` is the zip of `publication`.
-pub(crate) fn holds(path: &Path, publication: &Publication) -> Result<bool, Error> {
+pub(crate) fn holds(
+    path: &Path,
+    publication: &Publication,
+    stop: &CancellationToken,
+) -> Result<bool, Error> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
@@ -144,8 +194,8 @@ pub(crate) fn holds(path: &Path, publication: &Publication) -> Result<bool, Erro
     if size != publication.size {
         return Ok(false);
     }
-    let digest = crate::digest_of(file).map_err(Error::local("read", path))?;
-    Ok(digest == publication.digest)
+    let digest = crate::digest_of(Stopping::new(file, stop)).map_err(Error::local("read", path));
+    Ok(unless_stopped(stop, digest)? == publication.digest)
 }
 
 fn write_beside(
@@ -185,7 +235,7 @@ pub(crate) fn write_small(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new()
-        .prefix(".writing-")
+        .prefix(WRITING)
         // As any file that is created: what the umask leaves of it.
         .permissions(std::fs::Permissions::from_mode(0o666))
         .tempfile_in(folder)

@@ -6,14 +6,16 @@ use mlwm_spec::{ArtifactName, Digest, Tag};
 use mlwm_storage::ByteRange;
 use sha2::{Digest as _, Sha256};
 
+use crate::bundle::FromStart;
 use crate::claims::Outcome;
 use crate::objects::Objects;
 use crate::outgoing::{Known, Outgoing, PushContent};
-use crate::policy::StoredSignature;
+use crate::policy::{StoredSignature, Trust};
 use crate::record::REGISTRY_VERSION;
 use crate::registry::{Backend, Registry, blocking, now};
+use crate::stopping::{Stopping, unless_stopped};
 use crate::transfers::Ticket;
-use crate::{Error, Publication};
+use crate::{Error, Publication, RemovalPlan};
 
 /// How much of an object is read back at once.
 const READ_BACK: u64 = 8 << 20;
@@ -48,7 +50,10 @@ impl Registry {
     /// tag that are taken is refused. When it is interrupted, the same call continues.
     pub async fn push(&self, request: PushRequest) -> Result<Pushed, Error> {
         let (content, tag) = (request.content.clone(), &request.tag);
-        let outgoing = blocking(move || Outgoing::of(content)).await?;
+        // What still reads when this ends, as after a refusal of the store, must end too.
+        let stop = self.options.cancel.child_token();
+        let _stopped_at_the_end = stop.clone().drop_guard();
+        let outgoing = blocking(move || Outgoing::of(content, stop)).await?;
         let name = self.published_name(&outgoing, request.publish_as.as_ref())?;
         let parse = |text: &String| StoredSignature::parse(text, "the signature to be pushed");
         let signatures: Vec<StoredSignature> = request
@@ -57,7 +62,11 @@ impl Registry {
             .map(parse)
             .collect::<Result<_, _>>()?;
 
-        let target = format!("{}:{tag}", self.named(&name, None));
+        // All tags of a name share the blobs of an OCI registry.
+        let target = match &self.backend {
+            Backend::Objects(_) => format!("{}:{tag}", self.named(&name, None)),
+            Backend::Oci(_) => self.named(&name, None),
+        };
         let cancel = &self.options.cancel;
         let fingerprint = outgoing.content.fingerprint();
         let mut ticket = self.transfers.ticket(&target, &fingerprint, cancel).await?;
@@ -132,11 +141,45 @@ impl Registry {
         signatures: &[StoredSignature],
     ) -> Result<(), Error> {
         let trust = self.trust().await?;
-        if trust.is_empty() {
-            return Ok(());
+        trust.expect(&outgoing.label, signatures)?;
+        match signatures.is_empty() {
+            true => Ok(()),
+            false => self.check_new(trust, outgoing, signatures).await,
         }
+    }
+
+    /// Refuses signatures that are not of what is pushed: they would be put in place of good ones.
+    async fn check_new(
+        &self,
+        trust: Trust,
+        outgoing: &Outgoing,
+        signatures: &[StoredSignature],
+    ) -> Result<(), Error> {
         let (outgoing, signatures) = (outgoing.clone(), signatures.to_vec());
-        blocking(move || trust.check(&outgoing.label, &signatures, || outgoing.open())).await
+        let stop = self.options.cancel.clone();
+        blocking(move || {
+            let (what, digest) = (&outgoing.label, outgoing.digest()?);
+            let checked = trust.check_new(what, digest, &signatures, || outgoing.open());
+            unless_stopped(&stop, checked)
+        })
+        .await
+    }
+
+    /// The same for what is published already.
+    pub(crate) async fn check_new_of(
+        &self,
+        publication: &Publication,
+        signatures: &[StoredSignature],
+    ) -> Result<(), Error> {
+        let trust = self.trust().await?;
+        let what = self.named(&publication.name, Some(&publication.tag));
+        let (source, digest) = (self.read_at(publication), publication.digest);
+        let (signatures, stop) = (signatures.to_vec(), self.options.cancel.clone());
+        blocking(move || {
+            let open = || Ok(Stopping::new(FromStart::new(source.clone()), &stop));
+            unless_stopped(&stop, trust.check_new(&what, digest, &signatures, open))
+        })
+        .await
     }
 
     /// Pushes to a name and tag that are published: the same content, or a conflict.
@@ -155,6 +198,10 @@ impl Registry {
                 theirs: there.digest,
                 ours: digest,
             });
+        }
+        if !signatures.is_empty() {
+            let trust = self.trust().await?;
+            self.check_new(trust, outgoing, signatures).await?;
         }
         self.mend(there, outgoing, ticket).await?;
         self.put_signatures(there, signatures).await?;
@@ -222,7 +269,11 @@ impl Registry {
         let known = blocking(move || reader.known(sent)).await;
         match known {
             Ok(_) => ticket.arrived(sent)?,
-            Err(_) => self.discard(name, ticket, None).await?,
+            Err(Error::Changed { .. }) => {
+                self.discard(name, ticket, None).await?;
+                ticket.begin_anew()?;
+            }
+            Err(_) => {}
         }
         known
     }
@@ -288,14 +339,19 @@ impl Registry {
                 publication,
                 new: true,
             }),
-            Outcome::Same(there) => Ok(Pushed {
-                publication: *there,
-                new: false,
-            }),
+            Outcome::Same(there) => {
+                // The subject of those in an OCI registry must be the manifest that is there.
+                self.put_signatures(&there, signatures).await?;
+                Ok(Pushed {
+                    publication: *there,
+                    new: false,
+                })
+            }
         }
     }
 
-    /// Removes the zip of this push, unless `published` is what it was sent for.
+    /// Removes the zip of this push, unless `published` is what it was sent for, or another tag
+    /// names it: it may have been given one since an earlier process published it.
     async fn discard(
         &self,
         name: &ArtifactName,
@@ -311,6 +367,10 @@ impl Registry {
         if needed || !objects.may_discard().await? {
             return Ok(());
         }
-        objects.remove(&[object]).await
+        let plan = RemovalPlan {
+            objects: vec![object],
+            ..RemovalPlan::default()
+        };
+        objects.carry_out(&plan, &mut RemovalPlan::default()).await
     }
 }

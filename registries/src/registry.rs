@@ -10,11 +10,11 @@ use mlwm_storage::{ByteRange, Progress, Uri};
 use tokio_util::sync::CancellationToken;
 
 use crate::claims::Outcome;
+use crate::listing::Listing;
 use crate::objects::Objects;
 use crate::oci::Oci;
 use crate::policy::{Policy, StoredSignature, Trust};
 use crate::remote::Remote;
-use crate::removal::{self, RemovalPlan, RemovalRequest};
 use crate::signature::PublicKey;
 use crate::transfers::Transfers;
 use crate::{Error, Publication};
@@ -58,6 +58,17 @@ pub struct Registry {
     pub(crate) options: Arc<RegistryOptions>,
     pub(crate) transfers: Transfers,
     uri: String,
+}
+
+/// Whether a tag is taken from the content that has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TagMove {
+    /// Never.
+    Never,
+    /// If another tag of the name keeps that content.
+    IfKept,
+    /// Also if nothing names that content any more.
+    EvenIfLost,
 }
 
 /// Where a registry keeps things.
@@ -135,21 +146,24 @@ impl Registry {
         digest: Option<Digest>,
     ) -> Result<Publication, Error> {
         let latest = Tag::latest();
-        let found = self.record(name, tag.unwrap_or(&latest)).await?;
+        let found = self.record(name, tag.unwrap_or(&latest)).await;
         match (found, digest) {
-            (Some(found), None) => Ok(found),
-            (Some(found), Some(pinned)) if found.digest == pinned => Ok(found),
-            (Some(found), Some(pinned)) if tag.is_some() => Err(Error::OtherDigest {
+            (Ok(Some(found)), None) => Ok(found),
+            (Ok(Some(found)), Some(pinned)) if found.digest == pinned => Ok(found),
+            (Ok(Some(found)), Some(pinned)) if tag.is_some() => Err(Error::OtherDigest {
                 publication: self.named(name, tag),
                 found: found.digest,
                 pinned,
             }),
-            (_, Some(pinned)) if tag.is_none() => {
+            // Also if `latest` cannot be read: another tag may have the content.
+            (read @ (Ok(_) | Err(Error::BadRecord { .. })), Some(pinned)) if tag.is_none() => {
                 let all = self.list(Some(name)).await?;
                 let with_content = all.into_iter().find(|other| other.digest == pinned);
-                with_content.ok_or_else(|| self.not_found(&format!("{name} with {pinned}")))
+                let not_found = || self.not_found(&format!("{name} with {pinned}"));
+                with_content.ok_or_else(|| read.err().unwrap_or_else(not_found))
             }
-            _ => Err(self.not_found(&name_and_tag(name, tag))),
+            (Ok(_), _) => Err(self.not_found(&name_and_tag(name, tag))),
+            (Err(error), _) => Err(error),
         }
     }
 
@@ -161,8 +175,13 @@ impl Registry {
         self.publication(name, tag.as_ref(), *digest).await
     }
 
-    /// All publications, or those of one name, ordered by name and tag.
+    /// All publications that can be read, or those of one name, ordered by name and tag.
     pub async fn list(&self, name: Option<&ArtifactName>) -> Result<Vec<Publication>, Error> {
+        Ok(self.listing(name).await?.publications)
+    }
+
+    /// All publications, or those of one name, and which of them cannot be read.
+    pub async fn listing(&self, name: Option<&ArtifactName>) -> Result<Listing, Error> {
         match &self.backend {
             Backend::Objects(objects) => objects.records(name).await,
             Backend::Oci(oci) => oci.records(name).await,
@@ -202,12 +221,13 @@ impl Registry {
         .await
     }
 
-    /// Gives a publication another tag. `move_it`: also if the tag is there; never `latest`.
+    /// Gives a publication another tag; `moving` says what happens if other content has it, which
+    /// `latest` is never taken from.
     pub async fn tag(
         &self,
         publication: &Publication,
         tag: &Tag,
-        move_it: bool,
+        moving: TagMove,
     ) -> Result<Publication, Error> {
         let tagged = Publication {
             tag: tag.clone(),
@@ -215,19 +235,10 @@ impl Registry {
             ..publication.clone()
         };
         let there = self.record(&publication.name, tag).await?;
-        let outcome = match there {
-            Some(there) if there.digest == publication.digest => return Ok(there),
-            Some(there) if !move_it || tag.is_latest() => {
-                return Err(Error::TagTaken {
-                    publication: self.named(&publication.name, Some(tag)),
-                    theirs: there.digest,
-                    hint: match tag.is_latest() {
-                        true => "`latest` never moves: choose another tag",
-                        false => "give `--move` to move it, or choose another tag",
-                    },
-                });
-            }
-            Some(_) => {
+        let outcome = match &there {
+            Some(there) if there.digest == publication.digest => return Ok(there.clone()),
+            Some(there) => {
+                self.check_move(there, moving).await?;
                 match &self.backend {
                     Backend::Objects(objects) => objects.replace(&tagged).await?,
                     Backend::Oci(oci) => oci.retag(&tagged).await?,
@@ -239,59 +250,41 @@ impl Registry {
                 Backend::Oci(oci) => oci.tag(&tagged).await?,
             },
         };
-        match outcome {
-            Outcome::Written => Ok(tagged),
-            Outcome::Same(there) => Ok(*there),
+        if let Outcome::Same(there) = outcome {
+            return Ok(*there);
         }
-    }
-
-    /// What removing takes, and what stands against it. Nothing is changed.
-    pub async fn plan_removal(&self, request: &RemovalRequest) -> Result<RemovalPlan, Error> {
-        let name = &request.name;
-        let inventory = match &self.backend {
-            Backend::Objects(objects) => objects.inventory(Some(name), nanoseconds()).await?,
-            Backend::Oci(oci) => oci.inventory(name, request.tag.as_ref()).await?,
-        };
-        let plan = removal::plan(&inventory, request, &self.uri);
-        match plan.is_empty() {
-            true => Err(self.not_found(&name_and_tag(name, request.tag.as_ref()))),
-            false => Ok(plan),
-        }
-    }
-
-    /// What pushes that were killed left behind for a day and nothing names. An OCI registry
-    /// cleans up by itself.
-    pub async fn plan_sweep(&self) -> Result<RemovalPlan, Error> {
         match &self.backend {
-            Backend::Objects(objects) => Ok(removal::sweep(
-                &objects.inventory(None, nanoseconds()).await?,
+            Backend::Objects(objects) if !objects.still_there(&tagged, there.as_ref()).await? => {
+                Err(Error::Damaged {
+                    publication: self.named(&publication.name, Some(&publication.tag)),
+                    why: format!("its zip is being removed, so `{tag}` was not given to it"),
+                })
+            }
+            _ => Ok(tagged),
+        }
+    }
+
+    /// Whether the tag of `there` may be given to other content.
+    async fn check_move(&self, there: &Publication, moving: TagMove) -> Result<(), Error> {
+        let refused = |hint| Error::TagTaken {
+            publication: self.named(&there.name, Some(&there.tag)),
+            theirs: there.digest,
+            hint,
+        };
+        if there.tag.is_latest() {
+            return Err(refused("`latest` never moves: choose another tag"));
+        }
+        if moving == TagMove::Never {
+            return Err(refused("give `--move` to move it, or choose another tag"));
+        }
+        let all = self.list(Some(&there.name)).await?;
+        let kept = |other: &Publication| other.tag != there.tag && other.digest == there.digest;
+        match moving == TagMove::EvenIfLost || all.iter().any(kept) {
+            true => Ok(()),
+            false => Err(refused(
+                "no other tag has this content: give it one first (`mlwm artifact tag`), or \
+                 `--yes` to lose it",
             )),
-            Backend::Oci(_) => Ok(RemovalPlan::default()),
-        }
-    }
-
-    /// Removes what was planned. `yes`: also if the registry then has a content no more.
-    pub async fn remove(&self, plan: &RemovalPlan, yes: bool) -> Result<(), Error> {
-        let what = || match plan.publications.as_slice() {
-            [first, ..] => self.named(&first.name, Some(&first.tag)),
-            [] => self.uri.clone(),
-        };
-        if !plan.refusals.is_empty() {
-            return Err(Error::StillUsed {
-                what: what(),
-                why: plan.refusals.join("; "),
-            });
-        }
-        if !plan.only_copies.is_empty() && !yes {
-            let digests: Vec<String> = plan.only_copies.iter().map(Digest::to_string).collect();
-            return Err(Error::OnlyCopy {
-                what: what(),
-                digests: digests.join(", "),
-            });
-        }
-        match &self.backend {
-            Backend::Objects(objects) => objects.carry_out(plan).await,
-            Backend::Oci(oci) => oci.carry_out(plan).await,
         }
     }
 
@@ -329,10 +322,12 @@ impl Registry {
     }
 
     /// Adds the text of a `.minisig` file to the signatures of a publication, in place of one with
-    /// the same key.
+    /// the same key. One that says that it is of other content is refused; so is one by a key that
+    /// the registry or this user requires, if it does not hold.
     pub async fn add_signature(&self, publication: &Publication, text: &str) -> Result<(), Error> {
-        let signature = StoredSignature::parse(text, "the signature")?;
-        self.put_signatures(publication, &[signature]).await
+        let signatures = [StoredSignature::parse(text, "the signature")?];
+        self.check_new_of(publication, &signatures).await?;
+        self.put_signatures(publication, &signatures).await
     }
 
     pub(crate) async fn put_signatures(
@@ -375,7 +370,7 @@ impl Registry {
         named(&self.uri, name, tag)
     }
 
-    fn not_found(&self, what: &str) -> Error {
+    pub(crate) fn not_found(&self, what: &str) -> Error {
         Error::NotFound {
             registry: self.uri.clone(),
             what: what.to_owned(),
@@ -407,7 +402,7 @@ pub(crate) fn named(registry: &str, name: &ArtifactName, tag: Option<&Tag>) -> S
     format!("{registry}{slash}{}", name_and_tag(name, tag))
 }
 
-fn name_and_tag(name: &ArtifactName, tag: Option<&Tag>) -> String {
+pub(crate) fn name_and_tag(name: &ArtifactName, tag: Option<&Tag>) -> String {
     match tag {
         Some(tag) if !tag.is_latest() => format!("{name}:{tag}"),
         _ => name.to_string(),
@@ -431,7 +426,7 @@ pub(crate) fn now() -> String {
 }
 
 /// Nanoseconds since 1970-01-01.
-fn nanoseconds() -> i128 {
+pub(crate) fn nanoseconds() -> i128 {
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |since| i128::try_from(since.as_nanos()).unwrap_or(0))

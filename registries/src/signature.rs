@@ -321,19 +321,21 @@ fn signer_among(trusted: &[PublicKey], signer: KeyId) -> Result<&PublicKey, Sign
 }
 
 fn check_comment(signature: &Signature, found: Digest) -> Result<(), SignatureError> {
-    let mut words = signature.trusted_comment.split(' ');
-    if words.next() != Some("mlwm") {
-        return Ok(());
+    match named_digest(&signature.trusted_comment) {
+        Some(named) if named.parse() != Ok(found) => Err(SignatureError::OtherDigest {
+            signer: signature.key_id(),
+            named: named.to_owned(),
+            found,
+        }),
+        _ => Ok(()),
     }
-    let named = words.next_back().unwrap_or_default();
-    if named.parse() == Ok(found) {
-        return Ok(());
-    }
-    Err(SignatureError::OtherDigest {
-        signer: signature.key_id(),
-        named: named.to_owned(),
-        found,
-    })
+}
+
+/// What a trusted comment of mlwm, `mlwm <name> sha256:<hex>`, says is the digest of the content;
+/// `None` for the comment of another program.
+pub(crate) fn named_digest(comment: &str) -> Option<&str> {
+    let mut words = comment.split(' ');
+    (words.next() == Some("mlwm")).then(|| words.next_back().unwrap_or_default())
 }
 
 /// Hashes what is read through it, and keeps an error of the reader apart from those of the

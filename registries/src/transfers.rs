@@ -1,6 +1,7 @@
 //! What a push that was interrupted needs to know when it goes on: where the zip was being put, and
 //! whether it arrived. How much of it arrived is in the journals of the storage library beside it.
 
+use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -13,6 +14,9 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::Error;
+
+/// What nobody continued for so long is forgotten: stores keep parts that have arrived for a week.
+const FORGOTTEN: Duration = Duration::from_secs(14 * 24 * 3600);
 
 /// How often a lock is tried that another process holds.
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -83,11 +87,7 @@ impl Transfers {
         let continued = found.is_some();
         let state = match found {
             Some(state) => state,
-            None => State {
-                key: crate::random::text()?,
-                digest: None,
-                parts: Vec::new(),
-            },
+            None => State::new()?,
         };
         let ticket = Ticket {
             path,
@@ -99,9 +99,74 @@ impl Transfers {
         ticket.save()?;
         Ok(ticket)
     }
+
+    /// Removes what nobody continued for two weeks: tickets, and the journals of the storage library.
+    /// Gives the files.
+    pub(crate) fn prune(&self, dry_run: bool) -> Result<Vec<PathBuf>, Error> {
+        let entries = match std::fs::read_dir(&self.0) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(Error::local("list", &self.0)(error)),
+        };
+        let paths = entries.map(|entry| entry.map(|entry| entry.path()));
+        let paths: Result<Vec<PathBuf>, _> = paths.collect();
+        let mut transfers: BTreeMap<PathBuf, Vec<PathBuf>> = BTreeMap::new();
+        for path in paths.map_err(Error::local("list", &self.0))? {
+            let ending = path.extension().unwrap_or_default();
+            if ENDINGS.iter().any(|known| ending == *known) {
+                let transfer = transfers.entry(path.with_extension("")).or_default();
+                transfer.push(path);
+            }
+        }
+        let mut removed = Vec::new();
+        for (transfer, mut files) in transfers {
+            // Looked at under its lock, so that it is not continued meanwhile.
+            let lock_path = transfer.with_extension("lock");
+            let lock = match lock_path.exists() {
+                true => try_lock(&lock_path, Kind::Exclusive)?,
+                false => None,
+            };
+            if (lock.is_none() && lock_path.exists()) || !files.iter().all(|file| is_old(file)) {
+                continue;
+            }
+            // The lock goes last.
+            files.sort_by_key(|file| *file == lock_path);
+            if !dry_run {
+                for file in &files {
+                    std::fs::remove_file(file).map_err(Error::local("remove", file))?;
+                }
+            }
+            removed.extend(files);
+        }
+        Ok(removed)
+    }
+}
+
+/// What the names of the files of a transfer end in.
+const ENDINGS: [&str; 3] = ["json", "new", "lock"];
+
+fn is_old(path: &Path) -> bool {
+    let modified = std::fs::metadata(path).and_then(|metadata| metadata.modified());
+    modified.is_ok_and(|modified| modified.elapsed().is_ok_and(|age| age >= FORGOTTEN))
+}
+
+impl State {
+    fn new() -> Result<Self, Error> {
+        Ok(Self {
+            key: crate::random::text()?,
+            digest: None,
+            parts: Vec::new(),
+        })
+    }
 }
 
 impl Ticket {
+    /// Forgets what was sent: it is not what it should be, and a later push sends all of it again.
+    pub(crate) fn begin_anew(&mut self) -> Result<(), Error> {
+        self.state = State::new()?;
+        self.save()
+    }
+
     /// Notes that the whole zip has arrived.
     pub(crate) fn arrived(&mut self, digest: Digest) -> Result<(), Error> {
         self.state.digest = Some(digest);

@@ -50,10 +50,11 @@ impl FileContent {
         let file = File::open(&path).map_err(Error::local("open", &path))?;
         let metadata = file.metadata().map_err(Error::local("look at", &path))?;
         if !metadata.is_file() {
-            return Err(Error::NotAnObject {
-                path,
-                reason: "it is not a regular file".to_owned(),
-            });
+            let what = match metadata.is_dir() {
+                true => "a folder",
+                false => "not a regular file",
+            };
+            return Err(Error::NotAFile { path, what });
         }
         let version = Version::of(&file).map_err(Error::local("look at", &path))?;
         Ok(Self { path, version })

@@ -3,7 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
-use mlwm_spec::{Digest, ExitCode};
+use mlwm_spec::local::folder_of;
+use mlwm_spec::{Digest, ExitCode, LocalFailure};
 
 /// Why a store operation failed.
 ///
@@ -99,23 +100,20 @@ pub enum Error {
         reason: String,
     },
     /// There is too little room for what is to be staged or published.
-    #[error("{path} has {free} bytes free, but {needed} are needed: make room, then run again", path = path.display())]
+    #[error(
+        "the disk that holds {folder} has {free} bytes free, but {needed} are needed: make room, then run the same command again",
+        folder = folder_of(path).display()
+    )]
     NotEnoughSpace {
-        /// The folder.
+        /// What is to be written.
         path: PathBuf,
         /// Bytes needed.
         needed: u64,
         /// Bytes free.
         free: u64,
     },
-    /// The disk is full.
-    #[error("the disk that holds {path} is full: make room, then run again", path = path.display())]
-    DiskFull {
-        /// The file being written.
-        path: PathBuf,
-    },
-    /// A local file or folder could not be used.
-    #[error("cannot {action} {path}: {source}", path = path.display())]
+    /// A local file or folder could not be used: it is not there, nobody may, the disk is full.
+    #[error("{}", LocalFailure { action, path, source })]
     Local {
         /// What was tried.
         action: &'static str,
@@ -123,6 +121,14 @@ pub enum Error {
         path: PathBuf,
         /// Why not.
         source: io::Error,
+    },
+    /// A folder, or something else that is no file, where a file is wanted.
+    #[error("{path} is {what}: give a file", path = path.display())]
+    NotAFile {
+        /// What was given.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
     },
     /// A local file is not a regular file, or has a name that cannot be an object's.
     #[error("{path} cannot be an object of a store: {reason}", path = path.display())]
@@ -336,6 +342,7 @@ impl Error {
             | Self::BadManifest { .. }
             | Self::NotExpected { .. } => ExitCode::InputCorrupt,
             Self::EmptyOutput { .. }
+            | Self::NotAFile { .. }
             | Self::NotAnObject { .. }
             | Self::LocalChanged { .. }
             | Self::Content { .. } => ExitCode::Incomplete,
@@ -344,6 +351,16 @@ impl Error {
             | Self::TakenOver { .. }
             | Self::Exists { .. } => ExitCode::Conflict,
             Self::Interrupted { .. } => ExitCode::Interrupted,
+            Self::Local {
+                action,
+                path,
+                source,
+            } => LocalFailure {
+                action,
+                path,
+                source,
+            }
+            .exit_code(),
             Self::WrongManifest { .. } | Self::Broken { .. } => ExitCode::Failed,
             Self::BucketMissing { .. }
             | Self::AccessDenied { .. }
@@ -354,8 +371,6 @@ impl Error {
             | Self::TimedOut { .. }
             | Self::Service { .. }
             | Self::NotEnoughSpace { .. }
-            | Self::DiskFull { .. }
-            | Self::Local { .. }
             | Self::DestinationNotEmpty { .. }
             | Self::Busy { .. }
             | Self::TransferBusy { .. }
@@ -364,26 +379,16 @@ impl Error {
         }
     }
 
-    /// The error for a local file operation; a full disk is told apart.
+    /// The error for a local file operation.
     pub(crate) fn local(
         action: &'static str,
         path: impl Into<PathBuf>,
     ) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { path },
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                Self::AccessDenied {
-                    uri: path.display().to_string(),
-                    endpoint: "the file system".to_owned(),
-                    code: source.kind().to_string(),
-                }
-            }
-            _ => Self::Local {
-                action,
-                path,
-                source,
-            },
+        move |source| Self::Local {
+            action,
+            path,
+            source,
         }
     }
 }

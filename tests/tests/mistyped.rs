@@ -25,7 +25,8 @@ fn registries_that_are_none() {
         let pushed = site.mlwm(&["artifact", "push", &zip, registry]);
         let pushed = pushed.expect(2, &[said]);
         assert!(!pushed.stderr.contains("se/cret"), "{}", pushed.stderr);
-        site.mlwm(&["artifact", "list", registry]).expect(2, &[said]);
+        site.mlwm(&["artifact", "list", registry])
+            .expect(2, &[said]);
     }
     assert_eq!(site.files("."), Vec::<String>::new());
 }

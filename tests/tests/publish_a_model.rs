@@ -304,7 +304,7 @@ fn in_an_oci_registry_with_a_password() {
 /// Every token expires before the story is over.
 #[test]
 fn in_an_oci_registry_with_tokens_that_expire() {
-    publish_and_get_back(&Place::oci_with_tokens(1.0));
+    publish_and_get_back(&Place::oci_with_tokens(2.0));
 }
 
 /// `--push` sends the bytes while they are packed: no zip appears on this machine.

@@ -145,3 +145,120 @@ fn in_a_directory() {
 fn in_garage() {
     signatures_travel_with_the_artifact(&Place::garage());
 }
+
+/// What a user trusts is asked for wherever something is fetched, whatever the registry requires.
+#[test]
+fn the_keys_of_the_user_are_obeyed_everywhere() {
+    let place = Place::directory();
+    let mut site = site_with_key(&place);
+    site.mlwm(&["artifact", "key", "new", "others"])
+        .expect(0, &[]);
+    let (reference, digest) = (
+        place.reference("danra"),
+        mlwm_tests::site::sha256(&site.path("danra.zip")),
+    );
+    let with = |arguments: &[&'static str], key: &'static str| {
+        let trusting = ["--key", key];
+        [arguments, &trusting].concat()
+    };
+    site.mlwm(&["artifact", "push", "danra.zip", &place.uri])
+        .expect(0, &[]);
+    site.mlwm(&[
+        "artifact",
+        "bundle",
+        "danra.zip",
+        "--output",
+        "unsigned.tar",
+    ])
+    .expect(0, &[]);
+    let import = ["artifact", "import", "unsigned.tar", "elsewhere"];
+    site.mlwm(&with(&import, "models.pub"))
+        .expect(13, &["no valid signature"]);
+    let pull = [
+        "artifact", "pull", &reference, "--output", "got.zip", "--key",
+    ];
+    site.mlwm(&[&pull[..], &["models.pub"]].concat())
+        .expect(13, &["danra", "no valid signature"]);
+    assert!(!site.path("got.zip").exists());
+
+    site.configure(
+        "danra",
+        &format!(
+            "docker_image: localhost/none:latest\nartifact: {reference}@{digest}\nforecast_duration: PT18H\n\
+             inputs:\n  surface:\n    uri: ./store/single_levels.zarr\n    internal_path: /volume/inputs/single_levels.zarr\n    \
+             datastore_inputs: [danra.danra_surface, danra.danra_forcing, danra.danra_static]\n\
+             outputs:\n  surface:\n    uri: ./published/surface.zarr\n    internal_path: /volume/outputs/surface.zarr\n"
+        ),
+    );
+    // In the cache it is without a signature that anybody asked for.
+    site.run("danra", &["--dry-run"]).expect(0, &[&digest]);
+    let trusted = format!(
+        "{}:{}",
+        site.path("others.pub").display(),
+        site.path("models.pub").display()
+    );
+    site.env("MLWM_TRUSTED_KEYS", &trusted);
+    let pull = &pull[..pull.len() - 1];
+    site.mlwm(pull).expect(13, &["no valid signature"]);
+    let refused = site.run("danra", &["--dry-run"]);
+    refused.expect(13, &["danra", "no valid signature"]);
+
+    site.mlwm(&["artifact", "sign", &reference, "--key", "models.key"])
+        .expect(0, &[]);
+    site.run("danra", &["--dry-run"]).expect(0, &[&digest]);
+    site.mlwm(pull).expect(0, &[&digest]);
+    // The command line says which, not which more.
+    site.mlwm(&[pull, &["--key", "others.pub"]].concat())
+        .expect(13, &["no valid signature"]);
+
+    // What was damaged in the cache is fetched again.
+    let hex = &digest["sha256:".len()..];
+    let cached = site.path(&format!("cache/mlwm/artifacts/sha256/{hex}.zip"));
+    let good = fs::read(&cached).unwrap();
+    fs::write(&cached, &good[..good.len() / 2]).unwrap();
+    site.run("danra", &["--dry-run"]).expect(0, &[&digest]);
+    assert!(fs::read(&cached).unwrap() == good);
+    site.env("MLWM_TRUSTED_KEYS", "");
+    let mut changed = good.clone();
+    changed[good.len() / 2] ^= 1;
+    fs::write(&cached, changed).unwrap();
+    site.mlwm(&["check"])
+        .expect(13, &["damaged", "mlwm cache remove sha256:"]);
+    site.run("danra", &["--dry-run"]).expect(0, &[&digest]);
+    assert!(fs::read(&cached).unwrap() == good);
+    site.mlwm(&["cache", "remove", &digest])
+        .expect(0, &["removed"]);
+    site.mlwm(&["cache", "remove", "danra"])
+        .expect(11, &["the cache has no danra"]);
+    site.env("MLWM_TRUSTED_KEYS", "absent.pub");
+    site.mlwm(pull)
+        .expect(30, &["MLWM_TRUSTED_KEYS", "absent.pub"]);
+    site.env("MLWM_TRUSTED_KEYS", "");
+
+    // A signature of what the zip was before does not go with it.
+    let other = noise_artifact("other", 100_000, 1);
+    fs::copy(&other, site.path("other.zip")).unwrap();
+    site.mlwm(&["artifact", "sign", "danra.zip", "--key", "models.key"])
+        .expect(0, &[]);
+    fs::rename(
+        site.path("danra.zip.minisig"),
+        site.path("other.zip.minisig"),
+    )
+    .unwrap();
+    let push = ["artifact", "push", "other.zip", &place.uri];
+    site.mlwm(&push)
+        .expect(13, &["says that it is of", &digest]);
+    site.mlwm(&[&push[..], &["--sign", "models.key"]].concat())
+        .expect(0, &["published"]);
+    // Neither is another zip bundled than the one that is pinned.
+    let pinned = format!("other.zip@{digest}");
+    fs::remove_file(site.path("other.zip.minisig")).unwrap();
+    let bundle = ["artifact", "bundle", &pinned, "--output", "other.tar"];
+    site.mlwm(&bundle)
+        .expect(13, &["other.zip", "pins", &digest]);
+    let bundle = ["artifact", "bundle", "other.zip", "--tag", "v7"];
+    site.mlwm(&[&bundle[..], &["--output", "other.tar"]].concat())
+        .expect(0, &[]);
+    site.mlwm(&["artifact", "import", "other.tar", "elsewhere"])
+        .expect(0, &["other:v7@sha256:"]);
+}

@@ -1,6 +1,7 @@
 //! The neural-lam case, and what every test does with it.
 
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -81,4 +82,22 @@ pub(crate) fn succeeded(output: &Output) -> String {
         text(&output.stderr)
     );
     text(&output.stdout)
+}
+
+/// Makes the checkpoint as long as it says: one of the form that PyTorch wrote before 1.6, whose
+/// tensors follow its pickles.
+pub(crate) fn lengthen_checkpoint(request: &BuildRequest, size: u64, random: bool) {
+    let script = "import pickle, sys\n\
+        f = open(sys.argv[1], 'wb')\n\
+        for part in (0x1950a86a20f9469cfc6c, 1001, {'little_endian': True}, {}, []):\n\
+        \x20   pickle.dump(part, f, protocol=2)\n";
+    let checkpoint = request.checkpoint.as_ref().unwrap();
+    succeeded(&python(script, &[checkpoint]));
+    let mut file = fs::File::options().append(true).open(checkpoint).unwrap();
+    if random {
+        let noise = fs::File::open("/dev/urandom").unwrap();
+        std::io::copy(&mut noise.take(size), &mut file).unwrap();
+    } else {
+        file.set_len(size).unwrap();
+    }
 }

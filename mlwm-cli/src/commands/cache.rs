@@ -8,7 +8,7 @@ use comfy_table::{CellAlignment, Table};
 use indicatif::{HumanBytes, HumanDuration};
 use mlwm_registries::{Cache, CacheEntry, PruneRequest};
 use mlwm_spec::bytes::ByteSize;
-use mlwm_spec::{ExitCode, Period};
+use mlwm_spec::{Digest, ExitCode, Period};
 
 use crate::Outcome;
 use crate::commands::runtime;
@@ -18,6 +18,7 @@ use crate::failure::Failure;
 pub(crate) enum Command {
     List(List),
     Prune(Prune),
+    Remove(Remove),
 }
 
 /// List the artifacts in the cache, the longest unused first.
@@ -50,10 +51,20 @@ pub(crate) struct Prune {
     json: bool,
 }
 
+/// Remove an artifact from the cache, so that it is fetched again when it is needed.
+#[derive(Args)]
+#[command(after_help = "Example:\n  mlwm cache remove gefion-1")]
+pub(crate) struct Remove {
+    /// Digest, `sha256:…`, or the name it was fetched as: then all of that name.
+    #[arg(value_name = "DIGEST|NAME")]
+    what: String,
+}
+
 pub(crate) fn main(command: Command) -> Outcome {
     match command {
         Command::List(arguments) => list(&arguments),
         Command::Prune(arguments) => prune(&arguments),
+        Command::Remove(arguments) => remove(&arguments.what),
     }
 }
 
@@ -102,6 +113,34 @@ fn prune(arguments: &Prune) -> Outcome {
     }
     say!("{} {done}", HumanBytes(pruned.freed_bytes));
     Ok(ExitCode::Ok)
+}
+
+fn remove(what: &str) -> Outcome {
+    let cache = Cache::open_default()?;
+    // What is damaged may not be listed, but has its digest.
+    let digests: Vec<Digest> = match what.parse() {
+        Ok(digest) => Vec::from_iter(cache.has(digest)?.then_some(digest)),
+        Err(_) => {
+            let named = cache.list()?.into_iter();
+            let named = named.filter(|entry| entry.name.as_str() == what);
+            named.map(|entry| entry.digest).collect()
+        }
+    };
+    if digests.is_empty() {
+        let message = format!("the cache has no {what}: `mlwm cache list` shows what it has");
+        return Err(Failure::new(ExitCode::InputMissing, message));
+    }
+    let mut code = ExitCode::Ok;
+    for digest in digests {
+        match cache.remove(digest)? {
+            true => say!("{digest}: removed"),
+            false => {
+                code = ExitCode::Conflict;
+                say!("{digest}: in use, stays");
+            }
+        }
+    }
+    Ok(code)
 }
 
 fn table(entries: &[CacheEntry]) -> Table {

@@ -158,6 +158,13 @@ pub(super) fn parts_there(base: &Path) -> Result<Vec<usize>, Error> {
     Ok(found)
 }
 
+/// Whether a name without folder is that of the bundle `base`, of one of its parts, or of their list.
+pub(super) fn is_file_of(name: &Path, base: &Path) -> bool {
+    let base = Path::new(base.file_name().unwrap_or_default());
+    let is_part = || split_number(name).is_some_and(|(stem, _)| stem == base);
+    name == base || name == list_path(base) || is_part()
+}
+
 /// `<file>.001` is `<file>` and 0.
 fn split_number(path: &Path) -> Option<(PathBuf, usize)> {
     let digits = path.extension()?.to_str()?;

@@ -1,8 +1,7 @@
 //! Where a bundle is written: one file or parts, under other names until all of it is there.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 
@@ -11,8 +10,9 @@ use mlwm_spec::Digest;
 use tempfile::TempPath;
 
 use super::hashing::Lane;
-use super::parts::{Part, PartList, list_path, part_path};
+use super::parts::{Part, PartList, is_file_of, list_path, part_path};
 use crate::Error;
+use crate::transfers::{Kind, try_lock};
 
 /// What a file is called while it is written: `.<file>` and this.
 const WRITING: &str = ".mlwm-writing";
@@ -30,14 +30,30 @@ pub(super) struct Sink {
     done: Vec<(TempPath, Part)>,
     /// Flushes the file before the current one.
     flushing: Option<JoinHandle<io::Result<()>>>,
-    /// The first file, held against a second process that writes the same bundle.
-    _held: Option<File>,
+    /// Against a second process that writes the same bundle. The last field: it is let go when
+    /// nothing else is left.
+    _held: Held,
+}
+
+/// The lock of a bundle that is written; its file is removed when this is dropped.
+struct Held {
+    path: PathBuf,
+    _file: File,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // What stays is locked by the next one.
+        let _ = fs::remove_file(&self.path);
+    }
 }
 
 impl Sink {
     /// Receives the file `base`, or its parts.
     pub(super) fn create(base: &Path, part_size: Option<u64>) -> Result<Self, Error> {
-        let mut sink = Self {
+        let held = hold(base)?;
+        remove_left(base)?;
+        Ok(Self {
             base: base.to_owned(),
             part_size,
             whole: Lane::spawn(),
@@ -46,16 +62,8 @@ impl Sink {
             size: 0,
             done: Vec::new(),
             flushing: None,
-            _held: None,
-        };
-        let path = temporary_path(&sink.next_path());
-        let stale = lock_stale(&path)?;
-        let (file, path) = create_temporary(path)?;
-        file.try_lock().map_err(|error| lock_error(&path, error))?;
-        drop(stale);
-        sink._held = Some(file.try_clone().map_err(Error::local("open", &*path))?);
-        sink.current = Some((file, path));
-        Ok(sink)
+            _held: held,
+        })
     }
 
     /// Appends to the bundle.
@@ -215,14 +223,7 @@ fn temporary_path(path: &Path) -> PathBuf {
     folder_of(path).join(format!(".{name}{WRITING}"))
 }
 
-/// Creates a file in the place of what a killed process left there.
 fn create_temporary(path: PathBuf) -> Result<(File, TempPath), Error> {
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            return Err(Error::local("remove", path)(error));
-        }
-        _ => {}
-    }
     let file = OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -232,29 +233,33 @@ fn create_temporary(path: PathBuf) -> Result<(File, TempPath), Error> {
     Ok((file, path))
 }
 
-/// Takes the lock of what a killed process left, if it left anything and is really gone.
-fn lock_stale(path: &Path) -> Result<Option<File>, Error> {
-    let stale = match File::open(path) {
-        Ok(stale) => stale,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Error::local("open", path)(error)),
-    };
-    stale.try_lock().map_err(|error| lock_error(path, error))?;
-    let held = stale.metadata().map_err(Error::local("look at", path))?;
-    // Whoever held it may have put its own file there meanwhile.
-    match fs::metadata(path) {
-        Ok(named) if (named.dev(), named.ino()) == (held.dev(), held.ino()) => Ok(Some(stale)),
-        _ => Err(lock_error(path, TryLockError::WouldBlock)),
+/// Locks a file beside the bundle, whose name no content ever gets.
+fn hold(base: &Path) -> Result<Held, Error> {
+    let path = temporary_path(base).with_added_extension("lock");
+    match try_lock(&path, Kind::Exclusive)? {
+        Some(file) => Ok(Held { path, _file: file }),
+        None => Err(Error::Local {
+            action: "write",
+            path: base.to_owned(),
+            source: io::Error::other("another process is writing it: wait until it ends"),
+        }),
     }
 }
 
-fn lock_error(path: &Path, error: TryLockError) -> Error {
-    match error {
-        TryLockError::WouldBlock => Error::Local {
-            action: "write",
-            path: path.to_owned(),
-            source: io::Error::other("another process is writing it: wait until it ends"),
-        },
-        TryLockError::Error(error) => Error::local("lock", path)(error),
+/// Removes what a killed process left of this bundle, in whatever parts it was writing it.
+fn remove_left(base: &Path) -> Result<(), Error> {
+    let folder = folder_of(base);
+    for entry in fs::read_dir(folder).map_err(Error::local("read", folder))? {
+        let entry = entry.map_err(Error::local("read", folder))?;
+        let name = entry.file_name();
+        let written = name.to_str().and_then(|name| name.strip_prefix('.'));
+        let Some(written) = written.and_then(|name| name.strip_suffix(WRITING)) else {
+            continue;
+        };
+        if is_file_of(Path::new(written), base) {
+            let path = entry.path();
+            fs::remove_file(&path).map_err(Error::local("remove", path))?;
+        }
     }
+    Ok(())
 }

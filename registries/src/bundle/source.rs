@@ -167,13 +167,13 @@ impl Content for ZipInBundle {
 }
 
 /// Reads a source from its start.
-pub(super) struct FromStart {
+pub(crate) struct FromStart {
     source: Arc<dyn ReadAt>,
     pub(super) at: u64,
 }
 
 impl FromStart {
-    pub(super) fn new(source: Arc<dyn ReadAt>) -> Self {
+    pub(crate) fn new(source: Arc<dyn ReadAt>) -> Self {
         Self { source, at: 0 }
     }
 }

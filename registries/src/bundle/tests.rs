@@ -261,13 +261,17 @@ fn what_a_killed_run_left_is_used_or_replaced() {
     // Killed before the list and some parts had their names.
     fs::remove_file(written.files.last().unwrap()).unwrap();
     fs::remove_file(part_path(&path, 3)).unwrap();
-    for left in [".a.tar.001.mlwm-writing", ".a.tar.003.mlwm-writing"] {
-        fs::write(out.join(left), "half").unwrap();
+    for left in ["001", "003", "099", "1234", "parts.json"] {
+        fs::write(out.join(format!(".a.tar.{left}.mlwm-writing")), "half").unwrap();
     }
+    fs::write(out.join(".a.tar.mlwm-writing"), "half").unwrap();
+    // That of another bundle, which may be being written.
+    fs::write(out.join(".b.tar.001.mlwm-writing"), "half").unwrap();
     assert!(Bundle::open(&path).is_err());
     let again = write_to(&path, &sources, Some(10_000)).unwrap();
     assert!(!again.unchanged);
     assert_eq!(again.digest, written.digest);
+    fs::remove_file(out.join(".b.tar.001.mlwm-writing")).unwrap();
     assert_eq!(names_in(&out), all);
     assert_eq!(fs::read(written.files.last().unwrap()).unwrap(), list);
     check(&path).unwrap();
@@ -293,6 +297,36 @@ fn only_one_process_writes_it() {
     drop(sink);
     write_to(&path, &[source("a", "latest", b"zip")], None).unwrap();
     assert_eq!(names_in(folder.path()), ["a.tar"]);
+}
+
+#[test]
+fn of_two_that_start_at_once_one_writes_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = [source("a", "latest", &noise(1, 30_000))];
+    for round in 0..100 {
+        let path = folder.path().join(format!("{round}.tar"));
+        let barrier = std::sync::Barrier::new(2);
+        let write = || {
+            barrier.wait();
+            write_to(&path, &bundle, None)
+        };
+        let (one, other) = std::thread::scope(|scope| {
+            let threads = (scope.spawn(write), scope.spawn(write));
+            (threads.0.join().unwrap(), threads.1.join().unwrap())
+        });
+        let fresh = |result: &Result<Written, Error>| matches!(result, Ok(w) if !w.unchanged);
+        assert!(fresh(&one) || fresh(&other), "{one:?} {other:?}");
+        for error in [one, other].into_iter().filter_map(Result::err) {
+            let text = error.to_string();
+            assert!(text.contains("another process"), "{round}: {text}");
+        }
+        check(&path).unwrap();
+    }
+    assert!(
+        !names_in(folder.path())
+            .iter()
+            .any(|name| name.starts_with('.'))
+    );
 }
 
 /// Content that breaks, or is not what it was.

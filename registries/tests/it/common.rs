@@ -73,6 +73,11 @@ impl Place {
         Self::new(|_| format!("s3://{bucket}/models"), storage)
     }
 
+    /// One with conditional writes that is not a folder.
+    pub(crate) fn moto(test: &str) -> Self {
+        Self::s3(&MOTO, &format!("moto-{test}"))
+    }
+
     fn gcs(bucket: &str) -> Self {
         Self::gcs_at(&GCS.endpoint, bucket)
     }
@@ -128,7 +133,7 @@ impl Place {
         vec![
             Self::directory(),
             Self::s3(&GARAGE, &format!("garage-{test}")),
-            Self::s3(&MOTO, &format!("moto-{test}")),
+            Self::moto(test),
             Self::gcs(&format!("gcs-{test}")),
             Self::oci(&format!("oci-{test}")),
         ]

@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::Arc;
 
 use mlwm_artifacts::Artifact;
-use mlwm_registries::{Error, PushContent, PushRequest};
+use mlwm_registries::{Error, PushContent, PushRequest, TagMove};
 use mlwm_spec::{Digest, ExitCode};
 
 use crate::common::{Place, name, packing, push_of, tag, zip};
@@ -69,21 +69,33 @@ async fn a_tag_is_another_name_for_the_same_zip_and_moves_only_on_request() {
         let one = registry.push(push_of(zip(1), "latest")).await.unwrap();
         let two = registry.push(push_of(zip(2), "v2")).await.unwrap();
         let (one, two) = (one.publication, two.publication);
-        let tagged = registry.tag(&one, &tag("candidate"), false).await.unwrap();
+        let tagged = registry
+            .tag(&one, &tag("candidate"), TagMove::Never)
+            .await
+            .unwrap();
         assert_eq!((tagged.digest, &tagged.object), (one.digest, &one.object));
-        let again = registry.tag(&one, &tag("candidate"), false).await.unwrap();
+        let again = registry
+            .tag(&one, &tag("candidate"), TagMove::Never)
+            .await
+            .unwrap();
         assert_eq!(again.digest, one.digest);
 
         let error = registry
-            .tag(&two, &tag("candidate"), false)
+            .tag(&two, &tag("candidate"), TagMove::Never)
             .await
             .unwrap_err();
         assert!(error.to_string().contains("--move"), "{error}");
-        registry.tag(&two, &tag("candidate"), true).await.unwrap();
+        registry
+            .tag(&two, &tag("candidate"), TagMove::IfKept)
+            .await
+            .unwrap();
         let candidate = tag("candidate");
         let found = registry.publication(&name(), Some(&candidate), None).await;
         assert_eq!(found.unwrap().digest, two.digest);
-        let error = registry.tag(&two, &tag("latest"), true).await.unwrap_err();
+        let error = registry
+            .tag(&two, &tag("latest"), TagMove::EvenIfLost)
+            .await
+            .unwrap_err();
         assert!(matches!(error, Error::TagTaken { .. }), "{error}");
 
         let listed = registry.list(None).await.unwrap();
@@ -98,6 +110,28 @@ async fn a_tag_is_another_name_for_the_same_zip_and_moves_only_on_request() {
         ];
         assert_eq!(listed, expected, "{}", place.uri);
 
+        // What only this tag has is not lost without a word.
+        let three = registry.push(push_of(zip(3), "v3")).await.unwrap();
+        let lost = registry.tag(&one, &tag("v3"), TagMove::IfKept).await;
+        let error = lost.unwrap_err();
+        assert!(matches!(error, Error::TagTaken { .. }), "{error}");
+        assert!(error.to_string().contains("--yes"), "{error}");
+        let three = three.publication;
+        let kept = registry.tag(&three, &tag("kept"), TagMove::Never).await;
+        kept.unwrap();
+        registry
+            .tag(&one, &tag("v3"), TagMove::IfKept)
+            .await
+            .unwrap();
+        registry
+            .tag(&one, &tag("kept"), TagMove::EvenIfLost)
+            .await
+            .unwrap();
+        let lost = registry
+            .publication(&name(), None, Some(three.digest))
+            .await;
+        assert_eq!(lost.unwrap_err().exit_code(), ExitCode::InputMissing);
+
         // By its content alone, and what is not there.
         let by_digest = registry.publication(&name(), None, Some(two.digest)).await;
         assert_eq!(by_digest.unwrap().digest, two.digest);
@@ -106,7 +140,7 @@ async fn a_tag_is_another_name_for_the_same_zip_and_moves_only_on_request() {
             .publication(&name(), Some(&v2), Some(one.digest))
             .await;
         assert!(matches!(wrong, Err(Error::OtherDigest { .. })));
-        let absent = registry.publication(&name(), Some(&tag("v3")), None).await;
+        let absent = registry.publication(&name(), Some(&tag("v4")), None).await;
         assert_eq!(absent.unwrap_err().exit_code(), ExitCode::InputMissing);
     }
 }

@@ -1,8 +1,15 @@
 //! What goes over the network.
 
+use std::io::{self, Read};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use mlwm_artifacts::Artifact;
+use mlwm_artifacts::{Artifact, ReadAt};
+use mlwm_registries::{PushContent, PushRequest, StoredZip};
+use mlwm_spec::Digest;
+use mlwm_storage::Content;
 
 use crate::common::{NAME, Place, name, push_of, tag, zip};
 
@@ -84,4 +91,67 @@ async fn skopeo_copies_a_publication() {
     let to = place.scratch().join("copy.zip");
     copies.pull(&copy, &to).await.unwrap();
     assert_eq!(std::fs::read(to).unwrap(), std::fs::read(zip(1)).unwrap());
+}
+
+/// A zip that is read slowly but for its end, and cannot be sent.
+struct Slow {
+    zip: Vec<u8>,
+    read: AtomicU64,
+}
+
+impl ReadAt for Slow {
+    fn size(&self) -> u64 {
+        self.zip.len() as u64
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        if offset > 0 && offset + buffer.len() as u64 == ReadAt::size(self) {
+            return self.zip.read_at(buffer, offset);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+        self.read.fetch_add(1, Ordering::SeqCst);
+        let few = buffer.len().min(1000);
+        self.zip.read_at(&mut buffer[..few], offset)
+    }
+}
+
+impl Content for Slow {
+    fn size(&self) -> u64 {
+        self.zip.len() as u64
+    }
+
+    fn fingerprint(&self) -> String {
+        "slow".to_owned()
+    }
+
+    fn open(&self) -> io::Result<Box<dyn Read + Send>> {
+        Err(io::Error::other("nobody may send it"))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_that_fails_at_once_stops_reading() {
+    let place = Place::directory();
+    let bytes = std::fs::read(zip(1)).unwrap();
+    let slow = Arc::new(Slow {
+        zip: bytes.clone(),
+        read: AtomicU64::new(0),
+    });
+    let request = PushRequest {
+        content: PushContent::Stored(StoredZip {
+            label: "slow".to_owned(),
+            content: slow.clone(),
+            source: slow.clone(),
+            digest: Digest::of(&bytes),
+        }),
+        ..push_of(zip(1), "latest")
+    };
+    let error = place.open().await.push(request).await.unwrap_err();
+    assert!(error.to_string().contains("nobody may send it"), "{error}");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let read = slow.read.load(Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(slow.read.load(Ordering::SeqCst), read);
+    let all = bytes.len() as u64 / 1000;
+    assert!(read < all / 2, "{read} reads of {all}");
 }

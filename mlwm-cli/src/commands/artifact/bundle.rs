@@ -8,7 +8,7 @@ use indicatif::HumanBytes;
 use mlwm_registries::bundle::{self, Source, Watch};
 use mlwm_registries::{Cache, CachedArtifact, RegistryOptions};
 use mlwm_spec::bytes::ByteSize;
-use mlwm_spec::{ArtifactReference, ExitCode, Tag};
+use mlwm_spec::{ArtifactFile, ArtifactReference, ExitCode, Tag};
 use mlwm_storage::{FileContent, Phase, Progress, ProgressEvent};
 
 use super::registry::{
@@ -32,6 +32,10 @@ pub(crate) struct Arguments {
     /// File to write; in parts, `<FILE>.001` and so on, and `<FILE>.parts.json`.
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
+    /// Version that zips get in it; without it, the names' own permanent publications. Published
+    /// artifacts keep theirs.
+    #[arg(long)]
+    tag: Option<Tag>,
     /// Largest size of a part: `4GB`.
     #[arg(long, value_name = "SIZE")]
     part_size: Option<ByteSize>,
@@ -47,7 +51,10 @@ pub(crate) fn main(arguments: &Arguments) -> Outcome {
         let mut held: Vec<CachedArtifact> = Vec::new();
         for reference in &arguments.references {
             sources.push(match reference {
-                ArtifactReference::File(file) => of_file(file.path.clone().into()).await?,
+                ArtifactReference::File(file) => {
+                    let tag = arguments.tag.clone().unwrap_or_else(Tag::latest);
+                    of_file(file.clone(), tag).await?
+                }
                 ArtifactReference::Published(_) => {
                     let (source, cached) = of_published(reference, options.clone()).await?;
                     held.push(cached);
@@ -117,17 +124,24 @@ async fn of_published(
     Ok((source, cached))
 }
 
-async fn of_file(path: PathBuf) -> Result<Source, Failure> {
+async fn of_file(file: ArtifactFile, tag: Tag) -> Result<Source, Failure> {
     blocking(move || {
+        let path = PathBuf::from(&file.path);
         let provenance = read_beside(&provenance_path(&path))?;
         let signature = read_beside(&signature_path(&path))?;
         let signatures: Vec<String> = signature.into_iter().collect();
-        Ok(Source::of_file(
-            &path,
-            Tag::latest(),
-            provenance,
-            &signatures,
-        )?)
+        let source = Source::of_file(&path, tag, provenance, &signatures)?;
+        let found = source.artifact.digest;
+        match file.digest.filter(|expected| *expected != found) {
+            Some(expected) => Err(Failure::new(
+                ExitCode::ArtifactMismatch,
+                format!(
+                    "{} is {found}, but the reference pins {expected}",
+                    file.path
+                ),
+            )),
+            None => Ok(source),
+        }
     })
     .await
 }

@@ -11,6 +11,9 @@ use crate::Outcome;
 /// Write the files of an artifact into a folder, each checked by its hash. Files that are there are
 /// not replaced.
 ///
+/// Files get their names when all of them are whole, and a folder that is new appears with all its
+/// files. If it is stopped, the same command goes on from there.
+///
 /// Of an artifact in a registry, only what is asked for is fetched.
 #[derive(Args)]
 #[command(
@@ -31,13 +34,11 @@ pub(crate) struct Arguments {
 pub(crate) fn main(arguments: &Arguments) -> Outcome {
     let (only, folder) = (arguments.only.clone(), arguments.folder.clone());
     with_transfer(async |options| {
+        let cancel = options.cancel.clone();
         let found = Found::open(&arguments.reference, options).await?;
         blocking(move || {
-            match only.is_empty() {
-                true => found.artifact.extract_to(&folder)?,
-                false => found.artifact.extract_only(&folder, &only)?,
-            }
-            Ok(())
+            let is_stopped = || cancel.is_cancelled();
+            Ok(found.artifact.extract_unless(&folder, &only, &is_stopped)?)
         })
         .await
     })?;

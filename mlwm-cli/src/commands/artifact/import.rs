@@ -5,16 +5,20 @@ use std::path::PathBuf;
 use clap::Args;
 use mlwm_registries::Registry;
 use mlwm_registries::bundle::{self, Bundle};
+use mlwm_registries::signature::PublicKey;
 use mlwm_spec::ExitCode;
 
 use super::bundle::watch;
+use super::key::public_key;
+use super::pull::trusting;
 use super::registry::{RegistryArgument, blocking, pinned, with_transfer};
 use crate::Outcome;
 
 /// Publish the artifacts of a bundle in a registry, with their signatures.
 ///
-/// The bundle is verified first; an artifact that cannot be published does not keep back the others. What is published already is left out, and if the command is
-/// stopped, it goes on where it was when it is run again.
+/// The bundle is verified first; an artifact that cannot be published does not keep back the others.
+/// What is published already is left out, and if the command is stopped, it goes on where it was when
+/// it is run again.
 #[derive(Args)]
 #[command(after_help = "Example:\n  mlwm artifact import models.tar /data/models")]
 pub(crate) struct Arguments {
@@ -23,6 +27,10 @@ pub(crate) struct Arguments {
     file: PathBuf,
     #[command(flatten)]
     registry: RegistryArgument,
+    /// Take only what has a signature by this key, or by one of several: a file, or the line of
+    /// base64 in it. In place of the keys in MLWM_TRUSTED_KEYS.
+    #[arg(long = "key", value_name = "KEY", value_parser = public_key)]
+    keys: Vec<PublicKey>,
     /// Print what came of each artifact as JSON.
     #[arg(long)]
     json: bool,
@@ -30,6 +38,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn main(arguments: &Arguments) -> Outcome {
     let (registry, all) = with_transfer(async |options| {
+        let options = trusting(&arguments.keys, options);
         let (file, watch) = (arguments.file.clone(), watch(&options));
         let bundle = blocking(move || {
             let bundle = Bundle::open(&file)?;

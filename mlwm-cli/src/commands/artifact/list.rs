@@ -4,13 +4,13 @@ use clap::Args;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, Table};
 use indicatif::HumanBytes;
-use mlwm_registries::{Publication, Registry};
+use mlwm_registries::{Fault, Listing, Publication, Registry};
 use mlwm_spec::{ArtifactName, ExitCode};
 
 use super::registry::{RegistryArgument, pinned, with_transfer};
 use crate::Outcome;
 
-/// List what a registry has.
+/// List what a registry has, and which records of it cannot be read.
 #[derive(Args)]
 #[command(after_help = "Example:\n  mlwm artifact list s3://bucket/models")]
 pub(crate) struct Arguments {
@@ -19,27 +19,34 @@ pub(crate) struct Arguments {
     /// Only the publications of this name.
     #[arg(long)]
     name: Option<ArtifactName>,
-    /// Print the records as JSON.
+    /// Print the records as JSON; one that cannot be read has `name`, `tag` and `error`.
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) fn main(arguments: &Arguments) -> Outcome {
-    let (registry, publications) = with_transfer(async |options| {
+    let (registry, listing) = with_transfer(async |options| {
         let registry = Registry::open(&arguments.registry.registry, options).await?;
-        let publications = registry.list(arguments.name.as_ref()).await?;
-        Ok((registry, publications))
+        let listing = registry.listing(arguments.name.as_ref()).await?;
+        Ok((registry, listing))
     })?;
+    let Listing {
+        publications,
+        faults,
+    } = listing;
     if arguments.json {
-        let all: Vec<_> = publications
-            .iter()
-            .map(|publication| record(&registry, publication))
-            .collect();
+        let records = publications.iter().map(|one| record(&registry, one));
+        let all = records.chain(faults.iter().map(fault)).collect();
         say!("{:#}", serde_json::Value::Array(all));
-    } else if publications.is_empty() {
-        eprintln!("{} has no artifacts", registry.uri());
-    } else {
+        return Ok(ExitCode::Ok);
+    }
+    if !publications.is_empty() {
         say!("{}", table(&publications));
+    } else if faults.is_empty() {
+        eprintln!("{} has no artifacts", registry.uri());
+    }
+    for Fault { name, tag, why } in faults {
+        say!("{name}:{tag} cannot be read: {why}");
     }
     Ok(ExitCode::Ok)
 }
@@ -55,6 +62,10 @@ fn record(registry: &Registry, publication: &Publication) -> serde_json::Value {
         "files": publication.files,
         "published_at": publication.published_at,
     })
+}
+
+fn fault(fault: &Fault) -> serde_json::Value {
+    serde_json::json!({ "name": fault.name, "tag": fault.tag, "error": fault.why })
 }
 
 fn table(publications: &[Publication]) -> Table {

@@ -12,7 +12,8 @@ use crate::Outcome;
 /// Show or set what a registry requires.
 ///
 /// mlwm obeys it on every push and pull. Whoever may write to the registry may change it: to be safe
-/// from them too, give the keys to `verify` and keep them elsewhere.
+/// from them too, keep the keys elsewhere and give them to `pull`, `import` and `verify`, or name
+/// their files in MLWM_TRUSTED_KEYS.
 #[derive(Args)]
 #[command(
     after_help = "Example:\n  mlwm artifact policy s3://bucket/models --require-signature-by models.pub"

@@ -3,9 +3,12 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use mlwm_registries::RegistryOptions;
+use mlwm_registries::signature::PublicKey;
 use mlwm_spec::{ExitCode, PublishedArtifact};
 use serde_json::json;
 
+use super::key::public_key;
 use super::registry::{find, pinned, published, with_transfer};
 use crate::Outcome;
 
@@ -24,6 +27,10 @@ pub(crate) struct Arguments {
     /// Zip to write, or the folder to write `<name>.zip` into.
     #[arg(long, short, value_name = "PATH", default_value = ".")]
     output: PathBuf,
+    /// Take it only with a signature by this key, or by one of several: a file, or the line of
+    /// base64 in it. In place of the keys in MLWM_TRUSTED_KEYS.
+    #[arg(long = "key", value_name = "KEY", value_parser = public_key)]
+    keys: Vec<PublicKey>,
     /// Print what came of it as JSON.
     #[arg(long)]
     json: bool,
@@ -31,6 +38,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn main(arguments: &Arguments) -> Outcome {
     let (registry, publication, pulled) = with_transfer(async |options| {
+        let options = trusting(&arguments.keys, options);
         let (registry, publication) = find(&arguments.reference, options).await?;
         let pulled = registry.pull(&publication, &arguments.output).await?;
         Ok((registry, publication, pulled))
@@ -50,4 +58,15 @@ pub(crate) fn main(arguments: &Arguments) -> Outcome {
         say!("{}", publication.digest);
     }
     Ok(ExitCode::Ok)
+}
+
+/// With the keys that the command line names, if it names any.
+pub(super) fn trusting(keys: &[PublicKey], options: RegistryOptions) -> RegistryOptions {
+    match keys {
+        [] => options,
+        keys => RegistryOptions {
+            trusted_keys: keys.to_vec(),
+            ..options
+        },
+    }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use mlwm_registries::signature::{KeyId, Signature};
 use mlwm_registries::{PushContent, PushRequest, Pushed, Registry};
 use mlwm_spec::{ArtifactName, ExitCode, Tag};
 use serde_json::json;
@@ -44,7 +45,10 @@ pub(crate) fn main(arguments: &Arguments) -> Outcome {
     let file = &arguments.file;
     let mut signatures: Vec<String> = read_beside(&signature_path(file))?.into_iter().collect();
     if let Some(key) = &arguments.sign {
-        signatures.push(signed(file, key)?);
+        let signature = signed(file, key)?;
+        // One by the same key beside the zip may be of what the zip was before.
+        signatures.retain(|beside| key_of(beside) != key_of(&signature));
+        signatures.push(signature);
     }
     let provenance = read_beside(&provenance_path(file))?;
     let (registry, pushed) = with_transfer(async |options| {
@@ -62,6 +66,12 @@ pub(crate) fn main(arguments: &Arguments) -> Outcome {
     })?;
     tell(&registry, &pushed, arguments.json);
     Ok(ExitCode::Ok)
+}
+
+/// The key of a signature; none for a text that is none, which the push refuses.
+fn key_of(signature: &str) -> Option<KeyId> {
+    let signature = Signature::parse(signature).ok()?;
+    Some(signature.key_id())
 }
 
 /// Says what was published: the reference that pins it, alone on its line.

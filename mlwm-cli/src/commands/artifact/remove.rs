@@ -4,13 +4,16 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use indicatif::HumanBytes;
-use mlwm_registries::{FoundReference, Publication, Registry, RemovalPlan, RemovalRequest};
+use mlwm_registries::{Error, FoundReference, Registry, RemovalPlan, RemovalRequest};
 use mlwm_spec::{ExitCode, PublishedArtifact, Tag};
 
 use super::registry::{pinned, published, with_transfer};
 use crate::Outcome;
 use crate::commands::default_registry;
 use crate::failure::Failure;
+
+/// Folder of the configurations, if nobody names another one.
+const CONFIGURATIONS: &str = "configurations";
 
 /// Take a published artifact out of its registry.
 ///
@@ -35,7 +38,8 @@ pub(crate) struct Arguments {
         requires = "configurations"
     )]
     unreferenced: Option<String>,
-    /// Folder of the configurations that are asked what they need.
+    /// Folder of the configurations that are asked what they need [default: `configurations`, if
+    /// there is such a folder].
     #[arg(long, env = "MLWM_CONFIGURATIONS", value_name = "DIR")]
     configurations: Option<PathBuf>,
     /// Remove a content although the registry then has it no more.
@@ -50,44 +54,54 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn main(arguments: &Arguments) -> Outcome {
-    let references = match &arguments.configurations {
-        Some(folder) => references(folder)?,
-        None => Vec::new(),
-    };
-    let (registry, plans) = with_transfer(async |options| match &arguments.reference {
-        Some(reference) => {
-            let registry = Registry::of(reference, default_registry().as_deref(), options).await?;
-            if reference.digest.is_some() {
-                // The pin must hold: something else could have that tag by now.
-                registry.resolve(reference).await?;
-            }
-            let plan = registry
-                .plan_removal(&RemovalRequest {
+    let references = references(arguments.configurations.as_deref())?;
+    let (registry, removed, failure) = with_transfer(async |options| {
+        let (registry, plan) = match &arguments.reference {
+            Some(reference) => {
+                let registry =
+                    Registry::of(reference, default_registry().as_deref(), options).await?;
+                if reference.digest.is_some() {
+                    // The pin must hold: something else could have that tag by now.
+                    registry.resolve(reference).await?;
+                }
+                let request = RemovalRequest {
                     name: reference.name.clone(),
                     tag: tag_of(arguments, reference),
                     references,
-                })
-                .await?;
-            carry_out(&registry, std::slice::from_ref(&plan), arguments).await?;
-            Ok((registry, vec![plan]))
+                };
+                let plan = registry.plan_removal(&request).await?;
+                (registry, plan)
+            }
+            None => {
+                let uri = arguments.unreferenced.as_deref().unwrap_or_default();
+                let registry = Registry::open(uri, options).await?;
+                let plan = registry.plan_unreferenced(&references).await?;
+                (registry, plan)
+            }
+        };
+        if arguments.dry_run {
+            return Ok((registry, plan, None));
         }
-        None => {
-            let uri = arguments.unreferenced.as_deref().unwrap_or_default();
-            let registry = Registry::open(uri, options).await?;
-            let plans = unreferenced(&registry, &references).await?;
-            carry_out(&registry, &plans, arguments).await?;
-            Ok((registry, plans))
+        match registry.remove(&plan, arguments.yes).await {
+            Ok(removed) => Ok((registry, removed, None)),
+            Err(error) => match &error {
+                Error::RemovedInPart { removed, .. } => {
+                    Ok((registry, removed.as_ref().clone(), Some(error)))
+                }
+                _ => Err(error.into()),
+            },
         }
     })?;
     if arguments.json {
-        let text = serde_json::to_string_pretty(&plans).map_err(mlwm_cycles::Error::Json)?;
+        let text = serde_json::to_string_pretty(&removed).map_err(mlwm_cycles::Error::Json)?;
         say!("{text}");
     } else {
-        plans
-            .iter()
-            .for_each(|plan| show(&registry, plan, arguments.dry_run));
+        show(&registry, &removed, arguments.dry_run);
     }
-    Ok(ExitCode::Ok)
+    match failure {
+        Some(failure) => Err(failure.into()),
+        None => Ok(ExitCode::Ok),
+    }
 }
 
 fn tag_of(arguments: &Arguments, reference: &PublishedArtifact) -> Option<Tag> {
@@ -97,50 +111,6 @@ fn tag_of(arguments: &Arguments, reference: &PublishedArtifact) -> Option<Tag> {
     }
 }
 
-/// The plans for everything whose content no configuration pins.
-async fn unreferenced(
-    registry: &Registry,
-    references: &[FoundReference],
-) -> Result<Vec<RemovalPlan>, Failure> {
-    let mut plans = Vec::new();
-    let needed = |publication: &Publication| {
-        let mut digests = references
-            .iter()
-            .filter_map(|found| found.reference.digest());
-        digests.any(|digest| digest == publication.digest)
-    };
-    for publication in registry.list(None).await? {
-        if needed(&publication) {
-            continue;
-        }
-        let request = RemovalRequest {
-            name: publication.name.clone(),
-            tag: Some(publication.tag.clone()),
-            references: references.to_vec(),
-        };
-        plans.push(registry.plan_removal(&request).await?);
-    }
-    let sweep = registry.plan_sweep().await?;
-    if !sweep.is_empty() {
-        plans.push(sweep);
-    }
-    Ok(plans)
-}
-
-async fn carry_out(
-    registry: &Registry,
-    plans: &[RemovalPlan],
-    arguments: &Arguments,
-) -> Result<(), Failure> {
-    if arguments.dry_run {
-        return Ok(());
-    }
-    for plan in plans {
-        registry.remove(plan, arguments.yes).await?;
-    }
-    Ok(())
-}
-
 fn show(registry: &Registry, plan: &RemovalPlan, dry_run: bool) {
     let done = match dry_run {
         true => "would be removed",
@@ -148,6 +118,14 @@ fn show(registry: &Registry, plan: &RemovalPlan, dry_run: bool) {
     };
     for publication in &plan.publications {
         say!("{} {done}", pinned(registry, publication));
+    }
+    for fault in &plan.faults {
+        let uri = registry.uri();
+        say!(
+            "{uri}/{}:{}, which cannot be read, {done}",
+            fault.name,
+            fault.tag
+        );
     }
     for object in plan
         .objects
@@ -168,13 +146,28 @@ fn show(registry: &Registry, plan: &RemovalPlan, dry_run: bool) {
         for digest in &plan.only_copies {
             say!("  only with --yes: it is the only publication of {digest} in this registry");
         }
+        for fault in &plan.faults {
+            let (name, tag) = (&fault.name, &fault.tag);
+            say!(
+                "  only with --yes: nobody knows the content of {name}:{tag} ({})",
+                fault.why
+            );
+        }
     }
     say!("{} {done}", HumanBytes(plan.bytes));
 }
 
 /// What the configurations below a folder refer to. One that cannot be read ends the command: it
 /// could refer to anything.
-fn references(folder: &Path) -> Result<Vec<FoundReference>, Failure> {
+fn references(folder: Option<&Path>) -> Result<Vec<FoundReference>, Failure> {
+    let usual = Path::new(CONFIGURATIONS);
+    let Some(folder) = folder.or_else(|| usual.is_dir().then_some(usual)) else {
+        eprintln!(
+            "no configurations were looked at: `--configurations` names the folder of those that \
+             may refer to it"
+        );
+        return Ok(Vec::new());
+    };
     let mut found = Vec::new();
     for name in mlwm_cycles::names(folder)? {
         let loaded = mlwm_cycles::read(folder, &name)?;

@@ -1,6 +1,7 @@
 //! `mlwm artifact tag`: another tag for what is published.
 
 use clap::Args;
+use mlwm_registries::TagMove;
 use mlwm_spec::{ExitCode, PublishedArtifact, Tag};
 
 use super::registry::{find, pinned, published, with_transfer};
@@ -20,14 +21,20 @@ pub(crate) struct Arguments {
     /// Take the tag from other content that has it. What a reference pins by digest stays as it is.
     #[arg(long = "move")]
     move_it: bool,
+    /// Move it although no other tag has the content that loses it.
+    #[arg(long, requires = "move_it")]
+    yes: bool,
 }
 
 pub(crate) fn main(arguments: &Arguments) -> Outcome {
+    let moving = match (arguments.move_it, arguments.yes) {
+        (false, _) => TagMove::Never,
+        (true, false) => TagMove::IfKept,
+        (true, true) => TagMove::EvenIfLost,
+    };
     let (registry, publication) = with_transfer(async |options| {
         let (registry, publication) = find(&arguments.reference, options).await?;
-        let tagged = registry
-            .tag(&publication, &arguments.tag, arguments.move_it)
-            .await?;
+        let tagged = registry.tag(&publication, &arguments.tag, moving).await?;
         Ok((registry, tagged))
     })?;
     say!("{}", pinned(&registry, &publication));
