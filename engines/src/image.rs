@@ -16,6 +16,8 @@ pub struct Image {
     pub repo_digests: Vec<String>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// Digests of its layers without compression, the lowest first.
+    pub layers: Vec<Digest>,
     /// Size of its unpacked layers, in bytes.
     pub size: u64,
 }
@@ -48,6 +50,13 @@ impl Engine {
                 .and_then(|config| config.labels)
                 .unwrap_or_default()
                 .into_iter()
+                .collect(),
+            layers: found
+                .root_fs
+                .and_then(|root| root.layers)
+                .unwrap_or_default()
+                .iter()
+                .filter_map(|layer| layer.parse().ok())
                 .collect(),
             size: found
                 .size

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use mlwm_spec::ExitCode;
+use mlwm_spec::{Digest, ExitCode};
 
 /// A fault of an image's parts, or of building it.
 #[derive(Debug, thiserror::Error)]
@@ -14,16 +14,6 @@ pub enum Error {
     /// The artifact.
     #[error(transparent)]
     Artifact(#[from] mlwm_artifacts::Error),
-    /// The base image is not in the engine.
-    #[error(
-        "the engine has no base image `{base}`, which `{reference}` is to be built on: fetch it with `docker pull {base}`, make it with `ci/setup`, or name another one as `base_image`"
-    )]
-    BaseMissing {
-        /// The base.
-        base: String,
-        /// The image to build.
-        reference: String,
-    },
     /// The base image is another one than when planned.
     #[error(
         "`{base}` names another image now than when the build of `{reference}` was planned: run the same command again"
@@ -61,32 +51,102 @@ pub enum Error {
     /// Two parts of the runner with one name.
     #[error("two libraries of the runner are both called `{0}`: pass one")]
     SameName(String),
-    /// A file that is another one than when planned.
-    #[error("{what} changed while `{reference}` was built: run the same command again")]
-    Changed {
-        /// The file.
-        what: String,
-        /// The image to build.
+    /// A store or a registry.
+    #[error(transparent)]
+    Storage(#[from] mlwm_storage::Error),
+    /// A text that names no image.
+    #[error("`{reference}` names no image: {why}")]
+    Reference {
+        /// The text.
         reference: String,
+        /// What is wrong.
+        why: String,
     },
-    /// The context could not be written.
-    #[error("cannot make the build context of `{reference}`: {source}")]
-    Context {
-        /// The image to build.
+    /// An image that cannot be used.
+    #[error("the image {image} cannot be used: {why}")]
+    BadImage {
+        /// The image.
+        image: String,
+        /// Why not.
+        why: String,
+    },
+    /// A path that no archive can hold.
+    #[error("{path} cannot be put into an image: {source}")]
+    Entry {
+        /// The path in the image.
+        path: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A layer that cannot be read.
+    #[error("layer {layer} of the image cannot be read: {source}")]
+    Layer {
+        /// Its digest, or what its digest follows from.
+        layer: Digest,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A layer that is not what it was.
+    #[error("a layer that had the digest {expected} has {found} now: run the same command again")]
+    LayerChanged {
+        /// What it had.
+        expected: Digest,
+        /// What it has.
+        found: Digest,
+    },
+    /// The archive for an engine could not be made.
+    #[error("cannot make the archive of `{reference}` for the engine: {source}")]
+    Archive {
+        /// The image.
         reference: String,
         /// Why not.
         source: io::Error,
     },
-    /// The engine built an image without the labels asked for.
-    #[error(
-        "the engine built `{reference}` without the label `{label}`: its builder cannot be used"
-    )]
-    Label {
+    /// The engine took an image and has it not.
+    #[error("the engine has not the image `{reference}` that it was given: look at its log")]
+    NotLoaded {
         /// The image.
         reference: String,
-        /// The label.
-        label: String,
     },
+    /// A lock file that cannot be read.
+    #[error(transparent)]
+    Lock(#[from] mlwm_spec::yaml::YamlError),
+    /// A lock file of another version of mlwm.
+    #[error("{} has version {version}, which this mlwm does not know: use a newer mlwm", path.display())]
+    LockVersion {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: u32,
+    },
+    /// Something is not what it is locked to.
+    #[error(
+        "{} locks {what} to {locked}, and it is {found} now: look why, then run `mlwm image lock` to lock it anew",
+        path.display()
+    )]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+        /// The part.
+        what: String,
+        /// What is locked.
+        locked: String,
+        /// What was found.
+        found: String,
+    },
+    /// A file of this machine.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Local {
+        /// What was tried.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A part of mlwm that does not work.
+    #[error("a task of mlwm ended unexpectedly: {0}; please report this")]
+    Broken(String),
 }
 
 impl Error {
@@ -95,15 +155,44 @@ impl Error {
         match self {
             Self::Engine(error) => error.exit_code(),
             Self::Artifact(error) => error.exit_code(),
-            Self::BaseMissing { .. } => ExitCode::ImageMissing,
             Self::Name(_) => ExitCode::BadConfiguration,
             Self::Member { .. } => ExitCode::ArtifactMismatch,
+            Self::Storage(error) => error.exit_code(),
+            Self::Reference { .. } | Self::Lock(_) | Self::LockVersion { .. } => {
+                ExitCode::BadConfiguration
+            }
+            Self::Locked { .. } => ExitCode::ArtifactMismatch,
+            Self::BadImage { .. } => ExitCode::ImageMissing,
+            Self::Layer { source, .. } if is_of_artifact(source) => ExitCode::ArtifactMismatch,
             Self::BaseChanged { .. }
             | Self::Runner { .. }
             | Self::SameName(_)
-            | Self::Changed { .. }
-            | Self::Context { .. }
-            | Self::Label { .. } => ExitCode::Failed,
+            | Self::Entry { .. }
+            | Self::Layer { .. }
+            | Self::LayerChanged { .. }
+            | Self::Archive { .. }
+            | Self::NotLoaded { .. }
+            | Self::Local { .. }
+            | Self::Broken(_) => ExitCode::Failed,
         }
     }
+
+    /// The error for a local file operation.
+    pub(crate) fn local(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Local {
+            action,
+            path,
+            source,
+        }
+    }
+}
+
+/// Whether an artifact is to blame for what could not be read.
+fn is_of_artifact(error: &io::Error) -> bool {
+    let inner = error.get_ref();
+    inner.is_some_and(|inner| inner.is::<mlwm_artifacts::Error>())
 }

@@ -4,9 +4,13 @@
 pub const TITLE: &str = "org.opencontainers.image.title";
 /// Version of mlwm that built it.
 pub const VERSION: &str = "org.opencontainers.image.version";
+/// Where the sources of the image are.
+pub const SOURCE: &str = "org.opencontainers.image.source";
+/// Which revision of the sources it is made of.
+pub const REVISION: &str = "org.opencontainers.image.revision";
 /// Reference of the base image.
 pub const BASE_NAME: &str = "org.opencontainers.image.base.name";
-/// Digest of the base image in its registry, where known.
+/// Digest of the base image.
 pub const BASE_DIGEST: &str = "org.opencontainers.image.base.digest";
 /// SHA-256 of the artifact's zip.
 pub const ARTIFACT_DIGEST: &str = "io.mlwm.artifact.digest";

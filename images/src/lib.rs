@@ -1,17 +1,37 @@
 //! One OCI image per configured model: a base image, the runner, the inference artifact.
 //!
 //! A [`plan`] says what goes into an image: its files with their digests, its labels, its base.
-//! [`build`] carries it out with the builder of a local engine. The plan knows nothing of
-//! engines' builders, so that another way to make the image can take its place.
+//! [`assemble`] makes an [`Image`] of it without an engine: the base's layers, wherever they are, with
+//! our own on top, which are tar archives that are never written down. It then goes to a registry
+//! ([`push`]), into a folder ([`Layout::put`]) or into a local engine ([`engine::load`]). The same
+//! plan on the same base gives the same bytes on any machine.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
-mod build;
-mod context;
+mod assemble;
+mod compose;
+mod digests;
+pub mod engine;
 mod error;
+mod image;
 pub mod labels;
+mod layout;
+mod lock;
+mod oci;
+mod place;
 mod plan;
+mod registry;
+mod remote;
+mod scan;
+mod tarball;
 
-pub use build::{Built, build};
+pub use assemble::assemble;
+pub use digests::LayerDigests;
 pub use error::Error;
+pub use image::{Image, LayerSummary, Summary};
+pub use layout::Layout;
+pub use lock::Lock;
+pub use oci::Platform;
+pub use place::{Place, find};
 pub use plan::{BuildInputs, ImagePlan, PlannedFile, Runner, Source, plan};
+pub use registry::{Pushed, Transfers, push};

@@ -6,21 +6,19 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use mlwm_artifacts::Artifact;
-use mlwm_engines::Image;
 use mlwm_spec::Digest;
 use mlwm_spec::contract::ARTIFACT_DIR;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use crate::error::Error;
+use crate::Error;
+use crate::image::Image;
 use crate::labels;
 
-/// The `Containerfile` of models that the built-in runner runs.
-const CONTAINERFILE: &str = include_str!("../../runner-image/Containerfile");
-/// Where the runner lies in the context, and in the image.
-const RUNNER: &str = "opt/mlwm/bin/mlwm-runner";
-const LIBRARIES: &str = "opt/mlwm/lib";
-const ONNX_RUNTIME: &str = "libonnxruntime.so";
+/// Where the runner lies in the image.
+pub(crate) const RUNNER: &str = "opt/mlwm/bin/mlwm-runner";
+pub(crate) const LIBRARIES: &str = "opt/mlwm/lib";
+pub(crate) const ONNX_RUNTIME: &str = "libonnxruntime.so";
 /// Version of the container contract.
 const CONTRACT_VERSION: &str = "1";
 
@@ -35,14 +33,17 @@ pub struct BuildInputs<'a> {
     pub reference: Option<&'a str>,
     /// Reference of the base image.
     pub base: &'a str,
-    /// The base image, as the engine has it; `None` to plan without an engine.
+    /// The base image; `None` to plan without it.
     pub base_image: Option<&'a Image>,
-    /// Text of the configuration's own `Containerfile`; without it, that of the built-in runner.
-    pub containerfile: Option<&'a str>,
     /// The built-in runner; `None` if the base image has what runs the model.
     pub runner: Option<&'a Runner>,
     /// The artifact; `None` if it is mounted when the image runs.
     pub artifact: Option<&'a Artifact>,
+    /// Where its sources are, and which revision of them it is made of. They are said in its
+    /// labels, and make it no other image.
+    pub source: Option<&'a str>,
+    /// The revision.
+    pub revision: Option<&'a str>,
     /// Version of mlwm.
     pub version: &'a str,
 }
@@ -64,10 +65,8 @@ pub struct ImagePlan {
     pub reference: String,
     /// Reference of its base image.
     pub base: String,
-    /// Identifier of its base image, if an engine was asked for it.
-    pub base_id: Option<Digest>,
-    /// Its `Containerfile`.
-    pub containerfile: String,
+    /// Digest of its base image, if it is known.
+    pub base_digest: Option<Digest>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
     /// Its files, by path.
@@ -77,7 +76,7 @@ pub struct ImagePlan {
 /// A file that goes into an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlannedFile {
-    /// Path in the build context, which is the path in the image without the `/` before it.
+    /// Path in the image without the `/` before it.
     pub path: String,
     /// Size in bytes.
     pub size: u64,
@@ -115,9 +114,11 @@ impl ImagePlan {
         let labels: BTreeMap<_, _> = self
             .labels
             .iter()
-            .filter(|(name, _)| *name != labels::BUILD)
+            .filter(|(name, _)| {
+                ![labels::BUILD, labels::SOURCE, labels::REVISION].contains(&name.as_str())
+            })
             .collect();
-        let parts = json!([self.base_id?, self.containerfile, labels, files]);
+        let parts = json!([self.base_digest?, labels, files]);
         Some(Digest::of(parts.to_string()))
     }
 }
@@ -143,8 +144,7 @@ pub fn plan(inputs: &BuildInputs<'_>) -> Result<ImagePlan, Error> {
             None => reference_of(inputs.configuration)?,
         },
         base: inputs.base.to_owned(),
-        base_id: inputs.base_image.map(|image| image.id),
-        containerfile: inputs.containerfile.unwrap_or(CONTAINERFILE).to_owned(),
+        base_digest: inputs.base_image.map(Image::digest),
         labels: labels_of(inputs, &files)?,
         files,
     };
@@ -185,11 +185,15 @@ fn labels_of(
         (labels::MLWM_VERSION, inputs.version.to_owned()),
         (labels::CONTRACT, CONTRACT_VERSION.to_owned()),
     ];
-    let registry_digest = inputs
-        .base_image
-        .and_then(|image| image.repo_digests.first());
-    if let Some((_, digest)) = registry_digest.and_then(|text| text.split_once('@')) {
-        found.push((labels::BASE_DIGEST, digest.to_owned()));
+    let said = [
+        (labels::SOURCE, inputs.source),
+        (labels::REVISION, inputs.revision),
+    ];
+    for (label, said) in said {
+        found.extend(said.map(|said| (label, said.to_owned())));
+    }
+    if let Some(base) = inputs.base_image {
+        found.push((labels::BASE_DIGEST, base.digest().to_string()));
     }
     if let Some(artifact) = inputs.artifact {
         found.push((labels::ARTIFACT_NAME, artifact.name().to_owned()));

@@ -1,18 +1,26 @@
-//! Builds images with the Docker of this machine, and runs them.
+//! Images are assembled, and brought into layouts, registries and the Docker of this machine.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Arc, LazyLock};
 
 use mlwm_artifacts::{Artifact, BuildRequest};
 use mlwm_engines::{Endpoint, Engine, Output, Request};
-use mlwm_images::{BuildInputs, Error, ImagePlan, Runner, build, labels, plan};
+use mlwm_images::{
+    BuildInputs, Error, Image, LayerDigests, Layout, Lock, Place, Platform, Runner, Transfers,
+    assemble, find, labels, plan, push,
+};
 use mlwm_spec::configuration::Resources;
 use mlwm_spec::{Digest, ExitCode};
+use mlwm_storage::oci::{OciOptions, OciUri};
+use mlwm_storage::{Journals, Progress};
+use mlwm_tests::registry::Registry;
+use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 const BASE: &str = "mlwm-base:bookworm";
@@ -78,8 +86,73 @@ fn artifact_model() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/neural-lam/onnx/graph_lam.onnx")
 }
 
+/// An image with one small layer, written by hand; other machines than amd64 have it, too.
+static SMALL_BASE: LazyLock<TempDir> = LazyLock::new(|| {
+    let folder = tempfile::tempdir().unwrap();
+    let blobs = folder.path().join("blobs/sha256");
+    fs::create_dir_all(&blobs).unwrap();
+    let put = |bytes: &[u8]| {
+        let digest = Digest::of(bytes);
+        fs::write(blobs.join(digest.hex()), bytes).unwrap();
+        (digest, bytes.len())
+    };
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_mode(0o644);
+    header.set_size(5);
+    tar.append_data(&mut header, "etc/base", &b"base\n"[..])
+        .unwrap();
+    let (layer, layer_size) = put(&tar.into_inner().unwrap());
+    let image = |architecture: &str| {
+        let config = serde_json::json!({
+            "architecture": architecture, "os": "linux", "docker_version": "20",
+            "created": "2024-01-01T00:00:00Z",
+            "config": {"Env": ["PATH=/bin", "ORT_DYLIB_PATH=/old"], "Cmd": ["sh"],
+                "Healthcheck": {"Test": ["NONE"]}, "Labels": {"of": "base"}},
+            "rootfs": {"type": "layers", "diff_ids": [layer]},
+            "history": [{"created_by": "made"}, {"created_by": "nothing", "empty_layer": true}],
+        });
+        let (config, config_size) = put(config.to_string().as_bytes());
+        let manifest = serde_json::json!({
+            "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": config, "size": config_size},
+            "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": layer, "size": layer_size}],
+        });
+        let (digest, size) = put(manifest.to_string().as_bytes());
+        serde_json::json!({"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest,
+            "size": size, "platform": {"architecture": architecture, "os": "linux"}})
+    };
+    let index = serde_json::json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [image("arm64"), image("amd64")]});
+    let (digest, size) = put(index.to_string().as_bytes());
+    let index = serde_json::json!({"schemaVersion": 2, "manifests": [
+        {"mediaType": "application/vnd.oci.image.index.v1+json", "digest": digest, "size": size,
+         "annotations": {"org.opencontainers.image.ref.name": "v1"}}]});
+    fs::write(folder.path().join("index.json"), index.to_string()).unwrap();
+    fs::write(
+        folder.path().join("oci-layout"),
+        r#"{"imageLayoutVersion":"1.0.0"}"#,
+    )
+    .unwrap();
+    folder
+});
+
+fn amd64() -> Platform {
+    "linux/amd64".parse().unwrap()
+}
+
+async fn found(place: &str) -> Result<Option<Image>, Error> {
+    find(&place.parse()?, &amd64(), &OciOptions::default()).await
+}
+
+async fn small_base() -> Image {
+    let place = format!("oci:{}:v1", SMALL_BASE.path().display());
+    found(&place).await.unwrap().unwrap()
+}
+
 fn inputs<'a>(
     name: &'a str,
+    base: Option<&'a Image>,
     runner: &'a Runner,
     artifact: Option<&'a Artifact>,
 ) -> BuildInputs<'a> {
@@ -88,31 +161,45 @@ fn inputs<'a>(
         configuration_digest: Digest::of("inputs: {}"),
         reference: None,
         base: BASE,
-        base_image: None,
-        containerfile: None,
+        base_image: base,
         runner: Some(runner),
         artifact,
+        source: None,
+        revision: None,
         version: "0.1.0",
     }
 }
 
+/// The image of these parts.
+fn image_of(parts: &Parts, base: &Image, artifact: &Arc<Artifact>) -> Result<Image, Error> {
+    let planned = plan(&inputs("test", Some(base), &parts.runner, Some(artifact)))?;
+    let digests = LayerDigests::at(parts.folder.path().join("layers"));
+    assemble(
+        &planned,
+        base,
+        Some(artifact),
+        &digests,
+        "1970-01-01T00:00:00Z",
+    )
+}
+
+fn run(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{program} {arguments:?}: {errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn transfers(folder: &Path) -> Transfers {
+    Transfers {
+        options: OciOptions::default(),
+        journals: Journals::at(folder.join("journals")),
+        progress: Progress::none(),
+        cancel: CancellationToken::new(),
+    }
+}
+
 async fn engine() -> Engine {
-    static BASE_READY: OnceLock<()> = OnceLock::new();
-    BASE_READY.get_or_init(|| {
-        let found = Command::new("docker")
-            .args(["image", "inspect", BASE])
-            .output()
-            .unwrap();
-        if !found.status.success() {
-            let make =
-                format!("mmdebstrap --quiet --variant=minbase bookworm | docker import - {BASE}");
-            let made = Command::new("bash")
-                .args(["-o", "pipefail", "-c", &make])
-                .status()
-                .unwrap();
-            assert!(made.success(), "could not make {BASE}");
-        }
-    });
     Engine::connect_to(Endpoint::Unix(PathBuf::from("/var/run/docker.sock")))
         .await
         .unwrap()
@@ -123,10 +210,7 @@ struct Cleanup(&'static str);
 
 impl Drop for Cleanup {
     fn drop(&mut self) {
-        let reference = format!("mlwm/{}:latest", self.0);
-        let _ = Command::new("docker")
-            .args(["rmi", "-f", &reference])
-            .output();
+        let _ = Command::new("docker").args(["rmi", "-f", self.0]).output();
     }
 }
 
@@ -150,38 +234,13 @@ async fn output_of(engine: &Engine, image: &str) -> Vec<String> {
     let mut print = |line| match line {
         Output::Stdout(text) | Output::Stderr(text) => lines.push(text),
     };
-    engine
-        .run(&request, &mut print, &CancellationToken::new())
-        .await
-        .unwrap();
+    let cancel = CancellationToken::new();
+    engine.run(&request, &mut print, &cancel).await.unwrap();
     lines
 }
 
-#[tokio::test]
-async fn an_image_holds_what_was_planned() {
-    let name = "test-holds";
-    let _cleanup = Cleanup(name);
-    let (engine, parts) = (engine().await, Parts::new());
-    let artifact = parts.small_artifact();
-    let base = engine.image(BASE).await.unwrap().unwrap();
-    let inputs = BuildInputs {
-        base_image: Some(&base),
-        ..inputs(name, &parts.runner, Some(&artifact))
-    };
-    let plan = plan(&inputs).unwrap();
-    let mut steps = Vec::new();
-    let built = build(&engine, &plan, &mut |line| steps.push(line.to_owned()))
-        .await
-        .unwrap();
-    assert_eq!(
-        (built.reference.as_str(), built.unchanged),
-        ("mlwm/test-holds:latest", false)
-    );
-    assert!(
-        steps.iter().any(|step| step.contains("COPY opt/mlwm")),
-        "{steps:?}"
-    );
-
+/// What the stand-in for the runner says where all is as it should be.
+fn expected_output(artifact: &Artifact) -> Vec<String> {
     let folder = "workspace/inference_artifact";
     let mut expected = vec![
         "755 0 opt/mlwm/bin/mlwm-runner".to_owned(),
@@ -203,206 +262,383 @@ async fn an_image_holds_what_was_planned() {
     digests.sort_by(|a, b| a[64..].cmp(&b[64..]));
     expected.extend(digests);
     expected.push("/opt/mlwm/lib/libonnxruntime.so --version".to_owned());
-    assert_eq!(output_of(&engine, &built.reference).await, expected);
+    expected
+}
 
-    let image = engine.image(&built.reference).await.unwrap().unwrap();
-    assert_eq!(image.id, built.id);
-    let label = |name: &str| image.labels[name].as_str();
-    assert_eq!(label(labels::CONFIGURATION), name);
-    assert_eq!(label(labels::TITLE), name);
+#[tokio::test(flavor = "multi_thread")]
+async fn docker_runs_an_image_made_on_one_of_its_own() {
+    let reference = "mlwm/test-loaded:v1";
+    let _cleanup = Cleanup(reference);
+    let (engine, parts) = (engine().await, Parts::new());
+    let artifact = Arc::new(parts.small_artifact());
+    let kept = parts.folder.path().join("bases");
+    let base = mlwm_images::engine::find(&engine, BASE, &kept)
+        .await
+        .unwrap()
+        .unwrap();
+    let there = engine.image(BASE).await.unwrap().unwrap();
+    assert_eq!(base.id(), there.id);
+    let again = mlwm_images::engine::find(&engine, BASE, &kept)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(again.digest(), base.digest());
+    assert!(
+        mlwm_images::engine::find(&engine, "mlwm-absent:none", &kept)
+            .await
+            .unwrap()
+            .is_none()
+    );
+
+    let image = image_of(&parts, &base, &artifact).unwrap();
+    mlwm_images::engine::load(&image, reference, &engine)
+        .await
+        .unwrap();
+    let loaded = engine.image(reference).await.unwrap().unwrap();
+    assert_eq!(loaded.id, image.id());
+    assert_eq!(
+        output_of(&engine, reference).await,
+        expected_output(&artifact)
+    );
+    let label = |name: &str| loaded.labels[name].clone();
+    assert_eq!(label(labels::CONFIGURATION), "test");
     assert_eq!(
         label(labels::ARTIFACT_DIGEST),
         artifact.digest().unwrap().to_string()
     );
-    assert_eq!(label(labels::ARTIFACT_NAME), "tiny");
     assert_eq!(label(labels::RUNNER_DIGEST), Digest::of(RUNNER).to_string());
-    assert_eq!(
-        label(labels::CONFIGURATION_DIGEST),
-        Digest::of("inputs: {}").to_string()
-    );
+    assert_eq!(label(labels::BASE_NAME), BASE);
+    assert_eq!(label(labels::BASE_DIGEST), base.digest().to_string());
     assert_eq!(
         (label(labels::CONTRACT), label(labels::MLWM_VERSION)),
-        ("1", "0.1.0")
+        ("1".into(), "0.1.0".into())
     );
-    assert_eq!(label(labels::BASE_NAME), BASE);
 }
 
-#[tokio::test]
-async fn a_second_build_is_none_unless_a_part_changed() {
-    let name = "test-again";
-    let _cleanup = Cleanup(name);
-    let (engine, parts) = (engine().await, Parts::new());
-    let artifact = parts.small_artifact();
-    let base = engine.image(BASE).await.unwrap().unwrap();
-    let inputs = BuildInputs {
-        base_image: Some(&base),
-        ..inputs(name, &parts.runner, Some(&artifact))
-    };
-    let first = build(&engine, &plan(&inputs).unwrap(), &mut |_| ())
-        .await
-        .unwrap();
-    let again = build(&engine, &plan(&inputs).unwrap(), &mut |_| panic!("built"))
-        .await
-        .unwrap();
-    assert_eq!((again.id, again.unchanged), (first.id, true));
+#[tokio::test(flavor = "multi_thread")]
+async fn a_layout_holds_what_other_programs_read() {
+    let parts = Parts::new();
+    let (base, artifact) = (small_base().await, Arc::new(parts.small_artifact()));
+    let image = image_of(&parts, &base, &artifact).unwrap();
+    let folder = parts.folder.path().join("layout");
+    let layout = Layout::at(&folder);
+    assert!(layout.put(&image, "v1").unwrap());
+    assert!(!layout.put(&image, "v1").unwrap(), "it was there");
+    assert!(layout.put(&image, "v2").unwrap());
 
-    std::fs::write(&parts.runner.binary, format!("{RUNNER}echo more\n")).unwrap();
-    let changed = build(&engine, &plan(&inputs).unwrap(), &mut |_| ())
-        .await
-        .unwrap();
-    assert!(!changed.unchanged);
-    // The first image has lost its name, and would stay.
-    let removed = Command::new("docker")
-        .args(["rmi", &first.id.to_string()])
-        .output()
-        .unwrap();
-    assert!(removed.status.success());
+    let source = format!("oci:{}:v1", folder.display());
     assert_eq!(
-        output_of(&engine, &changed.reference).await.last().unwrap(),
-        "more"
+        run("skopeo", &["inspect", "--format", "{{.Digest}}", &source]).trim(),
+        image.digest().to_string()
     );
-}
+    let config: serde_json::Value =
+        serde_json::from_str(&run("skopeo", &["inspect", "--config", &source])).unwrap();
+    assert_eq!(
+        config["config"]["Entrypoint"][0],
+        "/opt/mlwm/bin/mlwm-runner"
+    );
+    let environment: Vec<&str> = config["config"]["Env"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|v| v.as_str())
+        .collect();
+    assert_eq!(
+        environment,
+        [
+            "PATH=/bin",
+            "ORT_DYLIB_PATH=/opt/mlwm/lib/libonnxruntime.so"
+        ]
+    );
+    assert_eq!(config["config"]["Labels"]["of"], "base");
+    assert!(config["config"].get("Cmd").is_none());
+    let raw: serde_json::Value =
+        serde_json::from_str(&run("skopeo", &["inspect", "--config", "--raw", &source])).unwrap();
+    assert_eq!(
+        raw["config"]["Healthcheck"]["Test"][0], "NONE",
+        "what mlwm does not know stays"
+    );
+    assert_eq!(raw["created"], "1970-01-01T00:00:00Z");
 
-#[tokio::test]
-async fn a_file_that_changes_after_planning_makes_no_image() {
-    let name = "test-changes";
-    let _cleanup = Cleanup(name);
-    let (engine, parts) = (engine().await, Parts::new());
-    let artifact = parts.small_artifact();
-    let planned = plan(&inputs(name, &parts.runner, Some(&artifact))).unwrap();
-    for bytes in [vec![8; 3 << 20], vec![7; 4 << 20], vec![7; 100]] {
-        std::fs::write(&parts.runner.libraries[0], bytes).unwrap();
-        let error = build(&engine, &planned, &mut |_| ()).await.unwrap_err();
-        assert!(matches!(error, Error::Changed { .. }), "{error}");
-        assert!(
-            error.to_string().contains("libonnxruntime.so.1.31.0"),
-            "{error}"
+    // The archive of each layer, read by another program, has the files.
+    let copied = parts.folder.path().join("copied");
+    run(
+        "skopeo",
+        &["copy", &source, &format!("dir:{}", copied.display())],
+    );
+    let tree = parts.folder.path().join("tree");
+    fs::create_dir(&tree).unwrap();
+    for layer in image.summary().layers {
+        let archive = copied.join(layer.digest.hex());
+        run(
+            "tar",
+            &[
+                "-C",
+                tree.to_str().unwrap(),
+                "-xf",
+                archive.to_str().unwrap(),
+            ],
         );
     }
-    assert_eq!(engine.image(&planned.reference).await.unwrap(), None);
-
-    std::fs::write(&parts.runner.libraries[0], vec![7; 3 << 20]).unwrap();
-    let other = parts.artifact("# another\n");
-    assert_eq!(other.path(), artifact.path());
-    let error = build(&engine, &planned, &mut |_| ()).await.unwrap_err();
-    assert!(matches!(error, Error::Changed { .. }), "{error}");
-    assert!(error.to_string().contains("model.zip"), "{error}");
-    assert_eq!(engine.image(&planned.reference).await.unwrap(), None);
+    assert_eq!(fs::read(tree.join("etc/base")).unwrap(), b"base\n");
+    assert_eq!(
+        fs::read_to_string(tree.join("opt/mlwm/bin/mlwm-runner")).unwrap(),
+        RUNNER
+    );
+    for file in artifact.files() {
+        let bytes = fs::read(tree.join("workspace/inference_artifact").join(&file.path)).unwrap();
+        assert_eq!(Some(Digest::of(&bytes)), file.sha256, "{}", file.path);
+    }
+    let read_back = found(&source).await.unwrap().unwrap();
+    assert_eq!(read_back.summary(), image.summary());
 }
 
-#[tokio::test]
-async fn a_damaged_artifact_makes_no_image() {
-    let name = "test-damaged";
-    let _cleanup = Cleanup(name);
-    let (engine, parts) = (engine().await, Parts::new());
-    let artifact = parts.small_artifact();
-    let mut bytes = std::fs::read(artifact.path()).unwrap();
-    let model = std::fs::read(artifact_model()).unwrap();
-    let start = bytes.windows(64).position(|at| at == &model[..64]).unwrap();
-    bytes[start + 100] ^= 1;
-    std::fs::write(artifact.path(), bytes).unwrap();
-    let planned = plan(&inputs(name, &parts.runner, Some(&artifact))).unwrap();
-    let error = build(&engine, &planned, &mut |_| ()).await.unwrap_err();
-    assert_eq!(error.exit_code(), ExitCode::ArtifactMismatch, "{error}");
-    assert!(error.to_string().contains("checkpoint.onnx"), "{error}");
-    assert_eq!(engine.image(&planned.reference).await.unwrap(), None);
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_parts_are_the_same_bytes_elsewhere() {
+    let mut digests = Vec::new();
+    for _ in 0..2 {
+        let parts = Parts::new();
+        let artifact = Arc::new(parts.small_artifact());
+        let image = image_of(&parts, &small_base().await, &artifact).unwrap();
+        // From the digests that were noted.
+        let again = image_of(&parts, &small_base().await, &artifact).unwrap();
+        assert_eq!(again.digest(), image.digest());
+        digests.push(image.digest());
+    }
+    assert_eq!(digests[0], digests[1]);
 }
 
-#[tokio::test]
-async fn what_the_builder_says_is_the_error() {
-    let name = "test-fails";
-    let (engine, parts) = (engine().await, Parts::new());
-    let text = "ARG BASE\nFROM ${BASE}\nCOPY no-such-file /x\n";
-    let inputs = BuildInputs {
-        containerfile: Some(text),
-        ..inputs(name, &parts.runner, None)
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_is_sent_what_it_has_not() {
+    let server = Registry::open();
+    let parts = Parts::new();
+    let transfers = transfers(parts.folder.path());
+    let repository = |name: &str| {
+        format!("oci://{}/{name}", server.host)
+            .parse::<OciUri>()
+            .unwrap()
     };
-    let error = build(&engine, &plan(&inputs).unwrap(), &mut |_| ())
+    let base = small_base().await;
+    push(&base, &repository("base"), "v1", &transfers)
         .await
-        .unwrap_err();
-    assert!(error.to_string().contains("no-such-file"), "{error}");
+        .unwrap();
+    let base = found(&format!("{}/base:v1", server.host))
+        .await
+        .unwrap()
+        .unwrap();
 
-    let text = "ARG BASE\nFROM ${BASE}\nRUN exit 7\n";
-    let inputs = BuildInputs {
-        containerfile: Some(text),
-        ..inputs
-    };
-    let error = build(&engine, &plan(&inputs).unwrap(), &mut |_| ())
+    let artifact = Arc::new(parts.small_artifact());
+    let image = image_of(&parts, &base, &artifact).unwrap();
+    let layers = image.summary().layers.len();
+    let pushed = push(&image, &repository("models/a"), "v1", &transfers)
         .await
-        .unwrap_err();
-    assert!(error.to_string().contains("non-zero code: 7"), "{error}");
-    assert_eq!(engine.image("mlwm/test-fails").await.unwrap(), None);
+        .unwrap();
+    assert_eq!(
+        (pushed.mounted, pushed.sent, pushed.unchanged),
+        (1, layers - 1, false)
+    );
+    let again = push(&image, &repository("models/a"), "v1", &transfers)
+        .await
+        .unwrap();
+    assert!(again.unchanged);
+    let source = format!("docker://{}/models/a:v1", server.host);
+    let inspect = [
+        "inspect",
+        "--tls-verify=false",
+        "--format",
+        "{{.Digest}}",
+        &source,
+    ];
+    assert_eq!(run("skopeo", &inspect).trim(), image.digest().to_string());
+
+    // Another artifact with the same model: one layer of small files is another one.
+    let other = Arc::new(parts.artifact("# another\n"));
+    let changed = image_of(&parts, &base, &other).unwrap();
+    let pushed = push(&changed, &repository("models/a"), "v2", &transfers)
+        .await
+        .unwrap();
+    assert_eq!((pushed.sent, pushed.there), (1, layers - 1));
+
+    let reference = format!("{}/models/a:v1", server.host);
+    let removed = ["rmi", "-f", reference.as_str()];
+    run("docker", &["pull", "--quiet", &reference]);
+    let id = run(
+        "docker",
+        &["image", "inspect", "--format", "{{.Id}}", &reference],
+    );
+    run("docker", &removed);
+    assert_eq!(id.trim(), image.id().to_string());
 }
 
-#[tokio::test]
-async fn a_base_that_is_missing_or_another_is_refused() {
-    let (engine, parts) = (engine().await, Parts::new());
-    let absent = BuildInputs {
-        base: "mlwm-test-absent:none",
-        ..inputs("a", &parts.runner, None)
-    };
-    let error = build(&engine, &plan(&absent).unwrap(), &mut |_| ())
+#[tokio::test(flavor = "multi_thread")]
+async fn bases_that_are_not_what_is_wanted_are_refused() {
+    let at = SMALL_BASE.path().display();
+    assert!(found(&format!("oci:{at}:absent")).await.unwrap().is_none());
+    assert!(found("oci:/no/such/layout").await.unwrap().is_none());
+    let wrong = format!("oci:{at}:v1@{}", Digest::of("other"));
+    let error = found(&wrong).await.unwrap_err().to_string();
+    assert!(error.contains("not the pinned"), "{error}");
+    let place: Place = format!("oci:{at}:v1").parse().unwrap();
+    let platform = "linux/riscv64".parse().unwrap();
+    let error = find(&place, &platform, &OciOptions::default())
         .await
         .unwrap_err();
-    assert_eq!(error.exit_code(), ExitCode::ImageMissing);
     assert!(
-        error
-            .to_string()
-            .contains("docker pull mlwm-test-absent:none"),
+        error.to_string().contains("linux/arm64, linux/amd64"),
         "{error}"
     );
+    let arm: Platform = "linux/arm64".parse().unwrap();
+    let image = find(&place, &arm, &OciOptions::default())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(image.summary().platform, "linux/arm64");
+    let server = Registry::open();
+    assert!(
+        found(&format!("{}/nothing/here:v1", server.host))
+            .await
+            .unwrap()
+            .is_none()
+    );
 
-    let planned = plan(&inputs("a", &parts.runner, None)).unwrap();
-    let moved = ImagePlan {
-        base_id: Some(Digest::of("another")),
-        ..planned
-    };
-    let error = build(&engine, &moved, &mut |_| ()).await.unwrap_err();
-    assert!(matches!(error, Error::BaseChanged { .. }), "{error}");
+    // A blob that was changed.
+    let copy = tempfile::tempdir().unwrap();
+    run(
+        "cp",
+        &["-r", &format!("{at}/."), copy.path().to_str().unwrap()],
+    );
+    let layer = small_base().await.summary().layers[0].digest;
+    fs::write(
+        copy.path().join("blobs/sha256").join(layer.hex()),
+        [0; 2048],
+    )
+    .unwrap();
+    let base = found(&format!("oci:{}:v1", copy.path().display()))
+        .await
+        .unwrap()
+        .unwrap();
+    let target = tempfile::tempdir().unwrap();
+    let error = Layout::at(target.path()).put(&base, "v1").unwrap_err();
+    assert!(error.to_string().contains(&layer.to_string()), "{error}");
+    assert!(!target.path().join("index.json").exists());
 }
 
-#[test]
-fn a_plan_depends_on_the_parts_alone() {
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_that_change_make_no_image() {
+    let parts = Parts::new();
+    let (base, artifact) = (small_base().await, Arc::new(parts.small_artifact()));
+    let planned = plan(&inputs("test", Some(&base), &parts.runner, Some(&artifact))).unwrap();
+    let digests = LayerDigests::at(parts.folder.path().join("layers"));
+    let made = |digests| {
+        assemble(
+            &planned,
+            &base,
+            Some(&artifact),
+            digests,
+            "1970-01-01T00:00:00Z",
+        )
+    };
+    for bytes in [vec![8; 3 << 20], vec![7; 4 << 20], vec![7; 100]] {
+        fs::write(&parts.runner.libraries[0], bytes).unwrap();
+        let error = made(&digests).unwrap_err().to_string();
+        assert!(error.contains("libonnxruntime.so.1.31.0"), "{error}");
+    }
+    fs::write(&parts.runner.libraries[0], vec![7; 3 << 20]).unwrap();
+
+    // After its digest was noted, too: a layer is checked whenever it is sent.
+    made(&digests).unwrap();
+    let mut bytes = fs::read(artifact.path()).unwrap();
+    let model = fs::read(artifact_model()).unwrap();
+    let start = bytes.windows(64).position(|at| at == &model[..64]).unwrap();
+    bytes[start + 100] ^= 1;
+    fs::write(artifact.path(), bytes).unwrap();
+    let damaged = Arc::new(Artifact::open(artifact.path()).unwrap());
+    let made = |digests| {
+        assemble(
+            &planned,
+            &base,
+            Some(&damaged),
+            digests,
+            "1970-01-01T00:00:00Z",
+        )
+    };
+    let image = made(&digests).unwrap();
+    let target = parts.folder.path().join("layout");
+    let error = Layout::at(&target).put(&image, "v1").unwrap_err();
+    assert!(error.to_string().contains("checkpoint.onnx"), "{error}");
+    assert!(!target.join("index.json").exists());
+    let server = Registry::open();
+    let repository: OciUri = format!("oci://{}/a", server.host).parse().unwrap();
+    let transfers = transfers(parts.folder.path());
+    push(&image, &repository, "v1", &transfers)
+        .await
+        .unwrap_err();
+    assert!(
+        found(&format!("{}/a:v1", server.host))
+            .await
+            .unwrap()
+            .is_none()
+    );
+    let none = LayerDigests::at(parts.folder.path().join("none"));
+    let error = made(&none).unwrap_err();
+    assert_eq!(error.exit_code(), ExitCode::ArtifactMismatch, "{error}");
+}
+
+#[tokio::test]
+async fn a_lock_holds_base_and_artifact() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mlwm.lock");
+    assert_eq!(Lock::read(&path).unwrap(), None);
+    let base = small_base().await;
+    let lock = Lock::new("host.org/base:v1", &base, Some(Digest::of("zip")));
+    lock.write(&path).unwrap();
+    let read = Lock::read(&path).unwrap().unwrap();
+    assert_eq!(read, lock);
+    read.check(&path, "host.org/base:v1", Some(Digest::of("zip")))
+        .unwrap();
+    read.check_base(&path, &base).unwrap();
+    for (base, artifact) in [
+        ("host.org/base:v2", Some(Digest::of("zip"))),
+        ("host.org/base:v1", None),
+    ] {
+        let error = read.check(&path, base, artifact).unwrap_err();
+        assert_eq!(error.exit_code(), ExitCode::ArtifactMismatch);
+        assert!(error.to_string().contains("mlwm image lock"), "{error}");
+    }
+    fs::write(&path, "lock_version: 1\nbase: {}\n").unwrap();
+    assert_eq!(
+        Lock::read(&path).unwrap_err().exit_code(),
+        ExitCode::BadConfiguration
+    );
+    let newer = "lock_version: 2\nbase: {image: a, digest: sha256:".to_owned()
+        + &"0".repeat(64)
+        + ", platform: x}\n";
+    fs::write(&path, newer).unwrap();
+    assert!(matches!(
+        Lock::read(&path),
+        Err(Error::LockVersion { version: 2, .. })
+    ));
+}
+
+#[tokio::test]
+async fn a_plan_depends_on_the_parts_alone() {
     let parts = Parts::new();
     let artifact = parts.small_artifact();
-    let base = |text: &str| mlwm_engines::Image {
-        id: Digest::of(text),
-        repo_digests: vec![format!("registry.example/base@{}", Digest::of("manifest"))],
-        labels: BTreeMap::new(),
-        size: 0,
-    };
-    let (base, other_base) = (base("one"), base("two"));
-    let inputs = BuildInputs {
-        base_image: Some(&base),
-        ..inputs("a", &parts.runner, Some(&artifact))
-    };
+    let base = small_base().await;
+    let inputs = inputs("a", Some(&base), &parts.runner, Some(&artifact));
     let planned = plan(&inputs).unwrap();
     assert_eq!(planned, plan(&inputs).unwrap());
     assert!(planned.files.is_sorted_by(|a, b| a.path < b.path));
-    assert_eq!(
-        planned.labels[labels::BASE_DIGEST],
-        Digest::of("manifest").to_string()
-    );
-    assert_eq!(
-        planned.labels[labels::BUILD],
-        planned.identity().unwrap().to_string()
-    );
+    let identity = planned.identity().unwrap();
+    assert_eq!(planned.labels[labels::BUILD], identity.to_string());
 
     let others = [
-        BuildInputs {
-            base_image: Some(&other_base),
-            ..inputs
-        },
         BuildInputs {
             artifact: None,
             ..inputs
         },
         BuildInputs {
             version: "0.2.0",
-            ..inputs
-        },
-        BuildInputs {
-            containerfile: Some("FROM scratch\n"),
             ..inputs
         },
         BuildInputs {
@@ -413,10 +649,22 @@ fn a_plan_depends_on_the_parts_alone() {
     for other in others {
         assert_ne!(
             plan(&other).unwrap().identity(),
-            planned.identity(),
+            Some(identity),
             "{other:?}"
         );
     }
+    let said = BuildInputs {
+        source: Some("https://x"),
+        revision: Some("1"),
+        ..inputs
+    };
+    let said = plan(&said).unwrap();
+    assert_eq!(
+        said.identity(),
+        Some(identity),
+        "who built it makes it no other image"
+    );
+    assert_eq!(said.labels[labels::REVISION], "1");
     let unknown = plan(&BuildInputs {
         base_image: None,
         ..inputs
@@ -432,12 +680,12 @@ fn a_plan_depends_on_the_parts_alone() {
 fn names_and_parts_that_cannot_be_are_refused() {
     let parts = Parts::new();
     for bad in ["", "Upper", "a--b", "a/b", "-a", "a b"] {
-        let error = plan(&inputs(bad, &parts.runner, None)).unwrap_err();
+        let error = plan(&inputs(bad, None, &parts.runner, None)).unwrap_err();
         assert!(matches!(error, Error::Name(_)), "{bad}: {error}");
     }
     let named = BuildInputs {
         reference: Some("x/y:1"),
-        ..inputs("Upper", &parts.runner, None)
+        ..inputs("Upper", None, &parts.runner, None)
     };
     assert_eq!(plan(&named).unwrap().reference, "x/y:1");
 
@@ -445,7 +693,7 @@ fn names_and_parts_that_cannot_be_are_refused() {
         binary: Path::new("/no/such/runner").into(),
         libraries: vec![],
     };
-    let error = plan(&inputs("a", &absent, None)).unwrap_err();
+    let error = plan(&inputs("a", None, &absent, None)).unwrap_err();
     assert!(
         error
             .to_string()
@@ -459,7 +707,7 @@ fn names_and_parts_that_cannot_be_are_refused() {
         ..parts.runner.clone()
     };
     assert!(matches!(
-        plan(&inputs("a", &twice, None)),
+        plan(&inputs("a", None, &twice, None)),
         Err(Error::SameName(_))
     ));
 }

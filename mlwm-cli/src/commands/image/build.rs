@@ -1,0 +1,272 @@
+//! `mlwm image build`: a base, the runner and an artifact become an image.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use mlwm_cycles::Loaded;
+use mlwm_engines::Engine;
+use mlwm_images::{
+    BuildInputs, Image, ImagePlan, LayerDigests, Layout, Place, Runner, Transfers, assemble,
+    engine, labels, plan, push,
+};
+use mlwm_registries::cache_home;
+use mlwm_spec::ExitCode;
+use mlwm_storage::Journals;
+use mlwm_storage::oci::OciOptions;
+use serde_json::json;
+
+use super::parts::{Chosen, artifact_of, runner};
+use crate::Outcome;
+use crate::commands::runtime;
+use crate::failure::Failure;
+use crate::transfer::Transfer;
+
+/// Where the name of the configuration goes in a reference for several.
+const NAME: &str = "{name}";
+
+#[derive(Args)]
+#[command(
+    after_help = "Examples:\n  mlwm image build danra_graph_lam\n  mlwm image build --all --push 'registry.example.org/models/{name}:v1'\n  mlwm image build danra_graph_lam --output oci:images:danra"
+)]
+pub(crate) struct Build {
+    #[command(flatten)]
+    chosen: Chosen,
+    /// The runner; without it, `mlwm-runner` beside `mlwm`.
+    #[arg(long, env = "MLWM_RUNNER", value_name = "FILE")]
+    runner: Option<PathBuf>,
+    /// ONNX Runtime; without it, `libonnxruntime.so` beside `mlwm`, or the one that `ci/setup`
+    /// fetched.
+    #[arg(long, env = "MLWM_ONNXRUNTIME", value_name = "FILE")]
+    onnxruntime: Option<PathBuf>,
+    /// Send it to a registry, HOST/PATH:TAG; `{name}` in it is the configuration. No engine is
+    /// needed, if the base is not in one.
+    #[arg(long, value_name = "REF")]
+    push: Option<String>,
+    /// Write it into an OCI layout, oci:FOLDER[:TAG]; without a tag, the configuration's name.
+    #[arg(long, short, value_name = "oci:FOLDER")]
+    output: Option<String>,
+    /// Put it into the local engine; what happens anyway without --push and --output.
+    #[arg(long)]
+    load: bool,
+    /// Where the sources of the image are, for its labels.
+    #[arg(long, value_name = "URL")]
+    source: Option<String>,
+    /// Which revision of them it is made of, for its labels.
+    #[arg(long, value_name = "ID")]
+    revision: Option<String>,
+    /// Print what the images would be made of and do nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Print what came of it as JSON, one object per image.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What came of an image at one place.
+struct Arrived {
+    place: String,
+    unchanged: bool,
+}
+
+pub(crate) fn main(arguments: Build) -> Outcome {
+    let names = arguments.chosen.names()?;
+    for place in arguments.push.iter().chain(&arguments.output) {
+        if names.len() > 1
+            && !place.contains(NAME)
+            && !(place.starts_with("oci:") && layout_of(place, "")?.1.is_none())
+        {
+            let message = format!(
+                "`{place}` would be all {} images: put {NAME} into it",
+                names.len()
+            );
+            return Err(Failure::new(ExitCode::Usage, message));
+        }
+    }
+    let runner = runner(arguments.runner.clone(), arguments.onnxruntime.clone())?;
+    let created = created()?;
+    runtime()?.block_on(async {
+        let transfer = Transfer::start()?;
+        let mut done = Ok(());
+        for name in &names {
+            done = build(&arguments, name, &runner, &created, &transfer).await;
+            if done.is_err() {
+                break;
+            }
+        }
+        transfer.finish();
+        done
+    })?;
+    Ok(ExitCode::Ok)
+}
+
+async fn build(
+    arguments: &Build,
+    name: &str,
+    runner: &Runner,
+    created: &str,
+    transfer: &Transfer,
+) -> Result<(), Failure> {
+    let loaded = arguments.chosen.load(name, transfer).await?;
+    let artifact = artifact_of(&loaded)?;
+    let lock = arguments.chosen.lock(&loaded)?;
+    let reference = loaded.configuration.image_reference(&loaded.name);
+    let inputs = BuildInputs {
+        configuration: &loaded.name,
+        configuration_digest: loaded.digest,
+        reference: Some(&reference),
+        base: arguments.chosen.base(&loaded),
+        base_image: None,
+        runner: Some(runner),
+        artifact: Some(&artifact),
+        source: arguments.source.as_deref(),
+        revision: arguments.revision.as_deref(),
+        version: env!("CARGO_PKG_VERSION"),
+    };
+    if arguments.dry_run {
+        show(&plan(&inputs)?);
+        return Ok(());
+    }
+    let base = arguments.chosen.find_base(&loaded, lock.as_ref()).await?;
+    let plan = plan(&BuildInputs {
+        base_image: Some(&base),
+        ..inputs
+    })?;
+    let image = {
+        let digests = LayerDigests::at(cache_home()?.join("mlwm/layers"));
+        let (plan, created) = (plan.clone(), created.to_owned());
+        let making = tokio::task::spawn_blocking(move || {
+            assemble(&plan, &base, Some(&artifact), &digests, &created)
+        });
+        making
+            .await
+            .map_err(|panic| mlwm_images::Error::Broken(panic.to_string()))??
+    };
+    let arrived = deliver(arguments, &loaded, &plan, &image, transfer).await?;
+    if arguments.json {
+        let places: Vec<_> = arrived
+            .iter()
+            .map(|arrived| json!({"place": arrived.place, "unchanged": arrived.unchanged}))
+            .collect();
+        say!(
+            "{}",
+            json!({"configuration": name, "digest": image.digest(), "id": image.id(),
+                "size": image.size(), "places": places})
+        );
+        return Ok(());
+    }
+    for arrived in arrived {
+        let unchanged = if arrived.unchanged {
+            " (unchanged)"
+        } else {
+            ""
+        };
+        say!("{}{unchanged}", arrived.place);
+    }
+    say!("{}", image.digest());
+    Ok(())
+}
+
+/// Brings an image to all places that were asked for.
+async fn deliver(
+    arguments: &Build,
+    loaded: &Loaded,
+    plan: &ImagePlan,
+    image: &Image,
+    transfer: &Transfer,
+) -> Result<Vec<Arrived>, Failure> {
+    let mut arrived = Vec::new();
+    if let Some(output) = &arguments.output {
+        let (folder, tag) = layout_of(output, &loaded.name)?;
+        let tag = tag.unwrap_or_else(|| loaded.name.clone());
+        let place = format!("oci:{}:{tag}", folder.display());
+        let (image, layout) = (image.clone(), Layout::at(folder));
+        let writing = tokio::task::spawn_blocking(move || layout.put(&image, &tag));
+        let unchanged = !writing
+            .await
+            .map_err(|panic| mlwm_images::Error::Broken(panic.to_string()))??;
+        arrived.push(Arrived { place, unchanged });
+    }
+    if let Some(reference) = &arguments.push {
+        let reference = reference.replace(NAME, &loaded.name);
+        let Place::Registry {
+            repository,
+            tag,
+            digest: None,
+        } = reference.parse()?
+        else {
+            let message = format!("`{reference}` is no place in a registry: write HOST/PATH:TAG");
+            return Err(Failure::new(ExitCode::Usage, message));
+        };
+        let tag = tag.unwrap_or_else(|| "latest".to_owned());
+        let transfers = Transfers {
+            options: OciOptions::default(),
+            journals: Journals::at(cache_home()?.join("mlwm/transfers")),
+            progress: transfer.progress.clone(),
+            cancel: transfer.cancel.clone(),
+        };
+        let pushed = push(image, &repository, &tag, &transfers).await?;
+        arrived.push(Arrived {
+            place: reference,
+            unchanged: pushed.unchanged,
+        });
+    }
+    if arguments.load || arrived.is_empty() {
+        let engine = Engine::connect().await?;
+        let planned = plan.labels.get(labels::BUILD);
+        let there = engine.image(&plan.reference).await?;
+        let unchanged = there.is_some_and(|there| there.labels.get(labels::BUILD) == planned);
+        if !unchanged {
+            engine::load(image, &plan.reference, &engine).await?;
+        }
+        arrived.push(Arrived {
+            place: plan.reference.clone(),
+            unchanged,
+        });
+    }
+    Ok(arrived)
+}
+
+/// The folder and the tag of an OCI layout.
+fn layout_of(place: &str, name: &str) -> Result<(PathBuf, Option<String>), Failure> {
+    match place.replace(NAME, name).parse()? {
+        Place::Layout {
+            folder,
+            tag,
+            digest: None,
+        } => Ok((folder, tag)),
+        _ => {
+            let message = format!("`{place}` is no OCI layout: write oci:FOLDER or oci:FOLDER:TAG");
+            Err(Failure::new(ExitCode::Usage, message))
+        }
+    }
+}
+
+/// The time that images say they were created at: that of `SOURCE_DATE_EPOCH`, else 1970, so that the
+/// same parts give the same bytes.
+fn created() -> Result<String, Failure> {
+    let seconds = match std::env::var("SOURCE_DATE_EPOCH") {
+        Ok(text) => text.parse::<i64>().map_err(|_| {
+            let message = format!("SOURCE_DATE_EPOCH is `{text}`: give whole seconds since 1970");
+            Failure::new(ExitCode::Usage, message)
+        })?,
+        Err(_) => 0,
+    };
+    let time = jiff::Timestamp::from_second(seconds).map_err(|error| {
+        Failure::new(
+            ExitCode::Usage,
+            format!("SOURCE_DATE_EPOCH cannot be a time: {error}"),
+        )
+    })?;
+    Ok(time.to_string())
+}
+
+/// What an image would be made of.
+fn show(plan: &ImagePlan) {
+    say!("image {}\nbase  {}", plan.reference, plan.base);
+    for (name, value) in &plan.labels {
+        say!("label {name}={value}");
+    }
+    for file in &plan.files {
+        say!("file  {:>12} {} {}", file.size, file.digest, file.path);
+    }
+}

@@ -1,0 +1,54 @@
+//! `mlwm image lock`: what an image is made of, pinned.
+
+use clap::Args;
+use mlwm_spec::ExitCode;
+
+use super::parts::{Chosen, find_image};
+use crate::Outcome;
+use crate::commands::runtime;
+use crate::transfer::Transfer;
+
+#[derive(Args)]
+#[command(after_help = "Example:\n  mlwm image lock --all --check   # in CI")]
+pub(crate) struct Lock {
+    #[command(flatten)]
+    chosen: Chosen,
+    /// Write nothing; fail if a lock is missing, or is not what base and artifact are now.
+    #[arg(long)]
+    check: bool,
+}
+
+pub(crate) fn main(arguments: &Lock) -> Outcome {
+    let chosen = &arguments.chosen;
+    runtime()?.block_on(async {
+        let transfer = Transfer::start()?;
+        let mut stale = Vec::new();
+        for name in chosen.names()? {
+            let loaded = chosen.load(&name, &transfer).await?;
+            let base = chosen.base(&loaded);
+            let image = find_image(base, &chosen.platform()).await?;
+            let artifact = loaded.artifact.as_ref().map(|facts| facts.digest);
+            let new = mlwm_images::Lock::new(base, &image, artifact);
+            let path = chosen.lock_file(&name);
+            let old = mlwm_images::Lock::read(&path)?;
+            let same = old.as_ref() == Some(&new);
+            match (same, arguments.check) {
+                (true, _) => say!("{}: as it was", path.display()),
+                (false, false) => {
+                    new.write(&path)?;
+                    say!("{}: {}", path.display(), new.summary());
+                }
+                (false, true) => {
+                    let was = old.map_or("missing".to_owned(), |old| old.summary());
+                    say!("{}: {was}; now {}", path.display(), new.summary());
+                    stale.push(name);
+                }
+            }
+        }
+        transfer.finish();
+        match stale.is_empty() {
+            true => Ok(ExitCode::Ok),
+            false => Ok(ExitCode::ArtifactMismatch),
+        }
+    })
+}

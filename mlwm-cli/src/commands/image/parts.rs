@@ -1,0 +1,208 @@
+//! What images are made of, and where it is found on this machine.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+use mlwm_artifacts::Artifact;
+use mlwm_cycles::{Loaded, load, names};
+use mlwm_engines::Engine;
+use mlwm_images::{Image, Lock, Place, Platform, Runner, engine, find};
+use mlwm_spec::ExitCode;
+use mlwm_storage::oci::OciOptions;
+
+use crate::commands::{Configurations, artifacts};
+use crate::failure::Failure;
+use crate::transfer::Transfer;
+
+/// The base that `ci/setup` makes.
+const DEFAULT_BASE: &str = "mlwm-base:bookworm";
+/// Where `ci/setup` puts ONNX Runtime, below the home folder.
+const ONNXRUNTIME: &str = ".cache/mlwm/onnxruntime/1.31.1/libonnxruntime.so";
+/// Where a configuration pins what its image is made of.
+const LOCK: &str = "mlwm.lock";
+
+/// Which configurations, and what their images start from.
+#[derive(Args)]
+pub(super) struct Chosen {
+    /// Configurations.
+    #[arg(required_unless_present = "all")]
+    configurations: Vec<String>,
+    /// All configurations.
+    #[arg(long, conflicts_with = "configurations")]
+    all: bool,
+    #[command(flatten)]
+    folder: Configurations,
+    /// Base image where the configuration names none: HOST/PATH:TAG in a registry, oci:FOLDER:TAG
+    /// in a layout, else of the local engine.
+    #[arg(long, value_name = "REF", default_value = DEFAULT_BASE)]
+    base: String,
+    /// What the image runs on, such as linux/arm64 [default: that of this machine].
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
+}
+
+impl Chosen {
+    /// The names.
+    pub(super) fn names(&self) -> Result<Vec<String>, Failure> {
+        match self.all {
+            true => Ok(names(&self.folder.folder)?),
+            false => Ok(self.configurations.clone()),
+        }
+    }
+
+    pub(super) fn platform(&self) -> Platform {
+        self.platform
+            .clone()
+            .unwrap_or_else(Platform::of_this_machine)
+    }
+
+    /// Reads a configuration and its artifact.
+    pub(super) async fn load(&self, name: &str, transfer: &Transfer) -> Result<Loaded, Failure> {
+        Ok(load(&self.folder.folder, name, &artifacts(transfer)?).await?)
+    }
+
+    /// The base that a configuration names.
+    pub(super) fn base<'a>(&'a self, loaded: &'a Loaded) -> &'a str {
+        let named = loaded.configuration.base_image.as_deref();
+        named.unwrap_or(&self.base)
+    }
+
+    pub(super) fn lock_file(&self, name: &str) -> PathBuf {
+        self.folder.folder.join(name).join(LOCK)
+    }
+
+    /// What the configuration is locked to, checked against what it says now.
+    pub(super) fn lock(&self, loaded: &Loaded) -> Result<Option<Lock>, Failure> {
+        let path = self.lock_file(&loaded.name);
+        let Some(lock) = Lock::read(&path)? else {
+            return Ok(None);
+        };
+        let artifact = loaded.artifact.as_ref().map(|facts| facts.digest);
+        lock.check(&path, self.base(loaded), artifact)?;
+        Ok(Some(lock))
+    }
+
+    /// The base image, which must be the locked one.
+    pub(super) async fn find_base(
+        &self,
+        loaded: &Loaded,
+        lock: Option<&Lock>,
+    ) -> Result<Image, Failure> {
+        let named = self.base(loaded);
+        let image = find_image(named, &self.platform()).await?;
+        if let Some(lock) = lock {
+            lock.check_base(&self.lock_file(&loaded.name), &image)?;
+        }
+        Ok(image)
+    }
+}
+
+/// The image that `named` means, wherever it is.
+pub(super) async fn find_image(named: &str, platform: &Platform) -> Result<Image, Failure> {
+    let place: Place = named.parse()?;
+    let found = match &place {
+        Place::Engine(reference) => {
+            let kept = mlwm_registries::cache_home()?.join("mlwm/bases");
+            engine::find(&Engine::connect().await?, reference, &kept).await?
+        }
+        place => find(place, platform, &OciOptions::default()).await?,
+    };
+    found.ok_or_else(|| {
+        let message = match place {
+            Place::Engine(reference) => format!(
+                "the engine has no image `{reference}`: fetch it with `docker pull {reference}`, make it with `ci/setup`, or name one in a registry (host/path:tag) or in a layout (oci:folder:tag)"
+            ),
+            place => format!("there is no image {place}: name another one, or push it there"),
+        };
+        Failure::new(ExitCode::ImageMissing, message)
+    })
+}
+
+/// The artifact of a configuration whose image is to be built with the built-in runner.
+pub(super) fn artifact_of(loaded: &Loaded) -> Result<Arc<Artifact>, Failure> {
+    let Some(facts) = &loaded.artifact else {
+        return Err(Failure::new(
+            ExitCode::BadConfiguration,
+            format!(
+                "configuration `{}` names no artifact: add `artifact: PATH`, or build its image by other means",
+                loaded.name
+            ),
+        ));
+    };
+    if facts.interface.is_none() {
+        return Err(Failure::new(
+            ExitCode::ArtifactMismatch,
+            format!(
+                "artifact {} has no ONNX model, which the built-in runner needs: build it with --onnx and --interface",
+                facts.path.display()
+            ),
+        ));
+    }
+    Ok(Arc::new(Artifact::open(&facts.path)?))
+}
+
+/// The built-in runner on this machine.
+pub(super) fn runner(
+    binary: Option<PathBuf>,
+    onnxruntime: Option<PathBuf>,
+) -> Result<Runner, Failure> {
+    let beside = |name: &str| {
+        let executable = std::env::current_exe().ok();
+        executable
+            .map(|path| path.with_file_name(name))
+            .filter(|path| path.is_file())
+    };
+    let fetched = || {
+        let home = std::env::var_os("HOME").map(PathBuf::from);
+        home.map(|home| home.join(ONNXRUNTIME))
+            .filter(|path| path.is_file())
+    };
+    let onnxruntime = found(
+        onnxruntime
+            .or_else(|| beside("libonnxruntime.so"))
+            .or_else(fetched),
+        "ONNX Runtime",
+        "run ci/setup, or give --onnxruntime",
+    )?;
+    Ok(Runner {
+        binary: found(
+            binary.or_else(|| beside("mlwm-runner")),
+            "the runner",
+            "build it with `cargo build --release -p mlwm-runner`, or give --runner",
+        )?,
+        libraries: with_providers(onnxruntime),
+    })
+}
+
+/// ONNX Runtime and the libraries beside it that it loads for GPUs.
+fn with_providers(onnxruntime: PathBuf) -> Vec<PathBuf> {
+    let folder = onnxruntime
+        .parent()
+        .and_then(|folder| std::fs::read_dir(folder).ok());
+    let mut providers: Vec<PathBuf> = folder
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .filter(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with("libonnxruntime_providers_") && name.ends_with(".so")
+        })
+        .collect();
+    providers.sort();
+    providers.insert(0, onnxruntime);
+    providers
+}
+
+fn found(path: Option<PathBuf>, what: &str, remedy: &str) -> Result<PathBuf, Failure> {
+    path.as_deref()
+        .filter(|path| Path::is_file(path))
+        .map(Path::to_owned)
+        .ok_or_else(|| {
+            let named = path
+                .map(|path| format!(" at {}", path.display()))
+                .unwrap_or_default();
+            let message = format!("{what} is not there{named}: {remedy}");
+            Failure::new(ExitCode::Usage, message)
+        })
+}
