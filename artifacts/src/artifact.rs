@@ -56,13 +56,7 @@ impl Artifact {
     /// Reads the directory and `artifact.yaml` of the artifact at `path`. Names, sizes and kinds of
     /// all members are checked; contents are not (see [`Artifact::verify`]).
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let source = FileSource::open(path).map_err(|error| match error.kind() {
-            io::ErrorKind::InvalidInput => Error::NotAnArtifact {
-                path: path.to_owned(),
-                why: "it is not a file",
-            },
-            _ => io_error("open", path)(error),
-        })?;
+        let source = FileSource::open(path)?;
         Self::from_source(Arc::new(source), path)
     }
 

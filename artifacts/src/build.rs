@@ -81,7 +81,8 @@ pub fn prepare(request: &BuildRequest) -> Result<Packing, Error> {
         Some(file) => Some(checkpoint::check(file, &request.checkpoint_policy)?),
         None => None,
     };
-    let scratch = tempfile::tempdir().map_err(io_error("create", std::env::temp_dir()))?;
+    let scratch =
+        tempfile::tempdir().map_err(io_error("create a file in", std::env::temp_dir()))?;
     let neural_lam = NeuralLam::read(&given.nl_config, scratch.path())?;
     agreement::check_datastores(&neural_lam.datastores)?;
     let interface = match &given.model {

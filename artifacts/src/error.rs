@@ -315,12 +315,6 @@ pub enum Error {
         /// Where it works.
         path: PathBuf,
     },
-    /// Called off while it was read.
-    #[error("stopped before {path} was read to its end")]
-    Stopped {
-        /// The artifact.
-        path: PathBuf,
-    },
     /// Called off while it was unpacked.
     #[error(
         "stopped before everything was unpacked: what was is kept in {path}, and the same command goes on from there"
@@ -375,7 +369,7 @@ impl Error {
             Self::Exists { .. } | Self::InTheWay { .. } => ExitCode::Conflict,
             Self::WriteYaml { .. } | Self::Write { .. } | Self::Changed { .. } => ExitCode::Failed,
             Self::Busy { .. } => ExitCode::StorageFailed,
-            Self::Stopped { .. } | Self::Interrupted { .. } => ExitCode::Interrupted,
+            Self::Interrupted { .. } => ExitCode::Interrupted,
         }
     }
 }

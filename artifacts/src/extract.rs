@@ -74,7 +74,10 @@ impl Artifact {
             }
         }
         match patterns.iter().zip(used).find(|(_, used)| !used) {
-            Some((pattern, _)) => Err(self.no_member(pattern.as_ref(), "")),
+            Some((pattern, _)) => Err(Error::NothingNamed {
+                path: self.path().to_owned(),
+                pattern: pattern.as_ref().to_owned(),
+            }),
             None => Ok(wanted),
         }
     }

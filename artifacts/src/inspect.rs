@@ -97,7 +97,8 @@ impl Inspection {
 /// The names of features are those of the statistics, which were taken from the training dataset:
 /// a configuration alone may leave them to its sources.
 fn datastores(artifact: &Artifact) -> Result<Vec<DatastoreFacts>, Error> {
-    let scratch = tempfile::tempdir().map_err(io_error("create", std::env::temp_dir()))?;
+    let scratch =
+        tempfile::tempdir().map_err(io_error("create a file in", std::env::temp_dir()))?;
     let mut found = Vec::new();
     for (name, _) in artifact.datastores()? {
         let member = statistics_member(&name);

@@ -11,6 +11,8 @@ use sha2::{Digest as _, Sha256};
 
 use mlwm_spec::Digest;
 
+use crate::error::{Error, io_error};
+
 /// Bytes that can be read from anywhere in them. A read may be a request over a network: opening
 /// an artifact makes as few of them as it can.
 pub trait ReadAt: Send + Sync {
@@ -44,18 +46,22 @@ pub struct FileSource {
 }
 
 impl FileSource {
-    /// Opens the file at `path`, which must be a regular file.
-    pub fn open(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "it is not a file",
-            ));
+    /// Opens the zip at `path`, which must be a regular file.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let file = File::open(path).map_err(io_error("open", path))?;
+        let metadata = file.metadata().map_err(io_error("open", path))?;
+        let refused = |what| Error::NotAFile {
+            path: path.to_owned(),
+            what,
+        };
+        match (metadata.is_file(), metadata.is_dir()) {
+            (true, _) => Ok(Self {
+                file,
+                size: metadata.len(),
+            }),
+            (_, true) => Err(refused("a folder")),
+            _ => Err(refused("not a regular file")),
         }
-        let size = metadata.len();
-        Ok(Self { file, size })
     }
 }
 

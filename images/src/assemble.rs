@@ -13,6 +13,7 @@ use crate::compose::{Addition, Execution, compose};
 use crate::digests::LayerDigests;
 use crate::image::Image;
 use crate::plan::{ImagePlan, LIBRARIES, ONNX_RUNTIME, PlannedFile, RUNNER, Source};
+use crate::scan::{Finding, scan_config, scan_file};
 use crate::tarball::{FileSource, LayerFile, Tarball};
 
 /// Files of this size or larger are layers of their own.
@@ -103,4 +104,24 @@ fn layer_file(file: &PlannedFile, artifact: Option<&Arc<Artifact>>) -> Result<La
         digest: file.digest,
         source,
     })
+}
+
+/// What may be a secret in an image: in its config, and in the text files that we put into it.
+/// `artifact` is the one that it was planned with.
+pub fn secrets(
+    plan: &ImagePlan,
+    image: &Image,
+    artifact: Option<&Arc<Artifact>>,
+) -> Result<Vec<Finding>, Error> {
+    let mut found = scan_config(&image.document());
+    for file in &plan.files {
+        let file = layer_file(file, artifact)?;
+        let unreadable = |source| Error::Entry {
+            path: format!("/{}", file.path),
+            source,
+        };
+        let mut reader = file.source.open().map_err(unreadable)?;
+        found.extend(scan_file(&format!("/{}", file.path), &mut reader).map_err(unreadable)?);
+    }
+    Ok(found)
 }

@@ -108,6 +108,17 @@ pub enum Error {
         /// The image.
         reference: String,
     },
+    /// What looks like secrets is in an image that would be given away.
+    #[error(
+        "the image of `{configuration}` was not sent, since it may hold secrets: {}; take them out, or allow each with `--allow-secret PLACE`, which is recorded in the image",
+        found.iter().map(|found| format!("{} ({})", found.place, found.what)).collect::<Vec<_>>().join(", ")
+    )]
+    Secrets {
+        /// The configuration.
+        configuration: String,
+        /// What was found.
+        found: Vec<crate::Finding>,
+    },
     /// A lock file that cannot be read.
     #[error(transparent)]
     Lock(#[from] mlwm_spec::yaml::YamlError),
@@ -158,6 +169,7 @@ impl Error {
             Self::Name(_) => ExitCode::BadConfiguration,
             Self::Member { .. } => ExitCode::ArtifactMismatch,
             Self::Storage(error) => error.exit_code(),
+            Self::Secrets { .. } => ExitCode::Conflict,
             Self::Reference { .. } | Self::Lock(_) | Self::LockVersion { .. } => {
                 ExitCode::BadConfiguration
             }

@@ -29,3 +29,5 @@ pub const RUNNER_DIGEST: &str = "io.mlwm.runner.digest";
 /// Digest of everything that went into the image; an image with the same one need not be built
 /// again.
 pub const BUILD: &str = "io.mlwm.build";
+/// Places that look like secrets and were allowed by whoever built the image.
+pub const ALLOWED: &str = "io.mlwm.secrets.allowed";

@@ -25,7 +25,7 @@ mod remote;
 mod scan;
 mod tarball;
 
-pub use assemble::assemble;
+pub use assemble::{assemble, secrets};
 pub use digests::LayerDigests;
 pub use error::Error;
 pub use image::{Image, LayerSummary, Summary};
@@ -35,3 +35,4 @@ pub use oci::Platform;
 pub use place::{Place, find};
 pub use plan::{BuildInputs, ImagePlan, PlannedFile, Runner, Source, plan};
 pub use registry::{Pushed, Transfers, push};
+pub use scan::{Allowed, Finding, refused};

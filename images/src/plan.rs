@@ -44,6 +44,8 @@ pub struct BuildInputs<'a> {
     pub source: Option<&'a str>,
     /// The revision.
     pub revision: Option<&'a str>,
+    /// Places that may look like secrets; they are recorded.
+    pub allowed: &'a [String],
     /// Version of mlwm.
     pub version: &'a str,
 }

@@ -14,9 +14,8 @@ mod values;
 mod tests;
 
 use std::collections::BTreeSet;
-use std::io::{self, BufRead, BufReader, Chain, Cursor, Read};
+use std::io::{self, BufRead, BufReader, Cursor, Read};
 
-use flate2::read::MultiGzDecoder;
 use serde_json::Value;
 
 /// Bytes of a file that are searched: text files with settings are never longer.
@@ -93,7 +92,7 @@ fn search(text: &str, kind: Kind) -> BTreeSet<&'static str> {
 }
 
 /// Searches the config of an image (the OCI document): environment, labels, history and commands.
-pub fn scan_config(document: &Value) -> Vec<Finding> {
+pub(crate) fn scan_config(document: &Value) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut add = |place: &str, text: &str| {
         let found: BTreeSet<_> = text
@@ -137,7 +136,7 @@ pub fn scan_config(document: &Value) -> Vec<Finding> {
 
 /// Searches a file. Only its first 16 MiB are read, and none of it is searched if its beginning is
 /// no text: has a zero byte or is not UTF-8.
-pub fn scan_file(path: &str, reader: &mut dyn Read) -> io::Result<Vec<Finding>> {
+pub(crate) fn scan_file(path: &str, reader: &mut dyn Read) -> io::Result<Vec<Finding>> {
     let mut sample = Vec::new();
     reader.take(SAMPLE).read_to_end(&mut sample)?;
     if !is_text(&sample) {
@@ -167,43 +166,6 @@ pub fn scan_file(path: &str, reader: &mut dyn Read) -> io::Result<Vec<Finding>> 
         }
     }
     Ok(findings.into_iter().collect())
-}
-
-/// Searches the files of a layer: a tar archive, compressed with gzip or not. The layer is read to
-/// its last byte, so that a reader that checks its digest has done so.
-pub fn scan_layer(reader: &mut dyn Read) -> io::Result<Vec<Finding>> {
-    let mut magic = Vec::new();
-    reader.take(4).read_to_end(&mut magic)?;
-    let zstd = magic == [0x28, 0xb5, 0x2f, 0xfd];
-    let gzip = magic.starts_with(&[0x1f, 0x8b]);
-    let mut whole: Chain<_, _> = Cursor::new(magic).chain(reader);
-    if zstd {
-        return Err(io::Error::other(
-            "a layer compressed with zstd cannot be searched for secrets: build it with gzip or none",
-        ));
-    }
-    let findings = match gzip {
-        true => scan_tar(&mut MultiGzDecoder::new(&mut whole))?,
-        false => scan_tar(&mut whole)?,
-    };
-    io::copy(&mut whole, &mut io::sink())?;
-    Ok(findings)
-}
-
-fn scan_tar(reader: &mut dyn Read) -> io::Result<Vec<Finding>> {
-    let mut findings = Vec::new();
-    let mut archive = tar::Archive::new(&mut *reader);
-    for entry in archive.entries()? {
-        let mut entry = entry?;
-        if !entry.header().entry_type().is_file() {
-            continue;
-        }
-        let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        let path = path.trim_start_matches("./").trim_start_matches('/');
-        findings.extend(scan_file(&format!("/{path}"), &mut entry)?);
-    }
-    io::copy(reader, &mut io::sink())?;
-    Ok(findings)
 }
 
 fn finding(place: &str, what: &str) -> Finding {
@@ -247,6 +209,8 @@ fn kind(path: &str, sample: &[u8]) -> Kind {
     match end {
         Some(end) if SOURCE.contains(&end.as_str()) => Kind::Source,
         _ if script => Kind::Source,
+        // Python's packages have their description in these.
+        _ if ["METADATA", "PKG-INFO", "README", "LICENSE"].contains(&name) => Kind::Source,
         _ => Kind::Settings,
     }
 }

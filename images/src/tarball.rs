@@ -162,19 +162,11 @@ struct Checked {
 
 impl Checked {
     fn open(file: &LayerFile) -> io::Result<Self> {
-        let named = |error: io::Error| {
-            io::Error::new(error.kind(), format!("{}: {error}", file.source.name()))
+        let hasher = match file.source {
+            FileSource::File(_) => Some(Sha256::new()),
+            FileSource::Member(..) => None,
         };
-        let (inner, hasher): (Box<dyn Read + Send>, _) = match &file.source {
-            FileSource::File(path) => {
-                let opened = File::open(path).map_err(named)?;
-                (Box::new(opened), Some(Sha256::new()))
-            }
-            FileSource::Member(artifact, member) => {
-                let reader = artifact.reader(member).map_err(io::Error::other)?;
-                (Box::new(reader), None)
-            }
-        };
+        let inner = file.source.open()?;
         Ok(Self {
             inner,
             name: file.source.name(),
@@ -216,6 +208,18 @@ impl Read for Checked {
 }
 
 impl FileSource {
+    /// Reads it. A member of an artifact is checked while it is read.
+    pub(crate) fn open(&self) -> io::Result<Box<dyn Read + Send>> {
+        Ok(match self {
+            Self::File(path) => Box::new(File::open(path).map_err(|error| {
+                io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+            })?),
+            Self::Member(artifact, member) => {
+                Box::new(artifact.reader(member).map_err(io::Error::other)?)
+            }
+        })
+    }
+
     /// How errors name it.
     pub(crate) fn name(&self) -> String {
         match self {

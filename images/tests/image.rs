@@ -13,7 +13,7 @@ use mlwm_artifacts::{Artifact, BuildRequest};
 use mlwm_engines::{Endpoint, Engine, Output, Request};
 use mlwm_images::{
     BuildInputs, Error, Image, LayerDigests, Layout, Lock, Place, Platform, Runner, Transfers,
-    assemble, find, labels, plan, push,
+    assemble, find, labels, plan, push, secrets,
 };
 use mlwm_spec::configuration::Resources;
 use mlwm_spec::{Digest, ExitCode};
@@ -88,7 +88,7 @@ fn artifact_model() -> PathBuf {
 
 /// An image with one small layer, written by hand; other machines than amd64 have it, too.
 static SMALL_BASE: LazyLock<TempDir> = LazyLock::new(|| {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = mlwm_tests::scratch::folder();
     let blobs = folder.path().join("blobs/sha256");
     fs::create_dir_all(&blobs).unwrap();
     let put = |bytes: &[u8]| {
@@ -166,6 +166,7 @@ fn inputs<'a>(
         artifact,
         source: None,
         revision: None,
+        allowed: &[],
         version: "0.1.0",
     }
 }
@@ -582,6 +583,26 @@ async fn parts_that_change_make_no_image() {
     let none = LayerDigests::at(parts.folder.path().join("none"));
     let error = made(&none).unwrap_err();
     assert_eq!(error.exit_code(), ExitCode::ArtifactMismatch, "{error}");
+}
+
+#[tokio::test]
+async fn secrets_are_found_where_they_are() {
+    let parts = Parts::new();
+    let base = small_base().await;
+    let found = |artifact: Artifact| {
+        let artifact = Arc::new(artifact);
+        let planned = plan(&inputs("test", Some(&base), &parts.runner, Some(&artifact))).unwrap();
+        let image = image_of(&parts, &base, &artifact).unwrap();
+        secrets(&planned, &image, Some(&artifact)).unwrap()
+    };
+    assert_eq!(found(parts.small_artifact()), []);
+    let key = ["AKIA", "Q3EGRIZ7LB5NXWTS"].concat();
+    let leaky = parts.artifact(&format!("aws_access_key_id: {key}\n"));
+    let found = found(leaky);
+    assert_eq!(found.len(), 1, "{found:?}");
+    let place = &found[0].place;
+    assert!(place.contains("training_cli_args.yaml"), "{place}");
+    assert!(!format!("{found:?}").contains(&key), "it is not said again");
 }
 
 #[tokio::test]

@@ -1,8 +1,10 @@
 //! The error of a command: a sentence and an exit code.
 
 use std::fmt;
+use std::io;
+use std::path::Path;
 
-use mlwm_spec::ExitCode;
+use mlwm_spec::{ExitCode, LocalFailure};
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -17,6 +19,16 @@ impl Failure {
             message: message.to_string(),
             code,
         }
+    }
+
+    /// A local file could not be used.
+    pub(crate) fn local(action: &str, path: &Path, source: &io::Error) -> Self {
+        let failure = LocalFailure {
+            action,
+            path,
+            source,
+        };
+        Self::new(failure.exit_code(), failure)
     }
 
     pub(crate) fn code(&self) -> ExitCode {
@@ -42,13 +54,19 @@ macro_rules! from_error {
 }
 
 from_error!(
-    mlwm_artifacts::Error,
     mlwm_cycles::Error,
     mlwm_engines::Error,
     mlwm_images::Error,
     mlwm_registries::Error,
     mlwm_storage::Error,
 );
+
+impl From<mlwm_artifacts::Error> for Failure {
+    fn from(error: mlwm_artifacts::Error) -> Self {
+        // It may lie in a registry, and what failed be a request.
+        mlwm_registries::Error::from(error).into()
+    }
+}
 
 impl From<mlwm_datasets::Error> for Failure {
     fn from(error: mlwm_datasets::Error) -> Self {
@@ -68,7 +86,16 @@ impl From<mlwm_registries::signature::SignatureError> for Failure {
         };
         let code = match error {
             KeyExists(_) => ExitCode::Conflict,
-            File { .. } => ExitCode::StorageFailed,
+            File {
+                action,
+                ref path,
+                ref source,
+            } => LocalFailure {
+                action,
+                path,
+                source,
+            }
+            .exit_code(),
             EmptyPassword | NoPassword(_) | Password { .. } | PublicKey(_) | SecretKey { .. } => {
                 ExitCode::Usage
             }

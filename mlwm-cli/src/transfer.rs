@@ -20,6 +20,9 @@ const TRUSTED_KEYS: &str = "MLWM_TRUSTED_KEYS";
 /// How often a line is printed where no bar can be drawn.
 const BETWEEN_LINES: Duration = Duration::from_secs(10);
 
+/// After so long without a byte a transfer is said to be stalled.
+const STALLED: Duration = Duration::from_secs(5);
+
 /// Progress on standard error and a token that a signal cancels.
 pub(crate) struct Transfer {
     /// For what transfers.
@@ -33,12 +36,16 @@ pub(crate) struct Transfer {
 impl Transfer {
     /// Starts to listen for signals; called inside the runtime.
     pub(crate) fn start() -> Result<Self, Failure> {
+        Self::start_saying(
+            "stopping: what is transferred is kept, and the same command goes on from there",
+        )
+    }
+
+    /// The same; `stopping` is what a signal is answered with.
+    pub(crate) fn start_saying(stopping: &'static str) -> Result<Self, Failure> {
         let trusted_keys = trusted_keys()?;
         let cancel = CancellationToken::new();
-        stop_on_signal(
-            &cancel,
-            "stopping: what is transferred is kept, and the same command goes on from there",
-        )?;
+        stop_on_signal(&cancel, stopping)?;
         let shown = Arc::new(Mutex::new(Shown::new(std::io::stderr().is_terminal())));
         let reported = Arc::clone(&shown);
         let progress = Progress::new(move |event| {
@@ -98,6 +105,8 @@ struct Stretch {
     first: ProgressEvent,
     last: ProgressEvent,
     began: Instant,
+    /// When bytes came for the last time.
+    moved: Instant,
     next_line: Instant,
     bar: Option<ProgressBar>,
 }
@@ -132,7 +141,7 @@ impl Shown {
         if let Some(bar) = &stretch.bar {
             bar.finish_and_clear();
         }
-        if stretch.last.total_bytes > 0 {
+        if stretch.last.done_bytes > stretch.first.done_bytes {
             eprintln!("{}", stretch.line(now));
         }
     }
@@ -157,12 +166,23 @@ impl Stretch {
             first: event,
             last: event,
             began: now,
+            moved: now,
             next_line: now + BETWEEN_LINES,
             bar,
         }
     }
 
     fn go_on(&mut self, event: ProgressEvent, now: Instant) {
+        if event.done_bytes > self.last.done_bytes {
+            self.moved = now;
+        }
+        if event.kept_bytes > self.last.kept_bytes {
+            // The bar measures its rate from here.
+            if let Some(bar) = &self.bar {
+                bar.set_position(event.done_bytes);
+                bar.reset_eta();
+            }
+        }
         self.last = event;
         match &self.bar {
             Some(bar) => bar.set_position(event.done_bytes),
@@ -176,27 +196,33 @@ impl Stretch {
 
     /// `uploading: 12.00 MiB of 64.00 MiB, 3.20 MiB/s, 16 s left`.
     fn line(&self, now: Instant) -> String {
-        let (first, last) = (self.first.done_bytes, self.last.done_bytes);
-        let seconds = now.duration_since(self.began).as_secs_f64();
-        let rate = (last - first) as f64 / seconds.max(1e-3);
-        let is_transfer = !matches!(self.last.phase, Phase::Hashing | Phase::Verifying);
-        let continued = match first > 0 && is_transfer {
-            true => format!(" (continued at {})", HumanBytes(first)),
-            false => String::new(),
-        };
-        let left = self.last.total_bytes.saturating_sub(last);
-        let rest = match left {
-            0 => format!("{seconds:.1} s"),
-            _ if rate > 0.0 => format!("{:.0} s left", left as f64 / rate),
-            _ => "stalled".to_owned(),
-        };
-        format!(
-            "{}: {} of {}{continued}, {}/s, {rest}",
+        let (last, total) = (self.last.done_bytes, self.last.total_bytes);
+        let what = format!(
+            "{}: {} of {}",
             doing(self.last.phase),
             HumanBytes(last),
-            HumanBytes(self.last.total_bytes),
-            HumanBytes(rate as u64),
-        )
+            HumanBytes(total),
+        );
+        // Of what was done before this stretch, some may have been moved by this command.
+        let before = self.first.done_bytes - self.first.kept_bytes;
+        let kept = self.last.kept_bytes;
+        let moved = last.saturating_sub(kept + before);
+        if moved == 0 && last == total {
+            return format!("{what}, already there");
+        }
+        let seconds = now.duration_since(self.began).as_secs_f64();
+        let rate = moved as f64 / seconds.max(1e-3);
+        let continued = match kept {
+            0 => String::new(),
+            kept => format!(" ({} were there)", HumanBytes(kept)),
+        };
+        let rest = match total.saturating_sub(last) {
+            0 => format!("{seconds:.1} s"),
+            _ if now.duration_since(self.moved) >= STALLED => "stalled".to_owned(),
+            left if moved > 0 => format!("{:.0} s left", left as f64 / rate),
+            _ => format!("{seconds:.1} s"),
+        };
+        format!("{what}{continued}, {}/s, {rest}", HumanBytes(rate as u64))
     }
 }
 
@@ -217,6 +243,7 @@ mod tests {
         ProgressEvent {
             phase: Phase::Uploading,
             done_bytes,
+            kept_bytes: 0,
             total_bytes: 64 << 20,
             done_objects: 0,
             total_objects: 1,
@@ -226,23 +253,43 @@ mod tests {
     #[test]
     fn what_an_earlier_run_transferred_does_not_count_for_the_rate() {
         let (began, mut shown) = (Instant::now(), Shown::new(false));
-        shown.tell(&event(32 << 20), began);
+        let kept = |done_bytes| ProgressEvent {
+            kept_bytes: 32 << 20,
+            ..event(done_bytes)
+        };
+        shown.tell(&event(0), began);
+        shown.tell(&kept(32 << 20), began);
         let later = began + Duration::from_secs(2);
-        shown.tell(&event(48 << 20), later);
-        let line = shown.stretch.as_ref().unwrap().line(later);
+        shown.tell(&kept(48 << 20), later);
+        let stretch = shown.stretch.as_ref().unwrap();
         assert_eq!(
-            line,
-            "uploading: 48.00 MiB of 64.00 MiB (continued at 32.00 MiB), 8.00 MiB/s, 2 s left"
+            stretch.line(later),
+            "uploading: 48.00 MiB of 64.00 MiB (32.00 MiB were there), 8.00 MiB/s, 2 s left"
         );
+        assert!(stretch.line(later + STALLED).ends_with(", stalled"));
+    }
+
+    #[test]
+    fn what_was_there_as_a_whole_was_not_moved() {
+        let (began, mut shown) = (Instant::now(), Shown::new(false));
+        shown.tell(&event(0), began);
+        let all = ProgressEvent {
+            kept_bytes: 64 << 20,
+            ..event(64 << 20)
+        };
+        shown.tell(&all, began + Duration::from_millis(2));
+        let line = shown.stretch.as_ref().unwrap().line(began);
+        assert_eq!(line, "uploading: 64.00 MiB of 64.00 MiB, already there");
     }
 
     #[test]
     fn nothing_acknowledged_is_a_stall_and_no_guess() {
         let (began, mut shown) = (Instant::now(), Shown::new(false));
         shown.tell(&event(0), began);
-        let later = began + Duration::from_secs(9);
-        let line = shown.stretch.as_ref().unwrap().line(later);
-        assert_eq!(line, "uploading: 0 B of 64.00 MiB, 0 B/s, stalled");
+        let stretch = shown.stretch.as_ref().unwrap();
+        let line = |after| stretch.line(began + Duration::from_millis(after));
+        assert_eq!(line(300), "uploading: 0 B of 64.00 MiB, 0 B/s, 0.3 s");
+        assert_eq!(line(9000), "uploading: 0 B of 64.00 MiB, 0 B/s, stalled");
     }
 
     #[test]

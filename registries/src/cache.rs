@@ -20,7 +20,6 @@ pub use self::pruning::{PruneRequest, Pruned};
 use crate::policy::{StoredSignature, Trust};
 use crate::pull::write_small;
 use crate::registry::blocking;
-use crate::signature::PublicKey;
 use crate::transfers::{Kind, cache_home, lock, try_lock};
 use crate::{Error, Publication, Registry, RegistryOptions};
 
@@ -108,10 +107,10 @@ impl Cache {
         default: Option<&str>,
         options: RegistryOptions,
     ) -> Result<CachedArtifact, Error> {
-        let (keys, cancel) = (options.trusted_keys.clone(), options.cancel.clone());
+        let (trust, cancel) = (Trust::of_user(&options), options.cancel.clone());
         if let Some(digest) = reference.digest
             && let Some(held) = self.held(digest, &cancel).await?
-            && self.is_signed(&held, &keys).await?
+            && self.is_signed(&held, trust).await?
         {
             return Ok(held);
         }
@@ -120,13 +119,11 @@ impl Cache {
         self.fetch(&registry, &publication).await
     }
 
-    /// Whether one of `keys`, if there are any, signed an artifact with a signature that is here.
-    async fn is_signed(&self, held: &CachedArtifact, keys: &[PublicKey]) -> Result<bool, Error> {
-        if keys.is_empty() {
+    /// Whether an artifact is signed as it must be, with signatures that are here.
+    async fn is_signed(&self, held: &CachedArtifact, trust: Trust) -> Result<bool, Error> {
+        if trust.is_empty() {
             return Ok(true);
         }
-        let mut trust = Trust::default();
-        trust.require("this command", keys.to_vec());
         let mut signatures = Vec::new();
         for path in self.files()? {
             let name = name_of(&path);
@@ -143,7 +140,7 @@ impl Cache {
             })
         });
         match checked.await {
-            Ok(()) => Ok(true),
+            Ok(_) => Ok(true),
             Err(Error::Unsigned { .. } | Error::Signature { .. }) => Ok(false),
             Err(error) => Err(error),
         }
@@ -177,18 +174,15 @@ impl Cache {
     }
 
     /// The artifact of a publication, fetched if it is not there. Of several processes that want
-    /// it, one fetches it and the others wait. If the registry's options have keys, one of them must
-    /// have signed it.
+    /// it, one fetches it and the others wait. It must be signed as the registry and this user
+    /// require, also if it is there.
     pub async fn fetch(
         &self,
         registry: &Registry,
         publication: &Publication,
     ) -> Result<CachedArtifact, Error> {
         let held = self.hold(registry, publication).await?;
-        if self
-            .is_signed(&held, &registry.options.trusted_keys)
-            .await?
-        {
+        if self.is_signed(&held, registry.trust().await?).await? {
             return Ok(held);
         }
         // It may have been signed since; if not, this says so.
@@ -207,7 +201,7 @@ impl Cache {
         let cancel = registry.options.cancel.clone();
         let digest = publication.digest;
         let contents = self.contents();
-        std::fs::create_dir_all(&contents).map_err(Error::local("create the folder", &contents))?;
+        std::fs::create_dir_all(&contents).map_err(Error::cache_folder(&contents))?;
         loop {
             if let Some(held) = self.held(digest, &cancel).await? {
                 return Ok(held);

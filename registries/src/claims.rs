@@ -90,7 +90,12 @@ pub(crate) async fn publish(place: &impl Place, digest: Digest) -> Result<Outcom
         }
         Err(error) => {
             // The error says more than that the claim is left over.
-            let _ = place.withdraw(&ours).await;
+            let withdrawn = place.withdraw(&ours).await;
+            if let (Ok(()), Error::Claimed { .. }) = (withdrawn, &error)
+                && let Some(there) = awaited(place, digest).await?
+            {
+                return same_or_refused(place, there, digest);
+            }
             return Err(error);
         }
     }
@@ -121,6 +126,21 @@ async fn may_write(place: &impl Place, digest: Digest) -> Result<Option<Publicat
             // The smallest digest goes first, when the others have withdrawn.
             Some(_) => place.settle().await?,
         }
+    }
+    Ok(None)
+}
+
+/// What another publisher publishes, now that this one is out of its way; none if it seems to be
+/// dead.
+async fn awaited(place: &impl Place, digest: Digest) -> Result<Option<Publication>, Error> {
+    for look in 1.. {
+        // In this order: a claim that is gone because its record was written shows as a record.
+        let rivals = rivals(place, digest).await?;
+        let there = place.record().await?;
+        if there.is_some() || rivals.is_empty() || look == LOOKS {
+            return Ok(there);
+        }
+        place.settle().await?;
     }
     Ok(None)
 }

@@ -1,9 +1,9 @@
 //! Why something could not be done in a registry, the cache or a bundle.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use mlwm_spec::{Digest, ExitCode};
+use mlwm_spec::{Digest, ExitCode, LocalFailure};
 
 use crate::RemovalPlan;
 
@@ -41,6 +41,12 @@ pub enum Error {
         /// Name, tag, digest.
         what: String,
     },
+    /// There is no folder where a registry should be.
+    #[error("there is no folder {path}, so no registry in it: check the path", path = path.display())]
+    NoFolder {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A publication holds other content than the reference pins.
     #[error(
         "{publication} holds {found}, but the reference pins {pinned}: correct the pin, or the tag"
@@ -67,7 +73,7 @@ pub enum Error {
     },
     /// Somebody else is publishing other content under the name, or died doing so.
     #[error(
-        "somebody else claims {publication} for other content ({theirs}, this is {ours}), so nothing was published; if no `push` of it is running any more, `mlwm artifact remove {publication}` clears the claim"
+        "somebody else claims {publication} for other content ({theirs}, this is {ours}), so nothing was published: run the same command again; if it says so again and no `push` of the other is running any more, `mlwm artifact remove {publication} --claims-only` clears the claim"
     )]
     Claimed {
         /// The publication.
@@ -76,6 +82,12 @@ pub enum Error {
         theirs: Digest,
         /// What was to be published.
         ours: Digest,
+    },
+    /// Only claims were to be removed, and there is more.
+    #[error("{publication} is published: nothing waits for claims to it, and none were removed")]
+    Published {
+        /// The publication.
+        publication: String,
     },
     /// Two publishers wrote one record, which the protocol excludes unless the store forgets.
     #[error(
@@ -202,7 +214,7 @@ pub enum Error {
         why: String,
     },
     /// A local file could not be used.
-    #[error("cannot {action} {path}: {source}", path = path.display())]
+    #[error("{}", LocalFailure { action, path, source })]
     Local {
         /// What was tried.
         action: &'static str,
@@ -264,9 +276,36 @@ pub enum Error {
     /// Stopped on request.
     #[error("interrupted: the same command continues")]
     Interrupted,
+    /// A name or tag that is kept for other things.
+    #[error("{what} cannot be published: {why}")]
+    Reserved {
+        /// The name or tag.
+        what: String,
+        /// What it is kept for.
+        why: &'static str,
+    },
+    /// The folder of what is cached, or continued, cannot be used.
+    #[error(
+        "cannot create the folder {path} for what is cached and continued ({source}): set XDG_CACHE_HOME to a folder you may write to",
+        path = path.display()
+    )]
+    CacheFolder {
+        /// The folder.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// A part of mlwm broke.
     #[error("a task of mlwm ended unexpectedly: {0}")]
     Broken(String),
+}
+
+/// Why a request failed that an artifact in a registry was read by.
+fn requested(error: &mlwm_artifacts::Error) -> Option<&Error> {
+    match error {
+        mlwm_artifacts::Error::Io { source, .. } => source.get_ref()?.downcast_ref(),
+        _ => None,
+    }
 }
 
 impl Error {
@@ -275,10 +314,13 @@ impl Error {
         match self {
             Self::Storage(error) => error.exit_code(),
             Self::RemovedInPart { source, .. } => source.exit_code(),
-            Self::Artifact(error) => error.exit_code(),
-            Self::Reference(_) | Self::NoRegistry { .. } => ExitCode::Usage,
+            Self::Artifact(error) => match requested(error) {
+                Some(failed) => failed.exit_code(),
+                None => error.exit_code(),
+            },
+            Self::Reference(_) | Self::NoRegistry { .. } | Self::Reserved { .. } => ExitCode::Usage,
             Self::NoCacheFolder => ExitCode::BadConfiguration,
-            Self::NotFound { .. } => ExitCode::InputMissing,
+            Self::NotFound { .. } | Self::NoFolder { .. } => ExitCode::InputMissing,
             Self::OtherDigest { .. }
             | Self::NoHashes { .. }
             | Self::Changed { .. }
@@ -291,16 +333,33 @@ impl Error {
             | Self::BadBundle { .. } => ExitCode::ArtifactMismatch,
             Self::Conflict { .. }
             | Self::Claimed { .. }
+            | Self::Published { .. }
             | Self::Overtaken { .. }
             | Self::TagTaken { .. }
             | Self::StillUsed { .. }
             | Self::OnlyCopy { .. }
             | Self::UnknownContent { .. }
             | Self::InTheWay { .. } => ExitCode::Conflict,
-            Self::NoDeletion { .. } => ExitCode::StorageFailed,
-            Self::Local { .. } | Self::UnreadableZip { .. } | Self::Broken(_) => ExitCode::Failed,
+            Self::NoDeletion { .. } | Self::CacheFolder { .. } => ExitCode::StorageFailed,
+            Self::Local {
+                action,
+                path,
+                source,
+            } => LocalFailure {
+                action,
+                path,
+                source,
+            }
+            .exit_code(),
+            Self::UnreadableZip { .. } | Self::Broken(_) => ExitCode::Failed,
             Self::Interrupted => ExitCode::Interrupted,
         }
+    }
+
+    /// The error for the folder of what is cached or continued.
+    pub(crate) fn cache_folder(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::CacheFolder { path, source }
     }
 
     /// The error for a local file operation.

@@ -37,6 +37,7 @@ pub use push::{PushRequest, Pushed};
 pub use record::{Publication, REGISTRY_VERSION};
 pub use registry::{Registry, RegistryOptions, TagMove};
 pub use removal::{FoundReference, KeptObject, RemovalPlan, RemovalRequest};
+pub use transfers::cache_home;
 
 use std::io::{self, Read};
 

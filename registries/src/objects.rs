@@ -51,6 +51,14 @@ impl Objects {
         })
     }
 
+    /// Fails if it is a folder that does not exist.
+    pub(crate) fn check_folder(&self) -> Result<(), Error> {
+        match self.root.local_path() {
+            Some(path) if !path.is_dir() => Err(Error::NoFolder { path }),
+            _ => Ok(()),
+        }
+    }
+
     fn at(&self, path: &str) -> Result<Uri, Error> {
         Ok(self.root.join(path)?)
     }
@@ -185,10 +193,13 @@ impl Objects {
             .await
     }
 
+    /// The signatures of a content, the oldest first.
     pub(crate) async fn signatures(&self, digest: Digest) -> Result<Vec<StoredSignature>, Error> {
         let folder = signatures_of(digest);
         let mut signatures = Vec::new();
-        for listed in self.listed(&folder).await? {
+        let mut files = self.listed(&folder).await?;
+        files.sort_by_key(|file| file.modified);
+        for listed in files {
             let path = format!("{}/{}", digest.hex(), listed.path);
             let Some((_, key_id)) = record::signature_entry(&path) else {
                 continue;

@@ -82,20 +82,20 @@ impl Oci {
         if name.as_str() != POLICY_REPOSITORY {
             return Ok(());
         }
-        Err(Error::BadRecord {
-            record: uri.to_string(),
-            why: "this name is kept for the registry's policy: choose another with `--as`"
-                .to_owned(),
+        Err(Error::Reserved {
+            what: uri.to_string(),
+            why: "this name is kept for the registry's policy: choose another with `--as`",
         })
     }
 
-    fn check_tag(&self, name: &ArtifactName, tag: &Tag) -> Result<(), Error> {
+    /// Refuses tags that are kept for other things.
+    pub(crate) fn check_tag(tag: &Tag) -> Result<(), Error> {
         match is_own_tag(tag.as_str()) {
             false => Ok(()),
-            true => Err(Error::BadRecord {
-                record: self.named(name, tag),
-                why: "in an OCI registry such tags are kept for signatures and claims: choose another"
-                    .to_owned(),
+            true => Err(Error::Reserved {
+                what: format!("the tag `{tag}`"),
+                why: "in an OCI registry tags that begin with `sha256-`, `claim.` or `withdrawn.` \
+                      are kept for signatures and claims: choose another",
             }),
         }
     }
@@ -212,7 +212,7 @@ impl Oci {
         signatures: &[StoredSignature],
     ) -> Result<Outcome, Error> {
         let Publication { name, tag, .. } = &*publication;
-        self.check_tag(name, tag)?;
+        Self::check_tag(tag)?;
         let repository = self.repository(name.as_str())?;
         let single: Arc<[Part]> = [(publication.digest, publication.size)].into();
         let parts = self
@@ -253,7 +253,7 @@ impl Oci {
 
     /// Gives the manifest of a publication the tag that it says, unless it is taken.
     pub(crate) async fn tag(&self, publication: &Publication) -> Result<Outcome, Error> {
-        self.check_tag(&publication.name, &publication.tag)?;
+        Self::check_tag(&publication.tag)?;
         let repository = self.repository(publication.name.as_str())?;
         let bytes = self.manifest_of(&repository, publication).await?;
         self.claim_and_write(&repository, publication, bytes).await
@@ -261,7 +261,7 @@ impl Oci {
 
     /// Gives the manifest of a publication the tag that it says, whatever has it now.
     pub(crate) async fn retag(&self, publication: &Publication) -> Result<(), Error> {
-        self.check_tag(&publication.name, &publication.tag)?;
+        Self::check_tag(&publication.tag)?;
         let repository = self.repository(publication.name.as_str())?;
         let bytes = self.manifest_of(&repository, publication).await?;
         let tag = publication.tag.as_str();

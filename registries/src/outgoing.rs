@@ -87,8 +87,8 @@ impl Outgoing {
         let (label, content, source, known): (_, Arc<dyn Content>, Arc<dyn ReadAt>, _) =
             match content {
                 PushContent::File(path) => {
+                    let source = FileSource::open(&path)?;
                     let content = Arc::new(FileContent::open(&path)?);
-                    let source = FileSource::open(&path).map_err(Error::local("open", &path))?;
                     (path.display().to_string(), content, Arc::new(source), None)
                 }
                 PushContent::Stored(zip) => (zip.label, zip.content, zip.source, Some(zip.digest)),

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::record::{REGISTRY_VERSION, check_version};
+use crate::registry::RegistryOptions;
 use crate::signature::{self, PublicKey, Signature, SignatureError};
 
 /// What a registry requires of those who publish and fetch.
@@ -144,6 +145,18 @@ impl StoredSignature {
 pub(crate) struct Trust(Vec<(String, Vec<PublicKey>)>);
 
 impl Trust {
+    /// What this user requires, whatever the registry does.
+    pub(crate) fn of_user(options: &RegistryOptions) -> Self {
+        let mut trust = Self::default();
+        trust.require("this command", options.trusted_keys.clone());
+        trust
+    }
+
+    /// Whether nobody requires any.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(crate) fn require(&mut self, who: impl Into<String>, keys: Vec<PublicKey>) {
         if !keys.is_empty() {
             self.0.push((who.into(), keys));
@@ -161,24 +174,25 @@ impl Trust {
     }
 
     /// Checks the signatures of `what`, which `open` gives a reader of each time. One that does not
-    /// hold is no obstacle if another one does.
+    /// hold is no obstacle if another one does. Gives those that were asked for and hold.
     pub(crate) fn check<R: Read>(
         &self,
         what: &str,
         signatures: &[StoredSignature],
         open: impl Fn() -> Result<R, Error>,
-    ) -> Result<(), Error> {
+    ) -> Result<Vec<StoredSignature>, Error> {
+        let mut holding = Vec::new();
         for (who, keys) in &self.0 {
             let mut outcome = Err(unsigned(what, who, keys));
             for stored in by(keys, signatures) {
-                outcome = stored.check(what, keys, &open);
+                outcome = stored.check(what, keys, &open).map(|()| stored.clone());
                 if !matches!(outcome, Err(Error::Signature { .. })) {
                     break;
                 }
             }
-            outcome?;
+            holding.push(outcome?);
         }
-        Ok(())
+        Ok(holding)
     }
 
     /// Refuses signatures that are not to be kept with `what`: those of other content, and those by

@@ -26,7 +26,8 @@ pub struct Pulled {
     pub zip: PathBuf,
     /// Its provenance, if the registry has one.
     pub provenance: Option<PathBuf>,
-    /// Its signatures: `<zip>.minisig`, further ones `<zip>.<key id>.minisig`.
+    /// Its signatures: `<zip>.minisig` is one by a key that is required, else the oldest; further
+    /// ones are `<zip>.<key id>.minisig`.
     pub signatures: Vec<PathBuf>,
 }
 
@@ -48,7 +49,7 @@ impl Registry {
             false => destination.join(format!("{}.zip", publication.name)),
         };
         let zip = std::path::absolute(&zip).map_err(Error::local("resolve", &zip))?;
-        let signatures = self.signatures(publication).await?;
+        let mut signatures = self.signatures(publication).await?;
         let provenance = self.provenance(publication).await?;
         let trust = self.trust().await?;
         let what = self.named(&publication.name, Some(&publication.tag));
@@ -60,12 +61,15 @@ impl Registry {
             trust,
             stop: self.options.cancel.clone(),
         };
-        if !self.is_there(publication, &zip).await? {
-            self.fetch(publication, &zip, check).await?;
-        } else {
-            let there = zip.clone();
-            blocking(move || check.run(&there)).await?;
-        }
+        let holding = match self.is_there(publication, &zip).await? {
+            false => self.fetch(publication, &zip, check).await?,
+            true => {
+                let there = zip.clone();
+                blocking(move || check.run(&there)).await?
+            }
+        };
+        // What this user requires comes before what the registry does.
+        signatures.sort_by_key(|one| !holding.first().is_some_and(|first| first == one));
         blocking(move || write_beside(zip, provenance, signatures)).await
     }
 
@@ -91,7 +95,7 @@ impl Registry {
         publication: &Publication,
         zip: &Path,
         check: Check,
-    ) -> Result<(), Error> {
+    ) -> Result<Vec<StoredSignature>, Error> {
         let file = zip.file_name().unwrap_or_default().to_string_lossy();
         let hex = publication.digest.hex();
         let fetched = zip.with_file_name(format!(".{file}.{}{FETCHED}", &hex[..16]));
@@ -110,8 +114,9 @@ impl Registry {
             {
                 std::fs::remove_file(&fetched).map_err(Error::local("remove", &fetched))?;
             }
-            checked?;
-            put_in_place(&fetched, &zip, &expected, &check.stop)
+            let holding = checked?;
+            put_in_place(&fetched, &zip, &expected, &check.stop)?;
+            Ok(holding)
         })
         .await
     }
@@ -155,7 +160,8 @@ struct Check {
 }
 
 impl Check {
-    fn run(&self, zip: &Path) -> Result<(), Error> {
+    /// Gives the signatures that are required and hold.
+    fn run(&self, zip: &Path) -> Result<Vec<StoredSignature>, Error> {
         let damaged = |why: String| Error::Damaged {
             publication: self.what.clone(),
             why,

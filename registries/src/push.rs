@@ -44,11 +44,20 @@ pub struct Pushed {
     pub new: bool,
 }
 
+/// An artifact that goes out, as it was asked for.
+struct ToSend<'a> {
+    name: ArtifactName,
+    request: &'a PushRequest,
+    outgoing: Outgoing,
+    signatures: Vec<StoredSignature>,
+}
+
 impl Registry {
     /// Publishes an artifact, which must be one whose files have hashes. Every byte is verified
     /// while it is sent. The same content again changes nothing; other content under a name and
     /// tag that are taken is refused. When it is interrupted, the same call continues.
     pub async fn push(&self, request: PushRequest) -> Result<Pushed, Error> {
+        self.check_tag(&request.tag)?;
         let (content, tag) = (request.content.clone(), &request.tag);
         // What still reads when this ends, as after a refusal of the store, must end too.
         let stop = self.options.cancel.child_token();
@@ -70,56 +79,132 @@ impl Registry {
         let cancel = &self.options.cancel;
         let fingerprint = outgoing.content.fingerprint();
         let mut ticket = self.transfers.ticket(&target, &fingerprint, cancel).await?;
-        if let Some(there) = self.record(&name, tag).await? {
+        let there = match self.look(&name, tag, &outgoing, &signatures).await {
+            Ok(there) => there,
+            Err(refused) => {
+                if ticket.is_unused() {
+                    ticket.finish()?;
+                }
+                return Err(refused);
+            }
+        };
+        if let Some(there) = there {
             let result = self
                 .push_again(&there, &outgoing, &signatures, &mut ticket)
                 .await;
-            if matches!(result, Ok(_) | Err(Error::Conflict { .. })) {
-                if ticket.continued {
+            match &result {
+                Ok(_) | Err(Error::Conflict { .. }) if ticket.continued => {
                     self.discard(&name, &ticket, Some(&there)).await?;
+                    ticket.finish()?;
                 }
-                ticket.finish()?;
+                Ok(_) | Err(Error::Conflict { .. }) => ticket.finish()?,
+                Err(Error::Unsigned { .. } | Error::Signature { .. }) if ticket.is_unused() => {
+                    ticket.finish()?;
+                }
+                Err(_) => {}
             }
             return result;
         }
-        self.check_signed(&outgoing, &signatures).await?;
-        let known = self.send(&outgoing, &name, &mut ticket).await?;
-        let provenance = match (&request.content, request.provenance) {
+        let to_send = ToSend {
+            name,
+            request: &request,
+            outgoing,
+            signatures,
+        };
+        let mut pushed = self.send_and_publish(&to_send, &mut ticket).await;
+        if let Ok(None) = pushed {
+            // Under a key that nobody knows it stays.
+            ticket.begin_anew()?;
+            pushed = self.send_and_publish(&to_send, &mut ticket).await;
+        }
+        let name = &to_send.name;
+        match &pushed {
+            Ok(Some(Pushed { publication, .. })) => {
+                self.discard(name, &ticket, Some(publication)).await?;
+                ticket.finish()?;
+            }
+            Err(Error::Conflict { .. }) => {
+                self.discard(name, &ticket, None).await?;
+                ticket.finish()?;
+            }
+            // An OCI registry that takes nothing from this user has nothing to continue.
+            Err(Error::Storage(mlwm_storage::Error::RegistryAccess { .. }))
+                if ticket.is_unused() =>
+            {
+                ticket.finish()?;
+            }
+            // The same command may yet publish what has been sent.
+            Ok(None) | Err(_) => {}
+        }
+        pushed?.ok_or_else(|| Error::Damaged {
+            publication: self.named(name, Some(tag)),
+            why: "its zip was removed while it was published".to_owned(),
+        })
+    }
+
+    /// What is published, before anything is sent; if nothing is, refuses what is not signed as it
+    /// must be.
+    async fn look(
+        &self,
+        name: &ArtifactName,
+        tag: &Tag,
+        outgoing: &Outgoing,
+        signatures: &[StoredSignature],
+    ) -> Result<Option<Publication>, Error> {
+        let there = self.record(name, tag).await?;
+        if there.is_none() {
+            self.check_signed(outgoing, signatures).await?;
+        }
+        Ok(there)
+    }
+
+    /// Sends a zip and makes it a publication; `None` if somebody removed it meanwhile, who took it
+    /// for what a killed push had left.
+    async fn send_and_publish(
+        &self,
+        to_send: &ToSend<'_>,
+        ticket: &mut Ticket,
+    ) -> Result<Option<Pushed>, Error> {
+        let ToSend {
+            name,
+            request,
+            outgoing,
+            signatures,
+        } = to_send;
+        let known = self.send(outgoing, name, ticket).await?;
+        let provenance = match (&request.content, &request.provenance) {
             (PushContent::Packing(packing), None) => {
                 let packing = Arc::clone(packing);
                 Some(blocking(move || Ok(packing.provenance(known.digest)?)).await?)
             }
-            (_, given) => given,
+            (_, given) => given.clone(),
         };
         let publication = Publication {
             format: REGISTRY_VERSION,
             name: name.clone(),
-            tag: tag.clone(),
+            tag: request.tag.clone(),
             digest: known.digest,
             set_digest: known.set_digest,
             size: outgoing.content.size(),
             files: known.files,
             published_at: now(),
             object: match &self.backend {
-                Backend::Objects(objects) => objects.object(&name, &ticket.state.key),
+                Backend::Objects(objects) => objects.object(name, &ticket.state.key),
                 Backend::Oci(_) => String::new(),
             },
             provenance,
         };
-        let pushed = self.publish(publication, &signatures).await;
-        match &pushed {
-            Ok(Pushed { publication, .. }) => {
-                self.discard(&name, &ticket, Some(publication)).await?;
-                ticket.finish()?;
+        let pushed = self.publish(publication, signatures).await?;
+        match &self.backend {
+            Backend::Objects(objects)
+                if pushed.new
+                    && ticket.continued
+                    && !objects.still_there(&pushed.publication, None).await? =>
+            {
+                Ok(None)
             }
-            Err(Error::Conflict { .. }) => {
-                self.discard(&name, &ticket, None).await?;
-                ticket.finish()?;
-            }
-            // The same command may yet publish what has been sent.
-            Err(_) => {}
+            _ => Ok(Some(pushed)),
         }
-        pushed
     }
 
     fn published_name(
@@ -182,6 +267,34 @@ impl Registry {
         .await
     }
 
+    /// Refuses the same content again that is not signed as it must be: by the signatures that are
+    /// there, and new ones in place of those by the same keys.
+    async fn check_signed_again(
+        &self,
+        there: &Publication,
+        outgoing: &Outgoing,
+        signatures: &[StoredSignature],
+    ) -> Result<(), Error> {
+        let trust = self.trust().await?;
+        if !signatures.is_empty() {
+            self.check_new(trust.clone(), outgoing, signatures).await?;
+        }
+        if trust.is_empty() {
+            return Ok(());
+        }
+        let mut all = self.signatures(there).await?;
+        all.retain(|old| signatures.iter().all(|new| new.key_id != old.key_id));
+        all.extend_from_slice(signatures);
+        let what = self.named(&there.name, Some(&there.tag));
+        trust.expect(&what, &all)?;
+        let (outgoing, stop) = (outgoing.clone(), self.options.cancel.clone());
+        blocking(move || {
+            let checked = trust.check(&what, &all, || outgoing.open());
+            unless_stopped(&stop, checked).map(drop)
+        })
+        .await
+    }
+
     /// Pushes to a name and tag that are published: the same content, or a conflict.
     async fn push_again(
         &self,
@@ -199,10 +312,7 @@ impl Registry {
                 ours: digest,
             });
         }
-        if !signatures.is_empty() {
-            let trust = self.trust().await?;
-            self.check_new(trust, outgoing, signatures).await?;
-        }
+        self.check_signed_again(there, outgoing, signatures).await?;
         self.mend(there, outgoing, ticket).await?;
         self.put_signatures(there, signatures).await?;
         Ok(Pushed {
@@ -218,7 +328,7 @@ impl Registry {
         outgoing: &Outgoing,
         ticket: &mut Ticket,
     ) -> Result<(), Error> {
-        let journals = self.transfers.journals();
+        let journals = self.transfers.journals()?;
         let content = Arc::clone(&outgoing.content);
         match &self.backend {
             Backend::Objects(objects) => {
@@ -251,7 +361,7 @@ impl Registry {
                     self.send_object(objects, outgoing, name, ticket).await
                 }
                 Backend::Oci(oci) => {
-                    let journals = self.transfers.journals();
+                    let journals = self.transfers.journals()?;
                     let reader = outgoing.clone();
                     // It may have arrived as a whole when the push was killed.
                     let whole = ticket.continued && !oci.is_split(outgoing.content.size());
@@ -295,7 +405,7 @@ impl Registry {
             (false, _) => {
                 let content = Arc::clone(&outgoing.content);
                 objects
-                    .upload(&object, content, &self.transfers.journals())
+                    .upload(&object, content, &self.transfers.journals()?)
                     .await
             }
         }

@@ -9,6 +9,7 @@ use mlwm_storage::oci::{OciOptions, OciUri};
 use mlwm_storage::{ByteRange, Progress, Uri};
 use tokio_util::sync::CancellationToken;
 
+use crate::bundle::FromStart;
 use crate::claims::Outcome;
 use crate::listing::Listing;
 use crate::objects::Objects;
@@ -16,6 +17,7 @@ use crate::oci::Oci;
 use crate::policy::{Policy, StoredSignature, Trust};
 use crate::remote::Remote;
 use crate::signature::PublicKey;
+use crate::stopping::{Stopping, unless_stopped};
 use crate::transfers::Transfers;
 use crate::{Error, Publication};
 
@@ -97,7 +99,7 @@ impl Registry {
     /// exist yet.
     pub async fn open(uri: &str, options: RegistryOptions) -> Result<Self, Error> {
         let options = Arc::new(options);
-        let transfers = Transfers::at(options.transfers.as_deref())?;
+        let transfers = Transfers::at(options.transfers.as_deref());
         let (backend, uri) = match uri.starts_with("oci://") {
             true => {
                 let root: OciUri = uri.parse()?;
@@ -162,7 +164,10 @@ impl Registry {
                 let not_found = || self.not_found(&format!("{name} with {pinned}"));
                 with_content.ok_or_else(|| read.err().unwrap_or_else(not_found))
             }
-            (Ok(_), _) => Err(self.not_found(&name_and_tag(name, tag))),
+            (Ok(_), _) => {
+                self.check_folder()?;
+                Err(self.not_found(&name_and_tag(name, tag)))
+            }
             (Err(error), _) => Err(error),
         }
     }
@@ -182,6 +187,7 @@ impl Registry {
 
     /// All publications, or those of one name, and which of them cannot be read.
     pub async fn listing(&self, name: Option<&ArtifactName>) -> Result<Listing, Error> {
+        self.check_folder()?;
         match &self.backend {
             Backend::Objects(objects) => objects.records(name).await,
             Backend::Oci(oci) => oci.records(name).await,
@@ -221,14 +227,16 @@ impl Registry {
         .await
     }
 
-    /// Gives a publication another tag; `moving` says what happens if other content has it, which
-    /// `latest` is never taken from.
+    /// Gives a publication another tag, if it is signed as the registry and this user require;
+    /// `moving` says what happens if other content has it, which `latest` is never taken from.
     pub async fn tag(
         &self,
         publication: &Publication,
         tag: &Tag,
         moving: TagMove,
     ) -> Result<Publication, Error> {
+        self.check_tag(tag)?;
+        self.check_trust(publication).await?;
         let tagged = Publication {
             tag: tag.clone(),
             published_at: now(),
@@ -290,6 +298,12 @@ impl Registry {
 
     /// What the registry requires.
     pub async fn policy(&self) -> Result<Policy, Error> {
+        self.check_folder()?;
+        self.present_policy().await
+    }
+
+    /// The same of a registry that need not exist yet.
+    async fn present_policy(&self) -> Result<Policy, Error> {
         let bytes = match &self.backend {
             Backend::Objects(objects) => objects.policy().await?,
             Backend::Oci(oci) => oci.policy().await?,
@@ -343,15 +357,41 @@ impl Registry {
         }
     }
 
+    /// Refuses a publication that is not signed as the registry and this user require, as a pull
+    /// does. If signatures are required, its zip is read to its end.
+    pub async fn check_trust(&self, publication: &Publication) -> Result<(), Error> {
+        let trust = self.trust().await?;
+        if trust.is_empty() {
+            return Ok(());
+        }
+        let signatures = self.signatures(publication).await?;
+        let what = self.named(&publication.name, Some(&publication.tag));
+        trust.expect(&what, &signatures)?;
+        let (source, stop) = (self.read_at(publication), self.options.cancel.clone());
+        blocking(move || {
+            let open = || Ok(Stopping::new(FromStart::new(source.clone()), &stop));
+            let checked = trust.check(&what, &signatures, open);
+            unless_stopped(&stop, checked).map(drop)
+        })
+        .await
+    }
+
+    /// Refuses tags that an OCI registry keeps for other things.
+    pub(crate) fn check_tag(&self, tag: &Tag) -> Result<(), Error> {
+        match &self.backend {
+            Backend::Objects(_) => Ok(()),
+            Backend::Oci(_) => Oci::check_tag(tag),
+        }
+    }
+
     /// Whose signatures are needed.
     pub(crate) async fn trust(&self) -> Result<Trust, Error> {
-        let mut trust = Trust::default();
-        let policy = self.policy().await?;
+        let mut trust = Trust::of_user(&self.options);
+        let policy = self.present_policy().await?;
         trust.require(
             &self.uri,
             policy.keys(&format!("the policy of {}", self.uri))?,
         );
-        trust.require("this command", self.options.trusted_keys.clone());
         Ok(trust)
     }
 
@@ -368,6 +408,14 @@ impl Registry {
 
     pub(crate) fn named(&self, name: &ArtifactName, tag: Option<&Tag>) -> String {
         named(&self.uri, name, tag)
+    }
+
+    /// Fails if the registry is a folder that does not exist.
+    fn check_folder(&self) -> Result<(), Error> {
+        match &self.backend {
+            Backend::Objects(objects) => objects.check_folder(),
+            Backend::Oci(_) => Ok(()),
+        }
     }
 
     pub(crate) fn not_found(&self, what: &str) -> Error {

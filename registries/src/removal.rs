@@ -90,6 +90,26 @@ impl Registry {
         }
     }
 
+    /// What removing only the claims to a publication takes, which nobody has published: what was
+    /// published meanwhile is not touched. Nothing is changed.
+    pub async fn plan_claims(&self, name: &ArtifactName, tag: &Tag) -> Result<RemovalPlan, Error> {
+        let request = RemovalRequest {
+            name: name.clone(),
+            tag: Some(tag.clone()),
+            references: Vec::new(),
+        };
+        let plan = self.plan_removal(&request).await?;
+        if !plan.publications.is_empty() || !plan.faults.is_empty() {
+            return Err(Error::Published {
+                publication: self.named(name, Some(tag)),
+            });
+        }
+        Ok(RemovalPlan {
+            claims: plan.claims,
+            ..RemovalPlan::default()
+        })
+    }
+
     /// What removing everything takes that none of the references means or pins, and what pushes
     /// that were killed left behind for a day. An OCI registry cleans up the latter by itself.
     pub async fn plan_unreferenced(

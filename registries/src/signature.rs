@@ -12,7 +12,7 @@ use std::fmt;
 use std::io::{self, Read, Seek, SeekFrom};
 
 use minisign::SignatureBox;
-use mlwm_spec::Digest;
+use mlwm_spec::{Digest, LocalFailure};
 use sha2::{Digest as _, Sha256};
 
 pub use self::keys::{KeyFiles, PublicKey, SecretKey, generate};
@@ -26,7 +26,7 @@ const GLOBAL_LENGTH: usize = 88;
 #[derive(Debug, thiserror::Error)]
 pub enum SignatureError {
     /// A file that could not be read or written.
-    #[error("could not {action} {path}: {source}")]
+    #[error("{}", LocalFailure { action, path, source })]
     File {
         /// What was tried.
         action: &'static str,

@@ -21,9 +21,10 @@ const FORGOTTEN: Duration = Duration::from_secs(14 * 24 * 3600);
 /// How often a lock is tried that another process holds.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-/// The folder of the states of interrupted transfers.
+/// The folder of the states of interrupted transfers, which who transfers nothing needs not have;
+/// `None`: `mlwm/transfers` where caches are kept.
 #[derive(Clone, Debug)]
-pub(crate) struct Transfers(PathBuf);
+pub(crate) struct Transfers(Option<PathBuf>);
 
 /// One push: held against other processes until it is dropped.
 #[derive(Debug)]
@@ -50,15 +51,19 @@ pub(crate) struct State {
 
 impl Transfers {
     /// In this folder; `None`: `mlwm/transfers` where caches are kept.
-    pub(crate) fn at(folder: Option<&Path>) -> Result<Self, Error> {
-        match folder {
-            Some(folder) => Ok(Self(folder.to_owned())),
-            None => Ok(Self(cache_home()?.join("mlwm/transfers"))),
+    pub(crate) fn at(folder: Option<&Path>) -> Self {
+        Self(folder.map(Path::to_owned))
+    }
+
+    fn folder(&self) -> Result<PathBuf, Error> {
+        match &self.0 {
+            Some(folder) => Ok(folder.clone()),
+            None => Ok(cache_home()?.join("mlwm/transfers")),
         }
     }
 
-    pub(crate) fn journals(&self) -> Journals {
-        Journals::at(&self.0)
+    pub(crate) fn journals(&self) -> Result<Journals, Error> {
+        Ok(Journals::at(self.folder()?))
     }
 
     /// The push of the content with this fingerprint to `target`. Waits for a process that is
@@ -70,13 +75,14 @@ impl Transfers {
         cancel: &CancellationToken,
     ) -> Result<Ticket, Error> {
         let name = Digest::of(format!("{target}\n{fingerprint}")).hex();
-        let path = self.0.join(format!("push-{}.json", &name[..32]));
+        let folder = self.folder()?;
+        let path = folder.join(format!("push-{}.json", &name[..32]));
         let lock_path = path.with_extension("lock");
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
-            .create(&self.0)
-            .map_err(Error::local("create the folder", &self.0))?;
+            .create(&folder)
+            .map_err(Error::cache_folder(&folder))?;
         let lock = lock(&lock_path, Kind::Exclusive, cancel).await?;
         let found: Option<State> = match std::fs::read(&path) {
             // What cannot be read is begun anew.
@@ -103,15 +109,16 @@ impl Transfers {
     /// Removes what nobody continued for two weeks: tickets, and the journals of the storage library.
     /// Gives the files.
     pub(crate) fn prune(&self, dry_run: bool) -> Result<Vec<PathBuf>, Error> {
-        let entries = match std::fs::read_dir(&self.0) {
+        let folder = self.folder()?;
+        let entries = match std::fs::read_dir(&folder) {
             Ok(entries) => entries,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(Error::local("list", &self.0)(error)),
+            Err(error) => return Err(Error::local("list", &folder)(error)),
         };
         let paths = entries.map(|entry| entry.map(|entry| entry.path()));
         let paths: Result<Vec<PathBuf>, _> = paths.collect();
         let mut transfers: BTreeMap<PathBuf, Vec<PathBuf>> = BTreeMap::new();
-        for path in paths.map_err(Error::local("list", &self.0))? {
+        for path in paths.map_err(Error::local("list", &folder))? {
             let ending = path.extension().unwrap_or_default();
             if ENDINGS.iter().any(|known| ending == *known) {
                 let transfer = transfers.entry(path.with_extension("")).or_default();
@@ -161,9 +168,10 @@ impl State {
 }
 
 impl Ticket {
-    /// Forgets what was sent: it is not what it should be, and a later push sends all of it again.
+    /// Forgets what was sent: it is not what it should be, and all of it is sent again.
     pub(crate) fn begin_anew(&mut self) -> Result<(), Error> {
         self.state = State::new()?;
+        self.continued = false;
         self.save()
     }
 
@@ -181,6 +189,11 @@ impl Ticket {
         self.state.parts.truncate(index);
         self.state.parts.push(digest);
         self.save()
+    }
+
+    /// Whether nothing is known to be sent, neither now nor by an earlier process.
+    pub(crate) fn is_unused(&self) -> bool {
+        !self.continued && self.state.digest.is_none() && self.state.parts.is_empty()
     }
 
     fn save(&self) -> Result<(), Error> {
@@ -267,7 +280,7 @@ pub(crate) fn try_lock(path: &Path, kind: Kind) -> Result<Option<File>, Error> {
 }
 
 /// Where the user's caches are kept: `XDG_CACHE_HOME`, else `~/.cache`.
-pub(crate) fn cache_home() -> Result<PathBuf, Error> {
+pub fn cache_home() -> Result<PathBuf, Error> {
     let absolute = |name: &str| {
         std::env::var_os(name)
             .map(PathBuf::from)
@@ -287,7 +300,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
 
         let folder = tempfile::tempdir().unwrap();
-        let transfers = Transfers::at(Some(&folder.path().join("transfers"))).unwrap();
+        let transfers = Transfers::at(Some(&folder.path().join("transfers")));
         let cancel = CancellationToken::new();
         let open = || transfers.ticket("s3://b/a", "file 1", &cancel);
         let mut ticket = open().await.unwrap();

@@ -22,7 +22,7 @@ const NAME: &str = "tiny-graph-lam";
 
 /// Two artifacts, built from the bundled training run, with other training arguments each.
 static BUILT: LazyLock<(TempDir, [PathBuf; 2])> = LazyLock::new(|| {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = mlwm_tests::scratch::folder();
     let zips = [1, 2].map(|variant| built(variant, folder.path()));
     (folder, zips)
 });

@@ -21,16 +21,8 @@ const WRITING: [&str; 10] = [
     "write",
 ];
 
-/// How names of files begin or end that mlwm only works with, and nobody asked for.
-const WORKING: [&str; 7] = [
-    ".mlwm-part",
-    ".mlwm-fetched",
-    ".mlwm-upload",
-    ".building",
-    ".extracting",
-    ".writing",
-    ".writing-",
-];
+/// What hidden names hold of files and folders that mlwm only works with, and nobody asked for.
+const WORKING: [&str; 4] = [".mlwm-", ".building", ".extracting", ".writing-"];
 
 /// A local file or folder that could not be used: one sentence that says what to do.
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +51,7 @@ impl LocalFailure<'_> {
     }
 
     fn writes(&self) -> bool {
-        WRITING.contains(&self.action)
+        WRITING.contains(&self.action) || visible(self.path) != self.path
     }
 }
 
@@ -70,7 +62,11 @@ impl fmt::Display for LocalFailure<'_> {
             path,
             source,
         } = self;
-        let (shown, folder) = (path.display(), folder_of(path).display());
+        let folder = match *action {
+            "create a file in" | "synchronise the folder" => path,
+            _ => folder_of(path),
+        };
+        let (shown, folder) = (path.display(), folder.display());
         match source.kind() {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => write!(
                 f,
@@ -87,17 +83,34 @@ impl fmt::Display for LocalFailure<'_> {
                 write!(f, "there is no permission to {action} {shown}: ask for it")
             }
             ErrorKind::NotFound if !self.writes() => {
-                write!(f, "cannot {action} {shown}: it is not there; check the path")
+                write!(
+                    f,
+                    "cannot {action} {shown}: it is not there; check the path"
+                )
             }
             _ => write!(f, "cannot {action} {shown}: {source}"),
         }
     }
 }
 
+/// A path, or the folder in which mlwm works with it if nobody knows its name.
+pub fn visible(path: &Path) -> &Path {
+    match path.ancestors().filter(|part| is_working(part)).last() {
+        Some(working) => parent(working),
+        None => path,
+    }
+}
+
 /// The folder that somebody named, of a file that is to lie in it or that mlwm works with there.
-pub fn folder_of(path: &Path) -> &Path {
-    let working = path.ancestors().filter(|part| is_working(part)).last();
-    match working.unwrap_or(path).parent() {
+fn folder_of(path: &Path) -> &Path {
+    match visible(path) {
+        there if there == path => parent(path),
+        folder => folder,
+    }
+}
+
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         Some(_) => Path::new("."),
         None => path,
@@ -107,10 +120,7 @@ pub fn folder_of(path: &Path) -> &Path {
 /// Whether the last part of a path is a name that mlwm made up.
 fn is_working(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str());
-    name.is_some_and(|name| {
-        let made_up = |mark: &&str| name.ends_with(*mark) || name.starts_with(*mark);
-        name.starts_with('.') && WORKING.iter().any(|mark| made_up(&mark))
-    })
+    name.is_some_and(|name| name.starts_with('.') && WORKING.iter().any(|mark| name.contains(mark)))
 }
 
 #[cfg(test)]
@@ -135,6 +145,7 @@ mod tests {
             ("out/.m.zip.building/zip", "out"),
             (".m.extracting/files/stats/a", "."),
             ("out/.writing-x1", "out"),
+            ("out/.b.tar.mlwm-writing.lock", "out"),
             ("out/m.zip", "out"),
             ("m.zip", "."),
             ("/", "/"),

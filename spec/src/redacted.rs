@@ -12,8 +12,7 @@ pub fn without_credentials(text: &str) -> String {
             .unwrap_or(piece.len());
         let hidden = piece[..end]
             .match_indices('@')
-            .filter(|(at, _)| !piece[at + 1..].starts_with("sha256:"))
-            .next_back();
+            .rfind(|(at, _)| !piece[at + 1..].starts_with("sha256:"));
         match hidden {
             Some((at, _)) => {
                 safe.push('…');

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use mlwm_spec::local::folder_of;
+use mlwm_spec::local::visible;
 use mlwm_spec::{Digest, ExitCode, LocalFailure};
 
 /// Why a store operation failed.
@@ -100,12 +100,9 @@ pub enum Error {
         reason: String,
     },
     /// There is too little room for what is to be staged or published.
-    #[error(
-        "the disk that holds {folder} has {free} bytes free, but {needed} are needed: make room, then run the same command again",
-        folder = folder_of(path).display()
-    )]
+    #[error("{path} has {free} bytes free, but {needed} are needed: make room, then run again", path = visible(path).display())]
     NotEnoughSpace {
-        /// What is to be written.
+        /// The folder, or what is to be written.
         path: PathBuf,
         /// Bytes needed.
         needed: u64,

@@ -25,6 +25,8 @@ pub struct ProgressEvent {
     pub phase: Phase,
     /// Bytes that have arrived: written and hashed, or acknowledged by the store.
     pub done_bytes: u64,
+    /// Those of them that were there before: nothing was moved for them now.
+    pub kept_bytes: u64,
     /// Bytes in all.
     pub total_bytes: u64,
     /// Objects that are complete.
@@ -80,6 +82,7 @@ impl Counter {
             now: Arc::new(Mutex::new(ProgressEvent {
                 phase,
                 done_bytes: 0,
+                kept_bytes: 0,
                 total_bytes: sizes.sum(),
                 done_objects: 0,
                 total_objects,
@@ -97,6 +100,22 @@ impl Counter {
     /// This many bytes in all have arrived.
     pub(crate) fn reach(&self, count: u64) {
         self.step(|now| now.done_bytes = now.done_bytes.max(count));
+    }
+
+    /// This many more bytes were there before.
+    pub(crate) fn kept(&self, count: u64) {
+        self.step(|now| {
+            now.done_bytes += count;
+            now.kept_bytes += count;
+        });
+    }
+
+    /// This many bytes in all are there, and those that were not counted yet were there before.
+    pub(crate) fn reach_kept(&self, count: u64) {
+        self.step(|now| {
+            now.kept_bytes += count.saturating_sub(now.done_bytes);
+            now.done_bytes = now.done_bytes.max(count);
+        });
     }
 
     /// An object is complete.

@@ -27,7 +27,7 @@ pub struct GcsServer {
 impl GcsServer {
     /// Starts the emulator with a folder of its own.
     pub fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = crate::scratch::folder();
         let port = free_port();
         let log = std::fs::File::create(folder.path().join("log")).unwrap();
         let supervisor = supervised(&python_script("gcp-storage-emulator"))

@@ -5,4 +5,5 @@ pub mod gcs;
 pub mod places;
 pub mod registry;
 pub mod s3;
+pub mod scratch;
 pub mod site;

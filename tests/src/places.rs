@@ -6,8 +6,6 @@ use std::any::Any;
 use std::fs;
 use std::path::Path;
 
-use tempfile::TempDir;
-
 use crate::counting_proxy::CountingProxy;
 use crate::gcs::GcsServer;
 use crate::registry::Registry;
@@ -29,7 +27,7 @@ pub struct Place {
 impl Place {
     /// A folder.
     pub fn directory() -> Self {
-        let folder = TempDir::new().unwrap();
+        let folder = crate::scratch::folder();
         Self {
             uri: folder.path().join("models").display().to_string(),
             proxy: None,

@@ -34,12 +34,12 @@ pub struct Registry {
 impl Registry {
     /// Debian's `docker-registry`, open to everybody, with deletion.
     pub fn open() -> Self {
-        Self::docker("", tempfile::tempdir().unwrap(), Vec::new())
+        Self::docker("", crate::scratch::folder(), Vec::new())
     }
 
     /// The same, where [`LOGIN`] is asked for.
     pub fn with_password() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = crate::scratch::folder();
         let file = folder.path().join("htpasswd");
         let (user, password) = LOGIN;
         let output = Command::new("htpasswd")
@@ -58,7 +58,7 @@ impl Registry {
     /// that they are for `claimed`. Whoever has the identity token `identity` gets them too;
     /// everybody may pull from `public/…`.
     pub fn with_tokens(seconds: f64, claimed: u64) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = crate::scratch::folder();
         let script = folder.path().join("token_server.py");
         std::fs::write(&script, include_str!("registry/token_server.py")).unwrap();
         let mut command = supervised(&python_script("python"));
@@ -82,7 +82,7 @@ impl Registry {
         let name = name.trim();
         let mut addresses = (name, 0).to_socket_addrs().expect("a name that resolves");
         let address = addresses.next().unwrap().ip();
-        let folder = tempfile::tempdir().unwrap();
+        let folder = crate::scratch::folder();
         let (key, certificate) = (folder.path().join("key"), folder.path().join("certificate"));
         let output = Command::new("openssl")
             .args([
@@ -147,7 +147,7 @@ impl Registry {
 
     /// The imitation, with the options that `registry/imitation.py` explains.
     pub fn imitation(options: &serde_json::Value) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = crate::scratch::folder();
         let script = folder.path().join("imitation.py");
         std::fs::write(&script, include_str!("registry/imitation.py")).unwrap();
         let mut command = supervised(&python_script("python"));

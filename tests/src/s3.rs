@@ -55,7 +55,7 @@ impl S3Server {
     /// Starts Garage: one node, SQLite, nothing replicated.
     pub fn garage() -> Self {
         let program = garage_program();
-        let folder = tempfile::tempdir().unwrap();
+        let folder = crate::scratch::folder();
         let (api, rpc) = (free_port(), free_port());
         let root = folder.path().display();
         let config = format!(
@@ -95,7 +95,7 @@ api_bind_addr = "127.0.0.1:{api}"
     /// Starts moto. It does not check signatures.
     pub fn moto() -> Self {
         let program = moto_program();
-        let folder = tempfile::tempdir().unwrap();
+        let folder = crate::scratch::folder();
         let port = free_port();
         let mut command = supervised(&program);
         command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);

@@ -124,7 +124,7 @@ impl Ran {
 impl Site {
     /// An empty working folder.
     pub fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let folder = crate::scratch::folder();
         fs::create_dir(folder.path().join("configurations")).expect("a folder can be made");
         Self {
             folder,
@@ -174,6 +174,7 @@ impl Site {
             "MLWM_CONFIGURATIONS",
             "MLWM_REGISTRY",
             "MLWM_SIGNING_PASSWORD",
+            "MLWM_TRUSTED_KEYS",
             "STORAGE_EMULATOR_HOST",
             "GOOGLE_APPLICATION_CREDENTIALS",
         ] {
@@ -282,7 +283,7 @@ outputs:
 pub fn example_artifact() -> &'static Path {
     static ARTIFACT: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
     let (_, path) = ARTIFACT.get_or_init(|| {
-        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let folder = crate::scratch::folder();
         let output = Command::new(program("mlwm"))
             .args(["artifact", "build", "danra", "--nl-config"])
             .arg(example("train/config.yaml"))
@@ -310,7 +311,7 @@ pub fn example_artifact() -> &'static Path {
 pub fn noise_artifact(name: &str, bytes: u64, seed: u64) -> PathBuf {
     static BUILT: OnceLock<(TempDir, Mutex<()>)> = OnceLock::new();
     let (folder, one_at_a_time) = BUILT.get_or_init(|| {
-        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let folder = crate::scratch::folder();
         (folder, Mutex::new(()))
     });
     let _lock = one_at_a_time.lock();

@@ -1,6 +1,8 @@
 //! A user mistypes where an artifact goes or comes from: told at once, and nothing is sent or made.
 
 use std::fs::{self, File};
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
 
 use mlwm_tests::site::{Site, noise_artifact};
 
@@ -28,6 +30,8 @@ fn registries_that_are_none() {
         site.mlwm(&["artifact", "list", registry])
             .expect(2, &[said]);
     }
+    site.mlwm(&["artifact", "inspect", "http://host/models/noise"])
+        .expect(2, &["oci://"]);
     assert_eq!(site.files("."), Vec::<String>::new());
 }
 
@@ -36,6 +40,110 @@ fn options_that_go_with_others() {
     let site = Site::new();
     let build = ["artifact", "build", "x", "--tag", "v1"];
     site.mlwm(&build).expect(2, &["--push"]);
+}
+
+#[test]
+fn what_is_not_there_has_one_exit_code() {
+    let site = Site::new();
+    let (zip, models) = (zip(), site.path("models"));
+    let models = models.display().to_string();
+    for command in [
+        &["verify", "nosuch.zip"][..],
+        &["push", "nosuch.zip", &models],
+        &["import", "nosuch.tar", &models],
+        &["sign", &zip, "--key", "nosuch.key"],
+        &["push", &zip, &models, "--sign", "nosuch.key"],
+        &["extract", &zip, "out", "--only", "nosuch"],
+    ] {
+        let arguments = [&["artifact"], command].concat();
+        site.mlwm(&arguments).expect(11, &["nosuch"]);
+    }
+    for command in ["list", "policy"] {
+        site.mlwm(&["artifact", command, "nosuch"])
+            .expect(11, &["there is no folder", "nosuch"]);
+    }
+    site.mlwm(&["artifact", "inspect", "nosuch/noise"])
+        .expect(11, &["there is no folder"]);
+    site.mlwm(&["artifact", "push", &zip, "models"])
+        .expect(0, &[]);
+    site.mlwm(&["artifact", "list", "models", "--name", "gefion-1"])
+        .expect(0, &["has no artifact named gefion-1"]);
+}
+
+#[test]
+fn a_folder_in_the_place_of_a_zip() {
+    let site = Site::new();
+    fs::create_dir(site.path("a.zip")).unwrap();
+    for command in [&["verify", "a.zip"][..], &["push", "a.zip", "models"]] {
+        let arguments = [&["artifact"], command].concat();
+        site.mlwm(&arguments)
+            .expect(13, &["a.zip is a folder: give the zip"]);
+    }
+}
+
+#[test]
+fn where_nothing_can_be_written_the_folder_is_named() {
+    let site = Site::new();
+    let zip = zip();
+    site.mlwm(&["artifact", "push", &zip, "models"])
+        .expect(0, &[]);
+    // A folder in which nobody can make a file, whoever asks.
+    let into = "/sys/kernel";
+    for command in [
+        &["pull", "models/noise", "--output", into][..],
+        &["extract", &zip, into],
+        &["bundle", &zip, "--output", "/sys/kernel/models.tar"],
+    ] {
+        let arguments = [&["artifact"], command].concat();
+        let ran = site.mlwm(&arguments);
+        assert!(!ran.stderr.contains("/."), "{}", ran.stderr);
+        assert!(!ran.stderr.contains("credentials"), "{}", ran.stderr);
+        ran.expect(30, &["/sys/kernel"]);
+    }
+}
+
+#[test]
+fn only_claims_are_cleared_of_what_is_published() {
+    let site = Site::new();
+    let zip = zip();
+    let claim = site.path("models/artifacts/noise/latest.claims");
+    let claim = claim.join(format!("{}.abcdefabcdef", "0".repeat(64)));
+    let leave = || {
+        fs::create_dir_all(claim.parent().unwrap()).unwrap();
+        fs::write(&claim, "claimed\n").unwrap();
+    };
+    let clear = ["artifact", "remove", "models/noise", "--claims-only"];
+    leave();
+    site.mlwm(&clear).expect(0, &["latest.claims"]);
+    assert!(!claim.exists());
+    site.mlwm(&clear).expect(11, &["has no noise"]);
+
+    site.mlwm(&["artifact", "push", &zip, "models"])
+        .expect(0, &[]);
+    leave();
+    site.mlwm(&clear).expect(31, &["is published"]);
+    site.mlwm(&["artifact", "verify", "models/noise"])
+        .expect(0, &["every size and hash is right"]);
+}
+
+#[test]
+fn what_only_reads_ends_at_a_signal() {
+    let site = Site::new();
+    // Takes connections, and never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let registry = format!("oci://{}/models", silent.local_addr().unwrap());
+    let noise = format!("{registry}/noise");
+    for command in [["list", &registry], ["verify", &noise], ["inspect", &noise]] {
+        let mut running = site.command(&["artifact", command[0], command[1]]);
+        let running = running.stderr(Stdio::piped()).spawn().unwrap();
+        let _waiting = silent.accept().unwrap();
+        let kill = ["-INT", &running.id().to_string()];
+        assert!(Command::new("kill").args(kill).status().unwrap().success());
+        let output = running.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(130), "{said}");
+        assert!(!said.contains("is kept"), "{said}");
+    }
 }
 
 #[test]

@@ -232,7 +232,7 @@ fn the_keys_of_the_user_are_obeyed_everywhere() {
         .expect(11, &["the cache has no danra"]);
     site.env("MLWM_TRUSTED_KEYS", "absent.pub");
     site.mlwm(pull)
-        .expect(30, &["MLWM_TRUSTED_KEYS", "absent.pub"]);
+        .expect(11, &["MLWM_TRUSTED_KEYS", "absent.pub"]);
     site.env("MLWM_TRUSTED_KEYS", "");
 
     // A signature of what the zip was before does not go with it.
@@ -261,4 +261,126 @@ fn the_keys_of_the_user_are_obeyed_everywhere() {
         .expect(0, &[]);
     site.mlwm(&["artifact", "import", "other.tar", "elsewhere"])
         .expect(0, &["other:v7@sha256:"]);
+}
+
+/// What was published before signatures were asked for goes nowhere without one.
+#[test]
+fn a_registry_that_requires_signatures_gives_and_takes_nothing_without() {
+    let place = Place::directory();
+    let mut site = site_with_key(&place);
+    let reference = place.reference("danra");
+    let push = ["artifact", "push", "danra.zip", &place.uri];
+    site.mlwm(&push).expect(0, &["published"]);
+    site.mlwm(&["artifact", "pull", &reference, "--output", "was.zip"])
+        .expect(0, &[]);
+    let commands: [&[&str]; 6] = [
+        &["artifact", "pull", &reference, "--output", "pulled.zip"],
+        &[
+            "artifact",
+            "extract",
+            &reference,
+            "files",
+            "--only",
+            "configs/*",
+        ],
+        &["artifact", "bundle", &reference, "--output", "models.tar"],
+        &["artifact", "tag", &reference, "stable"],
+        &["artifact", "verify", &reference],
+        &push,
+    ];
+    let refused = |site: &Site| {
+        for command in commands {
+            site.mlwm(command)
+                .expect(13, &["danra has no valid signature by a key that"]);
+        }
+        for absent in [
+            "pulled.zip",
+            "files",
+            "models.tar",
+            "cache/mlwm/transfers/x",
+        ] {
+            assert!(!site.path(absent).exists(), "{absent}");
+        }
+        assert_eq!(site.files("cache/mlwm/transfers"), Vec::<String>::new());
+        // To look at it is allowed.
+        site.mlwm(&["artifact", "inspect", &reference])
+            .expect(0, &[]);
+        site.mlwm(&["artifact", "diff", &reference, "was.zip"])
+            .expect(0, &[]);
+    };
+    site.env(
+        "MLWM_TRUSTED_KEYS",
+        &site.path("models.pub").display().to_string(),
+    );
+    refused(&site);
+    site.env("MLWM_TRUSTED_KEYS", "");
+    let policy = ["artifact", "policy", &place.uri, "--require-signature-by"];
+    site.mlwm(&[&policy[..], &["models.pub"]].concat())
+        .expect(0, &[]);
+    refused(&site);
+
+    // Somebody else's signature is there before the one that is asked for.
+    site.mlwm(&["artifact", "key", "new", "others"])
+        .expect(0, &[]);
+    for key in ["others.key", "models.key"] {
+        site.mlwm(&["artifact", "sign", &reference, "--key", key])
+            .expect(0, &[]);
+    }
+    for command in commands {
+        site.mlwm(command).expect(0, &[]);
+    }
+    minisign(&site, &["-Vm", "pulled.zip", "-p", "models.pub"]).expect(0, &["verified"]);
+    site.mlwm(&["artifact", "verify", &reference, "--key", "others.pub"])
+        .expect(0, &["signature by key"]);
+
+    // The digest of a bundle is told whether it was written or was there.
+    let bundle = ["artifact", "bundle", &reference, "--output", "models.tar"];
+    let again = site.mlwm(&[&bundle[..], &["--json"]].concat()).json();
+    assert_eq!(again["unchanged"], true);
+    let digest = mlwm_tests::site::sha256(&site.path("models.tar"));
+    assert_eq!(again["digest"], digest);
+}
+
+#[test]
+fn slips_are_told_before_anything_is_done() {
+    let place = Place::directory();
+    let site = site_with_key(&place);
+    let prune = |more: &[&str]| site.mlwm(&[&["cache", "prune"], more].concat());
+    prune(&["--keep", "50"]).expect(2, &["write its unit", "50GB"]);
+    prune(&["--keep", "0"]).expect(0, &[]);
+    prune(&["--keep", "50MB"]).expect(0, &[]);
+    prune(&["--json"]).expect(2, &["--unused-for", "--keep", "--all"]);
+    prune(&["--json", "--all"]).expect(0, &["freed_bytes"]);
+
+    // Nothing was sent, so nothing is said to have been.
+    let push = ["artifact", "push", "danra.zip", &place.uri];
+    site.mlwm(&push).expect(0, &["uploading", "/s"]);
+    let again = site.mlwm(&push).expect(0, &["already published"]);
+    assert!(!again.stderr.contains("uploading"), "{}", again.stderr);
+
+    // What only looks needs no place of its own; what transfers says how to get one.
+    let homeless = |arguments: &[&str], home: Option<&str>| {
+        let mut command = site.command(arguments);
+        command.env_remove("XDG_CACHE_HOME").env_remove("HOME");
+        command.envs(home.map(|home| ("HOME", home)));
+        ran(&command.output().unwrap())
+    };
+    let reference = place.reference("danra");
+    homeless(&["artifact", "list", &place.uri], None).expect(0, &["danra"]);
+    homeless(&["artifact", "inspect", &reference], None).expect(0, &["danra"]);
+    homeless(&push, None).expect(10, &["XDG_CACHE_HOME"]);
+    let home = site.path("danra.zip").display().to_string();
+    homeless(&push, Some(&home)).expect(30, &["set XDG_CACHE_HOME to a folder you may write to"]);
+
+    let bundle = ["artifact", "bundle", "danra.zip", "--output", "p.tar"];
+    site.mlwm(&[&bundle[..], &["--part-size", "100kB"]].concat())
+        .expect(0, &["p.tar.001"]);
+    fs::remove_file(site.path("p.tar.parts.json")).unwrap();
+    for name in ["p.tar", "p.tar.001", "p.tar.parts.json"] {
+        site.mlwm(&["artifact", "import", name, "elsewhere"])
+            .expect(
+                13,
+                &["p.tar.001 is there, but its list p.tar.parts.json is missing: copy it too"],
+            );
+    }
 }

@@ -63,6 +63,11 @@ fn is_secret(name: &str, value: &str, kind: Kind, promise: Promise) -> bool {
     }
     // The number of a word in a vocabulary, or how many there are.
     let number = value.parse::<f64>().is_ok();
+    // A word of a vocabulary, or the name of another field: drawn tokens have digits.
+    let word = value.chars().all(|c| c.is_alphabetic() || c == '_');
+    if promise == Promise::Token && word && kind != Kind::Config {
+        return false;
+    }
     if number && (promise == Promise::Token || value.len() < 4) {
         return false;
     }
@@ -72,8 +77,8 @@ fn is_secret(name: &str, value: &str, kind: Kind, promise: Promise) -> bool {
         Kind::Config => true,
         Kind::Settings => !spaces && value.len() >= 4 && !value.contains(['(', '$']),
         Kind::Source => {
-            let word = !has(|c| c.is_ascii_digit()) || !has(|c| c.is_ascii_alphabetic());
-            !spaces && !word && value.len() >= 8 && !value.contains(['(', '{', '%', '\\'])
+            let mixed = has(|c| c.is_ascii_digit()) && has(|c| c.is_ascii_alphabetic());
+            !spaces && mixed && value.len() >= 8 && !value.contains(['(', '{', '%', '\\'])
         }
     }
 }
@@ -105,6 +110,10 @@ fn name_before(text: &str) -> Option<&str> {
     let text = text.trim_end();
     let text = text.trim_end_matches(['"', '\'', '`', ']', '\\']);
     let name = last_name(text);
+    // `Some::Password` is a type.
+    if text[..text.len() - name.len()].ends_with("::") {
+        return None;
+    }
     let declared = text[..text.len() - name.len()].trim_end_matches(['&', ' ']);
     let declared = declared.strip_suffix(':').map(last_name);
     let name = declared.filter(|name| !name.is_empty()).unwrap_or(name);

@@ -99,9 +99,9 @@ pub(super) fn promise(name: &str) -> Promise {
     if ABOUT.contains(&last) || has(&["public", "pub"]) {
         return Promise::Harmless;
     }
-    let ends = |end: &&str| words.iter().any(|word| word.ends_with(end));
+    let ends = |end: &&str| words.iter().any(|word| word.ends_with(*end));
     let pair = |&(a, b): &(&str, &str)| words.windows(2).any(|w| w[0] == a && w[1] == b);
-    if SECRETS.iter().any(|end| ends(end)) || PAIRS.iter().any(pair) {
+    if SECRETS.iter().any(ends) || PAIRS.iter().any(pair) {
         return Promise::Secret;
     }
     if ends(&"token") {

@@ -110,7 +110,7 @@ fn is_token(token: &Token, text: &[u8]) -> bool {
         && !secret
             .windows(7)
             .any(|part| part.eq_ignore_ascii_case(b"example"))
-        && secret.iter().any(u8::is_ascii_digit) | (token.start == "hf_")
+        && (secret.iter().any(u8::is_ascii_digit) || token.start == "hf_")
         && entropy(secret) > 2.5
 }
 

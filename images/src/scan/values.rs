@@ -22,6 +22,7 @@ const PLACEHOLDERS: &[&str] = &[
     "fake",
     "false",
     "file",
+    "files",
     "foo",
     "int",
     "integer",

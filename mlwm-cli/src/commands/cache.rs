@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, Table};
 use indicatif::{HumanBytes, HumanDuration};
 use mlwm_registries::{Cache, CacheEntry, PruneRequest};
-use mlwm_spec::bytes::ByteSize;
+use mlwm_spec::bytes::{ByteSize, InvalidByteSize};
 use mlwm_spec::{Digest, ExitCode, Period};
 
 use crate::Outcome;
@@ -32,13 +32,13 @@ pub(crate) struct List {
 /// Remove artifacts from the cache. What is in use stays.
 #[derive(Args)]
 #[command(after_help = "Example:\n  mlwm cache prune --unused-for P30D --keep 50GB")]
-#[group(required = true, multiple = true, id = "what")]
+#[command(group(ArgGroup::new("what").required(true).multiple(true)))]
 pub(crate) struct Prune {
     /// Remove what was not used for so long, ISO 8601.
     #[arg(long, value_name = "PERIOD", group = "what")]
     unused_for: Option<Period>,
     /// Remove what was unused longest, until the rest is no larger than this: `50GB`.
-    #[arg(long, value_name = "SIZE", group = "what")]
+    #[arg(long, value_name = "SIZE", group = "what", value_parser = size_with_unit)]
     keep: Option<ByteSize>,
     /// Remove everything.
     #[arg(long, group = "what")]
@@ -58,6 +58,20 @@ pub(crate) struct Remove {
     /// Digest, `sha256:…`, or the name it was fetched as: then all of that name.
     #[arg(value_name = "DIGEST|NAME")]
     what: String,
+}
+
+/// Parses a size; a bare number is as good as a slip, and would remove nearly all.
+fn size_with_unit(text: &str) -> Result<ByteSize, String> {
+    let size: ByteSize = text
+        .parse()
+        .map_err(|error: InvalidByteSize| error.to_string())?;
+    match size.0 > 0 && text.trim().bytes().all(|byte| byte.is_ascii_digit()) {
+        true => Err(format!(
+            "write its unit: `{0}GB`, or `{0}B` for bytes",
+            size.0
+        )),
+        false => Ok(size),
+    }
 }
 
 pub(crate) fn main(command: Command) -> Outcome {

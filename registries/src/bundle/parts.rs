@@ -75,9 +75,13 @@ impl PartList {
             bundle: path.display().to_string(),
             why,
         };
-        let size = fs::metadata(&path)
-            .map_err(Error::local("read", &path))?
-            .len();
+        let size = match fs::metadata(&path) {
+            Ok(found) => found.len(),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(missing(base, error));
+            }
+            Err(error) => return Err(Error::local("read", &path)(error)),
+        };
         if size > MAX_LIST {
             return Err(bad("it is larger than any list of parts".to_owned()));
         }
@@ -123,6 +127,22 @@ pub(super) fn part_sizes(
     }
     let sizes = move |index: u32| part_size.min(size - u64::from(index) * part_size);
     Ok((0..count as u32).map(sizes))
+}
+
+/// The error for a list that is not there.
+fn missing(base: &Path, error: std::io::Error) -> Error {
+    let list = list_path(base);
+    match parts_there(base).unwrap_or_default().first() {
+        None => Error::local("read", list)(error),
+        Some(index) => Error::BadBundle {
+            bundle: base.display().to_string(),
+            why: format!(
+                "{} is there, but its list {} is missing: copy it too",
+                part_path(base, *index).display(),
+                list.display()
+            ),
+        },
+    }
 }
 
 /// `<file>.parts.json`
@@ -184,7 +204,11 @@ pub(super) fn find(path: &Path) -> Place {
     let is_there = |path: &Path| !matches!(fs::metadata(path), Err(error) if error.kind() == ErrorKind::NotFound);
     match split_number(path) {
         Some((base, _)) => Place::Parts(base),
-        None if !is_there(path) && is_there(&list_path(path)) => Place::Parts(path.to_owned()),
+        None if !is_there(path)
+            && (is_there(&list_path(path)) || is_there(&part_path(path, 0))) =>
+        {
+            Place::Parts(path.to_owned())
+        }
         None => Place::File(path.to_owned()),
     }
 }

@@ -109,6 +109,16 @@ impl Bundle {
     /// Reads all of it and compares every digest: of the zips, and of the parts. All parts that are
     /// damaged are named, so that only they have to be copied again.
     pub fn verify(&self, watch: &Watch) -> Result<(), Error> {
+        self.read(watch, self.list.is_some()).map(drop)
+    }
+
+    /// The same; gives the digest of the tar, or of all parts in order.
+    pub(super) fn verified_digest(&self, watch: &Watch) -> Result<Digest, Error> {
+        self.read(watch, true)
+    }
+
+    /// Reads all of it; what it gives is the digest of the whole only if `is_hashed_whole`.
+    fn read(&self, watch: &Watch, is_hashed_whole: bool) -> Result<Digest, Error> {
         let mut damaged_parts = Vec::new();
         let mut damaged_zips = Vec::new();
         let marks = Marks::new(self);
@@ -124,8 +134,10 @@ impl Bundle {
             if piece.is_empty() {
                 return Err(self.bad("it became shorter while it was read".to_owned()));
             }
-            if self.list.is_some() {
+            if is_hashed_whole {
                 whole.push(&piece);
+            }
+            if self.list.is_some() {
                 part.push(&piece);
             }
             if in_zip {
@@ -155,11 +167,12 @@ impl Bundle {
                 self.names_of(*digest)
             )));
         }
+        let digest = whole.end()?;
         match &self.list {
-            Some(list) if whole.end()? != list.digest => {
+            Some(list) if digest != list.digest => {
                 Err(self.bad("its list of parts tells another digest of the whole".to_owned()))
             }
-            _ => Ok(()),
+            _ => Ok(digest),
         }
     }
 
@@ -178,10 +191,6 @@ impl Bundle {
 
     pub(super) fn file_sizes(&self) -> Vec<u64> {
         self.files.sizes().map(|(_, size)| size).collect()
-    }
-
-    pub(super) fn whole_digest(&self) -> Option<Digest> {
-        self.list.as_ref().map(|list| list.digest)
     }
 
     fn bad(&self, why: String) -> Error {

@@ -104,7 +104,7 @@ fn what_is_written_is_read_back() {
     let bytes = fs::read(&path).unwrap();
     assert_eq!(written.files, std::slice::from_ref(&path));
     assert_eq!(written.size, bytes.len() as u64);
-    assert_eq!(written.digest, Some(Digest::of(&bytes)));
+    assert_eq!(written.digest, Digest::of(&bytes));
     assert_eq!(names_in(&out), ["a.tar"]);
 
     let bundle = Bundle::open(&path).unwrap();
@@ -211,7 +211,7 @@ fn the_same_artifacts_are_the_same_bytes() {
     let written = write_to(&path, &[source("a", "latest", b"zip")], None).unwrap();
     assert_eq!(written.size, 7680);
     assert_eq!(
-        written.digest.unwrap().to_string(),
+        written.digest.to_string(),
         "sha256:7bd789c8adc8b55e04c3aa68f675d7777e9996992b94166d5ec6caf665801bb9"
     );
 }
@@ -614,7 +614,7 @@ fn parts_are_the_tar_and_each_wrong_one_is_named() {
         fs::rename(file, folder.path().join(name.replace("a.tar", "b.tar"))).unwrap();
     }
     check(&renamed).unwrap();
-    assert_eq!(written.digest, Some(sha256(&whole)));
+    assert_eq!(written.digest, sha256(&whole));
 }
 
 fn sha256(path: &PathBuf) -> Digest {

@@ -20,9 +20,8 @@ pub struct Written {
     pub files: Vec<PathBuf>,
     /// Size of the tar in bytes.
     pub size: u64,
-    /// SHA-256 of the tar, or of all its parts in order; absent where the bundle was there already
-    /// in one file.
-    pub digest: Option<Digest>,
+    /// SHA-256 of the tar, or of all its parts in order.
+    pub digest: Digest,
     /// The same bundle was already there and was left alone.
     pub unchanged: bool,
 }
@@ -66,7 +65,7 @@ pub fn write(
     Ok(Written {
         files,
         size: layout.size,
-        digest: Some(digest),
+        digest,
         unchanged: false,
     })
 }
@@ -149,7 +148,7 @@ fn already_there(
     if bundle.identity() != layout.identity || bundle.file_sizes() != expected {
         return Err(in_the_way(&listed));
     }
-    bundle.verify(watch).map_err(|error| match error {
+    let digest = bundle.verified_digest(watch).map_err(|error| match error {
         Error::BadBundle { .. } => in_the_way(&listed),
         other => other,
     })?;
@@ -160,7 +159,7 @@ fn already_there(
     Ok(Some(Written {
         files,
         size: layout.size,
-        digest: bundle.whole_digest(),
+        digest,
         unchanged: true,
     }))
 }

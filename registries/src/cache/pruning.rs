@@ -63,7 +63,7 @@ impl Cache {
         self.prune_unfinished(request.dry_run, &mut pruned)?;
         self.prune_remains(request.dry_run, &mut pruned)?;
         if let Some(folder) = &self.transfers {
-            let left = Transfers::at(Some(folder))?.prune(request.dry_run)?;
+            let left = Transfers::at(Some(folder)).prune(request.dry_run)?;
             pruned.unfinished.extend(left);
         }
         Ok(pruned)

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mlwm_spec::{ArtifactName, Digest};
@@ -135,14 +136,18 @@ impl Oci {
         }
         let whole = Whole::of(content);
         let mut parts = Vec::new();
+        let kept = Arc::new(AtomicU64::new(0));
         for (index, (start, length)) in spans.into_iter().enumerate() {
             let noted = ticket.state.parts.get(index).copied();
             let noted = noted.or(published.get(index).map(|(digest, _)| *digest));
             let span = || whole.span(start, length);
             let part = match noted {
-                Some(part) if self.is_there(&repository, part, span()).await? => part,
+                Some(part) if self.is_there(&repository, part, span()).await? => {
+                    kept.fetch_add(length, Relaxed);
+                    part
+                }
                 _ => {
-                    let progress = of_whole(progress, start, size);
+                    let progress = of_whole(progress, start, size, &kept);
                     self.send_part(&repository, span(), journals, &progress)
                         .await?
                 }
@@ -204,14 +209,18 @@ impl Oci {
 }
 
 /// Shows how far one part has come as progress of the whole zip.
-fn of_whole(progress: &Progress, start: u64, size: u64) -> Progress {
-    let progress = progress.clone();
+/// `kept` is how much of it was there before.
+fn of_whole(progress: &Progress, start: u64, size: u64, kept: &Arc<AtomicU64>) -> Progress {
+    let (progress, kept) = (progress.clone(), Arc::clone(kept));
+    let kept_before = kept.load(Relaxed);
     Progress::new(move |event| {
         progress.report(ProgressEvent {
             done_bytes: start + event.done_bytes,
+            kept_bytes: kept_before + event.kept_bytes,
             total_bytes: size,
             ..event
         });
+        kept.store(kept_before + event.kept_bytes, Relaxed);
     })
 }
 

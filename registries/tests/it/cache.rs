@@ -111,7 +111,7 @@ async fn what_is_pinned_and_there_needs_no_registry_and_what_is_used_is_not_prun
     let left = fs::read_dir(path.parent().unwrap()).unwrap().count();
     assert_eq!(left, 0, "nothing of it is left");
     let error = get(Some("/nonexistent"), pinned).await.unwrap_err();
-    assert!(error.to_string().contains("has no"), "{error}");
+    assert!(error.to_string().contains("no folder"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

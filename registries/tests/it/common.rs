@@ -26,7 +26,7 @@ pub(crate) const NAME: &str = "tiny-graph-lam";
 
 /// The artifacts of this test process, by what makes their content different.
 static BUILT: LazyLock<(TempDir, Mutex<BTreeMap<u32, PathBuf>>)> =
-    LazyLock::new(|| (tempfile::tempdir().unwrap(), Mutex::default()));
+    LazyLock::new(|| (mlwm_tests::scratch::folder(), Mutex::default()));
 
 /// A registry, and what belongs to it.
 pub(crate) struct Place {

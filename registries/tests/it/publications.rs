@@ -7,7 +7,7 @@ use mlwm_artifacts::Artifact;
 use mlwm_registries::{Error, PushContent, PushRequest, TagMove};
 use mlwm_spec::{Digest, ExitCode};
 
-use crate::common::{Place, name, packing, push_of, tag, zip};
+use crate::common::{NAME, Place, name, packing, push_of, tag, zip};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_published_stays_and_comes_back() {
@@ -208,4 +208,63 @@ async fn a_zip_that_its_registry_lost_or_changed_is_found_and_mended() {
     assert!(!registry.push(push_of(zip(1), "latest")).await.unwrap().new);
     registry.pull(&publication, &to).await.unwrap();
     assert_eq!(fs::read(&to).unwrap(), bytes);
+}
+
+/// Somebody who takes the zip of a killed push for remains may remove it while the push goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_that_goes_on_while_its_zip_is_removed_sends_it_again() {
+    let place = Place::directory();
+    let registry = place.open().await;
+    let models = place.scratch().join("models");
+    fs::create_dir(&models).unwrap();
+    // The zip arrives, but its record cannot be written.
+    fs::write(models.join("artifacts"), "").unwrap();
+    registry.push(push_of(zip(1), "latest")).await.unwrap_err();
+    fs::remove_file(models.join("artifacts")).unwrap();
+    let objects = models.join("objects").join(NAME);
+    let zips = || -> Vec<String> {
+        let names = fs::read_dir(&objects).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.ends_with(".zip")).collect()
+    };
+    let [sent] = zips().try_into().unwrap();
+    fs::write(objects.join(format!("{sent}.removing.0123")), "removing\n").unwrap();
+
+    let pushed = registry.push(push_of(zip(1), "latest")).await.unwrap();
+    assert!(pushed.new);
+    let object = &pushed.publication.object;
+    assert!(!object.ends_with(&sent), "{object}");
+    assert!(zips().iter().any(|name| object.ends_with(name)), "{object}");
+    let found = registry.publication(&name(), None, None).await.unwrap();
+    assert_eq!(found, pushed.publication);
+    let to = place.scratch().join("pulled.zip");
+    registry.pull(&found, &to).await.unwrap();
+    let left = fs::read_dir(place.scratch().join("transfers")).unwrap();
+    assert_eq!(left.count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tags_that_an_oci_registry_keeps_are_refused_before_anything_is_read() {
+    let place = Place::oci("reserved");
+    let registry = place.open().await;
+    for reserved in ["sha256-abc", "claim.x", "withdrawn.x"] {
+        let absent = place.scratch().join("absent.zip");
+        let error = registry.push(push_of(absent, reserved)).await.unwrap_err();
+        assert!(matches!(error, Error::Reserved { .. }), "{error}");
+        assert_eq!(error.exit_code(), ExitCode::Usage);
+    }
+    assert!(!place.scratch().join("transfers").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_that_nobody_answers_leaves_nothing_to_continue() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = free.local_addr().unwrap().to_string();
+    drop(free);
+    let mut place = Place::oci_at(&host, "nobody");
+    place.options.oci.retry_for = std::time::Duration::from_millis(200);
+    let registry = place.open().await;
+    registry.push(push_of(zip(1), "latest")).await.unwrap_err();
+    let left = fs::read_dir(place.scratch().join("transfers")).unwrap();
+    assert_eq!(left.count(), 0);
 }

@@ -181,7 +181,7 @@ async fn a_tag_that_is_given_while_its_zip_is_removed_has_it_or_fails() {
     let places = [
         (Place::directory(), Duration::from_micros(150)),
         (
-            Place::claimed("meanwhile").remove(0),
+            Place::claimed("tag-meanwhile").remove(0),
             Duration::from_millis(2),
         ),
     ];

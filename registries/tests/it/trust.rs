@@ -4,8 +4,8 @@ use std::fs::{self, File};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use mlwm_registries::signature::{PublicKey, SecretKey, generate, sign};
-use mlwm_registries::{Error, Policy, PushRequest};
+use mlwm_registries::signature::{PublicKey, SecretKey, Signature, generate, sign};
+use mlwm_registries::{Cache, Error, Policy, PushRequest, TagMove};
 use mlwm_spec::Digest;
 use mlwm_storage::Progress;
 
@@ -32,7 +32,11 @@ async fn only_what_is_signed_as_the_registry_requires_goes_in() {
         let registry = place.open().await;
         let (ours, public) = key(&place, "ours");
         let (theirs, _) = key(&place, "theirs");
-        assert_eq!(registry.policy().await.unwrap(), Policy::default());
+        match registry.policy().await {
+            Ok(policy) => assert_eq!(policy, Policy::default()),
+            // It is made by what is first written into it.
+            Err(error) => assert!(matches!(error, Error::NoFolder { .. }), "{error}"),
+        }
         let policy = Policy {
             require_signature_by: vec![public.to_base64()],
             ..Policy::default()
@@ -198,5 +202,93 @@ async fn a_wrong_signature_neither_replaces_a_good_one_nor_stands_in_its_way() {
                 assert!(!to.exists());
             }
         }
+    }
+}
+
+/// What was published before a policy was set goes out as little as something unsigned comes in.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_holds_for_what_was_there_before() {
+    for place in Place::all("before") {
+        let registry = place.open().await;
+        let (ours, public) = key(&place, "ours");
+        let (theirs, _) = key(&place, "aaa-theirs");
+        let unsigned = push_of(zip(1), "latest");
+        let pushed = registry.push(unsigned.clone()).await.unwrap();
+        let publication = pushed.publication;
+        registry.check_trust(&publication).await.unwrap();
+        let policy = Policy {
+            require_signature_by: vec![public.to_base64()],
+            ..Policy::default()
+        };
+        registry.set_policy(&policy).await.unwrap();
+        registry
+            .add_signature(&publication, &signed(1, &theirs))
+            .await
+            .unwrap();
+        let (v2, uri) = ("v2".parse().unwrap(), &place.uri);
+        let to = place.scratch().join("pulled.zip");
+        let wanted = registry.pull(&publication, &to).await.unwrap_err();
+        let tagged = registry.tag(&publication, &v2, TagMove::Never).await;
+        for refused in [
+            registry.check_trust(&publication).await.unwrap_err(),
+            tagged.unwrap_err(),
+            registry.push(unsigned.clone()).await.unwrap_err(),
+        ] {
+            assert!(matches!(refused, Error::Unsigned { .. }), "{refused}");
+            assert_eq!(refused.to_string(), wanted.to_string(), "{uri}");
+        }
+        let transfers = fs::read_dir(place.options.transfers.as_ref().unwrap()).unwrap();
+        assert_eq!(transfers.count(), 0, "{uri}");
+        let cache = Cache::at(place.scratch().join("cache"));
+        let fetched = cache.fetch(&registry, &publication).await;
+        assert!(matches!(fetched, Err(Error::Unsigned { .. })));
+
+        let again = PushRequest {
+            signatures: vec![signed(1, &ours)],
+            ..unsigned.clone()
+        };
+        assert!(!registry.push(again).await.unwrap().new);
+        // What is there vouches for it.
+        assert!(!registry.push(unsigned).await.unwrap().new);
+        registry.check_trust(&publication).await.unwrap();
+        registry
+            .tag(&publication, &v2, TagMove::Never)
+            .await
+            .unwrap();
+        cache.fetch(&registry, &publication).await.unwrap();
+
+        // Where one key is asked for, its signature is the one that other programs look for.
+        let pulled = registry.pull(&publication, &to).await.unwrap();
+        let text = |number: usize| fs::read_to_string(&pulled.signatures[number]).unwrap();
+        let by = |key: &PublicKey, text: &str| {
+            let signature = Signature::parse(text).unwrap();
+            signature.key_id() == key.key_id()
+        };
+        assert!(pulled.signatures[0].ends_with("pulled.zip.minisig"));
+        assert!(by(&public, &text(0)) && !by(&public, &text(1)), "{uri}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_oldest_signature_is_the_one_that_other_programs_look_for() {
+    for place in [Place::directory(), Place::moto("oldest")] {
+        let registry = place.open().await;
+        let mut keys = ["one", "two"].map(|name| key(&place, name));
+        // Not in the order of their ids.
+        keys.sort_by_key(|(_, public)| std::cmp::Reverse(public.key_id().to_string()));
+        let pushed = registry.push(push_of(zip(1), "latest")).await.unwrap();
+        for (secret, _) in &keys {
+            let text = signed(1, secret);
+            registry
+                .add_signature(&pushed.publication, &text)
+                .await
+                .unwrap();
+            tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+        }
+        let to = place.scratch().join("pulled.zip");
+        let pulled = registry.pull(&pushed.publication, &to).await.unwrap();
+        let first = fs::read_to_string(&pulled.signatures[0]).unwrap();
+        let first = Signature::parse(&first).unwrap();
+        assert_eq!(first.key_id(), keys[0].1.key_id(), "{}", place.uri);
     }
 }

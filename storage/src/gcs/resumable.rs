@@ -302,7 +302,10 @@ impl Session<'_> {
                     continue;
                 }
                 let piece = piece.starting_at(from);
-                counter.reach(piece.offset);
+                match piece.offset == from {
+                    true => counter.reach_kept(from),
+                    false => counter.reach(piece.offset),
+                }
                 match self.send_piece(piece, &mut patience).await? {
                     State::Has(_) => {}
                     other => {

@@ -63,7 +63,10 @@ pub(crate) async fn upload_content(target: &Path, sending: &Sending<'_>) -> Resu
         let next = pool::unless_cancelled(&sending.place, sending.cancel, feed.next());
         let Some(piece) = next.await? else { break };
         arriving = pool::blocking(&sending.place, move || arriving.take(&piece.bytes)).await?;
-        sending.counter.reach(arriving.length);
+        match arriving.length <= arriving.kept {
+            true => sending.counter.reach_kept(arriving.length),
+            false => sending.counter.reach(arriving.length),
+        }
     }
     let digest = feed.finish().await?;
     let place = target.to_owned();

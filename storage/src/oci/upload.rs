@@ -114,7 +114,7 @@ impl Repository {
                     Err(Error::TransferBusy { .. }) => {}
                     Err(error) => return Err(error),
                 }
-                counter.bytes(content.size());
+                counter.kept(content.size());
                 counter.object();
                 return Ok(*digest);
             }
@@ -198,7 +198,7 @@ impl Upload<'_> {
         if let Some(digest) = entry.digest
             && self.repository.blob_size(&digest).await?.is_some()
         {
-            self.report(self.content.size());
+            self.counter.reach_kept(self.content.size());
             return Ok(Some(Left::Complete(digest)));
         }
         let Ok(url) = Url::parse(&entry.url) else {
@@ -211,6 +211,10 @@ impl Upload<'_> {
         };
         let mut patience = Patience::new(self.connection().retry_for());
         let known = self.ask(&mut session, &mut patience).await?;
+        if known {
+            self.counter.reach_kept(session.acknowledged);
+            self.counted.store(session.acknowledged, Relaxed);
+        }
         Ok(known.then_some(Left::Session(session)))
     }
 
@@ -232,7 +236,6 @@ impl Upload<'_> {
             match session.status(self.connection()).await {
                 Ok(Status::Has(count)) if count <= self.content.size() => {
                     session.acknowledged = count;
-                    self.report(count);
                     return Ok(true);
                 }
                 Ok(Status::Has(_) | Status::Unknown) => return Ok(false),
@@ -280,6 +283,7 @@ impl Upload<'_> {
                     if !self.uncancelled(self.ask(&mut session, patience)).await? {
                         return Ok(Sent::Lost);
                     }
+                    self.report(session.acknowledged);
                     match session.acknowledged.cmp(&from) {
                         // It does go on there, but not with such a request.
                         Ordering::Equal => return Ok(Sent::Refused(failure)),
@@ -309,6 +313,7 @@ impl Upload<'_> {
                     _ => Sent::Lost,
                 });
             }
+            self.report(session.acknowledged);
             if session.acknowledged > from {
                 course.patience.progress();
             }

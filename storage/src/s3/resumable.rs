@@ -215,7 +215,7 @@ impl Transfer<'_> {
             if let Some(part) = self.has(number, &piece, sha256) {
                 done += part.size;
                 parts.push(part.clone());
-                sending.counter.reach(done);
+                sending.counter.reach_kept(done);
                 continue;
             }
             self.journal.note(&Note {

@@ -262,7 +262,7 @@ impl Part {
             }
             self.hasher.update(&piece[..count]);
             self.length += count as u64;
-            counter.bytes(count as u64);
+            counter.kept(count as u64);
         }
     }
 

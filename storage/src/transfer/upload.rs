@@ -94,7 +94,7 @@ impl Sending<'_> {
         if theirs != ours {
             return Err(exists(format!("its digest is {theirs} instead of {ours}")));
         }
-        self.counter.reach(size);
+        self.counter.reach_kept(size);
         Ok(ours)
     }
 }

@@ -97,6 +97,7 @@ pub(super) fn watch(options: &RegistryOptions) -> Watch {
             progress.report(ProgressEvent {
                 phase: Phase::Hashing,
                 done_bytes,
+                kept_bytes: 0,
                 total_bytes,
                 done_objects: 0,
                 total_objects: 1,

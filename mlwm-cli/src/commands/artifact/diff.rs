@@ -5,7 +5,7 @@ use indicatif::HumanBytes;
 use mlwm_artifacts::{Diff, diff};
 use mlwm_spec::{ArtifactReference, ExitCode};
 
-use super::registry::{Found, blocking, with_transfer};
+use super::registry::{Found, blocking, with_reading};
 use crate::Outcome;
 
 /// Compare two artifacts file by file, by the hashes they record; nothing is downloaded.
@@ -26,7 +26,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn main(arguments: &Arguments) -> Outcome {
-    let difference = with_transfer(async |options| {
+    let difference = with_reading(async |options| {
         let old = Found::open(&arguments.old, options.clone()).await?;
         let new = Found::open(&arguments.new, options).await?;
         blocking(move || Ok(diff(&old.artifact, &new.artifact)?)).await
@@ -61,7 +61,7 @@ fn show(difference: &Diff) {
         );
     }
     say!(
-        "{} removed, {} added, {} changed, {} the same",
+        "{} removed, {} added, {} changed, {} the same; artifact.yaml, which lists them, is not counted",
         difference.removed.len(),
         difference.added.len(),
         difference.changed.len(),

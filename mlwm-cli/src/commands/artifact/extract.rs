@@ -14,7 +14,8 @@ use crate::Outcome;
 /// Files get their names when all of them are whole, and a folder that is new appears with all its
 /// files. If it is stopped, the same command goes on from there.
 ///
-/// Of an artifact in a registry, only what is asked for is fetched.
+/// Of an artifact in a registry, only what is asked for is fetched. Where signatures are required, by
+/// the registry or by MLWM_TRUSTED_KEYS, all of it is read first, and refused without one.
 #[derive(Args)]
 #[command(
     after_help = "Example:\n  mlwm artifact extract s3://bucket/models/gefion-1 gefion-1 --only 'configs/*'"
@@ -36,6 +37,9 @@ pub(crate) fn main(arguments: &Arguments) -> Outcome {
     with_transfer(async |options| {
         let cancel = options.cancel.clone();
         let found = Found::open(&arguments.reference, options).await?;
+        if let Some((registry, publication)) = &found.published {
+            registry.check_trust(publication).await?;
+        }
         blocking(move || {
             let is_stopped = || cancel.is_cancelled();
             Ok(found.artifact.extract_unless(&folder, &only, &is_stopped)?)

@@ -8,7 +8,7 @@ use mlwm_artifacts::Inspection;
 use mlwm_spec::{ArtifactReference, ExitCode};
 use serde_json::Value;
 
-use super::registry::{Found, blocking, provenance_path, read_beside, with_transfer};
+use super::registry::{Found, blocking, provenance_path, read_beside, with_reading};
 use crate::Outcome;
 
 /// Show what an artifact holds: files, sizes, hashes, datastores, what its checkpoint imports.
@@ -33,7 +33,7 @@ struct Origin {
 }
 
 pub(crate) fn main(arguments: &Arguments) -> Outcome {
-    let (inspection, origin) = with_transfer(async |options| {
+    let (inspection, origin) = with_reading(async |options| {
         let found = Found::open(&arguments.reference, options).await?;
         let origin = match &found.published {
             Some((registry, publication)) => Origin {

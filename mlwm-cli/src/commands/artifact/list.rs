@@ -7,7 +7,7 @@ use indicatif::HumanBytes;
 use mlwm_registries::{Fault, Listing, Publication, Registry};
 use mlwm_spec::{ArtifactName, ExitCode};
 
-use super::registry::{RegistryArgument, pinned, with_transfer};
+use super::registry::{RegistryArgument, pinned, with_reading};
 use crate::Outcome;
 
 /// List what a registry has, and which records of it cannot be read.
@@ -25,7 +25,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn main(arguments: &Arguments) -> Outcome {
-    let (registry, listing) = with_transfer(async |options| {
+    let (registry, listing) = with_reading(async |options| {
         let registry = Registry::open(&arguments.registry.registry, options).await?;
         let listing = registry.listing(arguments.name.as_ref()).await?;
         Ok((registry, listing))
@@ -43,7 +43,10 @@ pub(crate) fn main(arguments: &Arguments) -> Outcome {
     if !publications.is_empty() {
         say!("{}", table(&publications));
     } else if faults.is_empty() {
-        eprintln!("{} has no artifacts", registry.uri());
+        match &arguments.name {
+            Some(name) => eprintln!("{} has no artifact named {name}", registry.uri()),
+            None => eprintln!("{} has no artifacts", registry.uri()),
+        }
     }
     for Fault { name, tag, why } in faults {
         say!("{name}:{tag} cannot be read: {why}");

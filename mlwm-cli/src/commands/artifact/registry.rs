@@ -5,6 +5,7 @@ use std::future::Future;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use mlwm_artifacts::{Artifact, FileSource, ReadAt};
@@ -15,6 +16,9 @@ use mlwm_spec::{ArtifactReference, ExitCode, PublishedArtifact};
 use crate::commands::{REGISTRY, default_registry, runtime};
 use crate::failure::Failure;
 use crate::transfer::Transfer;
+
+/// How long a command that was called off waits for its threads.
+const TO_CLEAN_UP: Duration = Duration::from_millis(300);
 
 /// A registry as an argument of its own.
 #[derive(Args)]
@@ -52,6 +56,30 @@ where
         transfer.finish();
         done
     })
+}
+
+/// Runs a command that keeps nothing, and so ends as soon as a signal comes.
+pub(super) fn with_reading<T, F>(work: impl FnOnce(RegistryOptions) -> F) -> Result<T, Failure>
+where
+    F: Future<Output = Result<T, Failure>>,
+{
+    let runtime = runtime()?;
+    let done = runtime.block_on(async {
+        let transfer = Transfer::start_saying("stopping")?;
+        let cancel = transfer.cancel.clone();
+        let done = tokio::select! {
+            done = work(transfer.options()) => done,
+            () = cancel.cancelled() => {
+                let message = "interrupted before it was done: run the same command again";
+                Err(Failure::new(ExitCode::Interrupted, message))
+            }
+        };
+        transfer.finish();
+        done
+    });
+    // Threads that still read end with the program; those that are nearly done may clean up.
+    runtime.shutdown_timeout(TO_CLEAN_UP);
+    done
 }
 
 /// Runs what blocks on a thread of its own.
@@ -109,10 +137,7 @@ impl Found {
                         );
                         return Err(Failure::new(ExitCode::ArtifactMismatch, message));
                     }
-                    let source = FileSource::open(&path).map_err(|error| {
-                        let message = format!("cannot read {}: {error}", path.display());
-                        Failure::new(ExitCode::StorageFailed, message)
-                    })?;
+                    let source = FileSource::open(&path)?;
                     Ok(Self {
                         artifact,
                         source: Arc::new(source),
@@ -171,10 +196,7 @@ pub(super) fn read_beside(path: &Path) -> Result<Option<String>, Failure> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Failure::new(
-            ExitCode::StorageFailed,
-            format!("cannot read {}: {error}", path.display()),
-        )),
+        Err(error) => Err(Failure::local("read", path, &error)),
     }
 }
 

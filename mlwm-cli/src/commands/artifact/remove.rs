@@ -30,6 +30,9 @@ pub(crate) struct Arguments {
     /// All tags of that name.
     #[arg(long, requires = "reference")]
     all_tags: bool,
+    /// Only what pushes left behind that died while they published it; nothing that is published.
+    #[arg(long, requires = "reference", conflicts_with = "all_tags")]
+    claims_only: bool,
     /// Everything in this registry that no configuration refers to, and what killed pushes left.
     #[arg(
         long,
@@ -54,7 +57,10 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn main(arguments: &Arguments) -> Outcome {
-    let references = references(arguments.configurations.as_deref())?;
+    let references = match arguments.claims_only {
+        true => Vec::new(),
+        false => references(arguments.configurations.as_deref())?,
+    };
     let (registry, removed, failure) = with_transfer(async |options| {
         let (registry, plan) = match &arguments.reference {
             Some(reference) => {
@@ -64,12 +70,18 @@ pub(crate) fn main(arguments: &Arguments) -> Outcome {
                     // The pin must hold: something else could have that tag by now.
                     registry.resolve(reference).await?;
                 }
-                let request = RemovalRequest {
-                    name: reference.name.clone(),
-                    tag: tag_of(arguments, reference),
-                    references,
+                let (name, tag) = (reference.name.clone(), tag_of(arguments, reference));
+                let plan = match tag {
+                    Some(tag) if arguments.claims_only => registry.plan_claims(&name, &tag).await?,
+                    tag => {
+                        let request = RemovalRequest {
+                            name,
+                            tag,
+                            references,
+                        };
+                        registry.plan_removal(&request).await?
+                    }
                 };
-                let plan = registry.plan_removal(&request).await?;
                 (registry, plan)
             }
             None => {

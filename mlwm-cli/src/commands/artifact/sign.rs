@@ -8,7 +8,7 @@ use mlwm_artifacts::Artifact;
 use mlwm_registries::signature::{SecretKey, Signature, sign};
 use mlwm_spec::{ArtifactReference, ExitCode};
 
-use super::registry::{Found, blocking, from_start, read_beside, signature_path, with_transfer};
+use super::registry::{Found, blocking, from_start, read_beside, signature_path, with_reading};
 use crate::Outcome;
 use crate::failure::Failure;
 
@@ -33,7 +33,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn main(arguments: &Arguments) -> Outcome {
     let key = read_key(&arguments.key)?;
-    let signed = with_transfer(async |options| {
+    let signed = with_reading(async |options| {
         let found = Found::open(&arguments.reference, options).await?;
         let label = found.label();
         let Found {
@@ -75,10 +75,7 @@ pub(crate) fn main(arguments: &Arguments) -> Outcome {
 pub(super) fn signed(zip: &Path, key: &Path) -> Result<String, Failure> {
     let artifact = Artifact::open(zip)?;
     let key = read_key(key)?;
-    let file = File::open(zip).map_err(|error| {
-        let message = format!("cannot read {}: {error}", zip.display());
-        Failure::new(ExitCode::StorageFailed, message)
-    })?;
+    let file = File::open(zip).map_err(|error| Failure::local("open", zip, &error))?;
     Ok(sign(file, artifact.name(), artifact.digest()?, &key)?.to_text())
 }
 
@@ -108,8 +105,5 @@ fn write(path: &Path, text: &str, key_id: &str) -> Result<(), Failure> {
             return Err(Failure::new(ExitCode::Conflict, message));
         }
     }
-    std::fs::write(path, text).map_err(|error| {
-        let message = format!("cannot write {}: {error}", path.display());
-        Failure::new(ExitCode::StorageFailed, message)
-    })
+    std::fs::write(path, text).map_err(|error| Failure::local("write", path, &error))
 }

@@ -8,6 +8,9 @@ use super::registry::{find, pinned, published, with_transfer};
 use crate::Outcome;
 
 /// Give a published artifact another tag. Nothing is copied.
+///
+/// Where signatures are required, by the registry or by MLWM_TRUSTED_KEYS, it is read to its end, and
+/// refused without one.
 #[derive(Args)]
 #[command(
     after_help = "Example:\n  mlwm artifact tag s3://bucket/models/gefion-1:v2 stable --move"

@@ -7,13 +7,14 @@ use mlwm_spec::{ArtifactReference, ExitCode};
 use serde_json::json;
 
 use super::key::public_key;
-use super::registry::{Found, blocking, from_start, with_transfer};
+use super::registry::{Found, blocking, from_start, with_reading};
 use crate::Outcome;
 use crate::failure::Failure;
 
 /// Check the size and hash of every file of an artifact, and who signed it.
 ///
-/// One in a registry is read to its end, without a copy on this machine.
+/// One in a registry is read to its end, without a copy on this machine. Where signatures are
+/// required, by the registry or by MLWM_TRUSTED_KEYS, it must have one.
 #[derive(Args)]
 #[command(
     after_help = "Example:\n  mlwm artifact verify s3://bucket/models/gefion-1 --key models.pub"
@@ -31,7 +32,12 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn main(arguments: &Arguments) -> Outcome {
-    let (label, name, set_digest, verified, signer) = with_transfer(async |options| {
+    let (label, name, set_digest, size, verified, signer) = with_reading(async |options| {
+        let mut options = options;
+        if !arguments.keys.is_empty() {
+            // Those that the command line names are in place of them, and looked for below.
+            options.trusted_keys.clear();
+        }
         let found = Found::open(&arguments.reference, options).await?;
         let label = found.label();
         let signatures = match arguments.keys.is_empty() {
@@ -44,9 +50,11 @@ pub(crate) fn main(arguments: &Arguments) -> Outcome {
             .as_ref()
             .map(|(_, publication)| publication.digest);
         let Found {
-            artifact, source, ..
+            artifact,
+            source,
+            published,
         } = found;
-        blocking(move || {
+        let checked = blocking(move || {
             let verified = artifact.verify()?;
             if let Some(expected) = pinned.filter(|expected| *expected != verified.digest) {
                 let message = format!(
@@ -59,10 +67,14 @@ pub(crate) fn main(arguments: &Arguments) -> Outcome {
                 true => None,
                 false => Some(signer(&label, &signatures, &keys, || from_start(source.clone()))?),
             };
-            let set_digest = artifact.set_digest();
-            Ok((label, artifact.name().to_owned(), set_digest, verified, signer))
+            let (name, set_digest) = (artifact.name().to_owned(), artifact.set_digest());
+            Ok((label, name, set_digest, artifact.size(), verified, signer))
         })
-        .await
+        .await?;
+        if let Some((registry, publication)) = &published {
+            registry.check_trust(publication).await?;
+        }
+        Ok(checked)
     })?;
     if arguments.json {
         let object = json!({
@@ -71,7 +83,8 @@ pub(crate) fn main(arguments: &Arguments) -> Outcome {
             "digest": verified.digest,
             "set_digest": set_digest,
             "files": verified.files,
-            "bytes": verified.bytes,
+            "size": size,
+            "content_size": verified.bytes,
             "signature": signer.map(|signer| json!({
                 "key_id": signer.key_id.to_string(),
                 "trusted_comment": signer.trusted_comment,
@@ -83,7 +96,7 @@ pub(crate) fn main(arguments: &Arguments) -> Outcome {
     say!(
         "{label}: {} files, {}: every size and hash is right",
         verified.files,
-        HumanBytes(verified.bytes)
+        HumanBytes(size)
     );
     if let Some(signer) = signer {
         say!(

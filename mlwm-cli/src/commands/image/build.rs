@@ -6,8 +6,8 @@ use clap::Args;
 use mlwm_cycles::Loaded;
 use mlwm_engines::Engine;
 use mlwm_images::{
-    BuildInputs, Image, ImagePlan, LayerDigests, Layout, Place, Runner, Transfers, assemble,
-    engine, labels, plan, push,
+    Allowed, BuildInputs, Image, ImagePlan, LayerDigests, Layout, Place, Runner, Transfers,
+    assemble, engine, labels, plan, push, refused, secrets,
 };
 use mlwm_registries::cache_home;
 use mlwm_spec::ExitCode;
@@ -42,7 +42,8 @@ pub(crate) struct Build {
     /// needed, if the base is not in one.
     #[arg(long, value_name = "REF")]
     push: Option<String>,
-    /// Write it into an OCI layout, oci:FOLDER[:TAG]; without a tag, the configuration's name.
+    /// Write it into an OCI layout, oci:FOLDER or oci:FOLDER:TAG; without a tag, under the name of
+    /// the configuration.
     #[arg(long, short, value_name = "oci:FOLDER")]
     output: Option<String>,
     /// Put it into the local engine; what happens anyway without --push and --output.
@@ -54,6 +55,10 @@ pub(crate) struct Build {
     /// Which revision of them it is made of, for its labels.
     #[arg(long, value_name = "ID")]
     revision: Option<String>,
+    /// A place that was found to hold what looks like a secret, and may: as it was named, or with
+    /// `*` at its end. It is recorded in the image. May be given several times.
+    #[arg(long, value_name = "PLACE")]
+    allow_secret: Vec<String>,
     /// Print what the images would be made of and do nothing.
     #[arg(long)]
     dry_run: bool,
@@ -120,6 +125,7 @@ async fn build(
         artifact: Some(&artifact),
         source: arguments.source.as_deref(),
         revision: arguments.revision.as_deref(),
+        allowed: &arguments.allow_secret,
         version: env!("CARGO_PKG_VERSION"),
     };
     if arguments.dry_run {
@@ -131,16 +137,23 @@ async fn build(
         base_image: Some(&base),
         ..inputs
     })?;
-    let image = {
-        let digests = LayerDigests::at(cache_home()?.join("mlwm/layers"));
-        let (plan, created) = (plan.clone(), created.to_owned());
-        let making = tokio::task::spawn_blocking(move || {
-            assemble(&plan, &base, Some(&artifact), &digests, &created)
-        });
-        making
-            .await
-            .map_err(|panic| mlwm_images::Error::Broken(panic.to_string()))??
-    };
+    let digests = LayerDigests::at(cache_home()?.join("mlwm/layers"));
+    let allowed = Allowed::new(arguments.allow_secret.clone());
+    let (planned, created) = (plan.clone(), created.to_owned());
+    let (image, found) = in_background(move || {
+        let image = assemble(&planned, &base, Some(&artifact), &digests, &created)?;
+        let found = secrets(&planned, &image, Some(&artifact))?;
+        Ok((image, refused(found, &allowed).0))
+    })
+    .await?;
+    if !found.is_empty() {
+        let configuration = name.to_owned();
+        return Err(mlwm_images::Error::Secrets {
+            configuration,
+            found,
+        }
+        .into());
+    }
     let arrived = deliver(arguments, &loaded, &plan, &image, transfer).await?;
     if arguments.json {
         let places: Vec<_> = arrived
@@ -166,6 +179,14 @@ async fn build(
     Ok(())
 }
 
+/// Runs what reads and writes for long on a thread of its own.
+async fn in_background<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, mlwm_images::Error> + Send + 'static,
+) -> Result<T, Failure> {
+    let done = tokio::task::spawn_blocking(work).await;
+    Ok(done.map_err(|panic| mlwm_images::Error::Broken(panic.to_string()))??)
+}
+
 /// Brings an image to all places that were asked for.
 async fn deliver(
     arguments: &Build,
@@ -180,10 +201,7 @@ async fn deliver(
         let tag = tag.unwrap_or_else(|| loaded.name.clone());
         let place = format!("oci:{}:{tag}", folder.display());
         let (image, layout) = (image.clone(), Layout::at(folder));
-        let writing = tokio::task::spawn_blocking(move || layout.put(&image, &tag));
-        let unchanged = !writing
-            .await
-            .map_err(|panic| mlwm_images::Error::Broken(panic.to_string()))??;
+        let unchanged = !in_background(move || layout.put(&image, &tag)).await?;
         arrived.push(Arrived { place, unchanged });
     }
     if let Some(reference) = &arguments.push {

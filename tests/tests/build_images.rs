@@ -1,0 +1,254 @@
+//! CI builds the images of configured models: the same bytes everywhere, sent once, without secrets.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use mlwm_tests::registry::Registry;
+use mlwm_tests::site::{Site, example, example_artifact, example_configuration, ran};
+
+/// The base of all tests of this file, as an OCI layout: no engine is asked.
+fn base() -> &'static Path {
+    static BASE: std::sync::LazyLock<tempfile::TempDir> = std::sync::LazyLock::new(|| {
+        let folder = mlwm_tests::scratch::folder();
+        run(
+            "skopeo",
+            &[
+                "copy",
+                "--quiet",
+                "docker-daemon:mlwm-base:bookworm",
+                &format!("oci:{}:v1", folder.path().display()),
+            ],
+        );
+        folder
+    });
+    BASE.path()
+}
+
+fn run(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    let ran = ran(&output);
+    assert_eq!(ran.code, 0, "{program} {arguments:?}: {}", ran.stderr);
+    ran.stdout
+}
+
+/// A site whose configuration `danra` starts from [`base`], and cannot reach any engine.
+fn site() -> Site {
+    let mut site = Site::with_example();
+    site.configure("danra", &on(&format!("oci:{}:v1", base().display())));
+    site.env("DOCKER_HOST", "unix:///nonexistent/engine.sock");
+    site
+}
+
+/// The example's configuration on another base.
+fn on(base: &str) -> String {
+    let yaml = example_configuration();
+    let image = yaml.lines().find(|line| line.starts_with("base_image:"));
+    let rest: String = match image {
+        Some(line) => yaml.replace(line, ""),
+        None => yaml,
+    };
+    format!("{rest}\nbase_image: \"{base}\"\n")
+}
+
+fn digest_of(text: &str) -> String {
+    text.lines()
+        .find(|line| line.starts_with("sha256:"))
+        .unwrap()
+        .to_owned()
+}
+
+#[test]
+fn the_same_bytes_on_any_machine_without_an_engine() {
+    let build = ["image", "build", "danra", "--output", "oci:out"];
+    let (one, other) = (site(), site());
+    let first = one.mlwm(&build).expect(0, &["oci:out:danra"]);
+    let second = other.mlwm(&build).expect(0, &[]);
+    assert_eq!(digest_of(&first.stdout), digest_of(&second.stdout));
+    one.mlwm(&build).expect(0, &["(unchanged)"]);
+    let source = format!("oci:{}:danra", one.path("out").display());
+    let by_skopeo = run("skopeo", &["inspect", "--format", "{{.Digest}}", &source]);
+    assert_eq!(by_skopeo.trim(), digest_of(&first.stdout));
+    one.mlwm(&["image", "inspect", "oci:out:danra"]).expect(
+        0,
+        &[
+            by_skopeo.trim(),
+            "artifact: ",
+            "runner: opt/mlwm/bin/mlwm-runner",
+        ],
+    );
+    // Another base is another image.
+    other.configure(
+        "danra",
+        &format!("{}# changed\n", on(&format!("oci:{}:v1", base().display()))),
+    );
+    let changed = other.mlwm(&build).expect(0, &[]);
+    assert_ne!(digest_of(&changed.stdout), digest_of(&first.stdout));
+}
+
+fn to_a_registry(server: &Registry, site: &Site) {
+    let host = &server.host;
+    let push = [
+        "image",
+        "build",
+        "--all",
+        "--push",
+        &format!("{host}/models/{{name}}:v1"),
+    ];
+    let pushed = site.mlwm(&push).expect(0, &["models/danra:v1"]);
+    assert!(!pushed.stdout.contains("unchanged"), "{}", pushed.stdout);
+    site.mlwm(&push).expect(0, &["(unchanged)"]);
+    let shown = site.mlwm(&[
+        "image",
+        "inspect",
+        &format!("{host}/models/danra:v1"),
+        "--json",
+    ]);
+    let shown = shown.expect(0, &[]).json();
+    assert_eq!(shown["digest"], digest_of(&pushed.stdout));
+    assert_eq!(shown["labels"]["io.mlwm.configuration"], "danra");
+}
+
+#[test]
+fn to_an_open_registry() {
+    let server = Registry::open();
+    let site = site();
+    to_a_registry(&server, &site);
+    // The base is in the same registry: mounted, not sent.
+    let copied = format!("docker://{}/base:v1", server.host);
+    let layout = format!("oci:{}:v1", base().display());
+    run(
+        "skopeo",
+        &[
+            "copy",
+            "--quiet",
+            "--dest-tls-verify=false",
+            &layout,
+            &copied,
+        ],
+    );
+    site.configure("danra", &on(&format!("{}/base:v1", server.host)));
+    let push = [
+        "image",
+        "build",
+        "danra",
+        "--push",
+        &format!("{}/others/danra:v2", server.host),
+    ];
+    site.mlwm(&push).expect(0, &["others/danra:v2"]);
+}
+
+#[test]
+fn to_a_registry_with_a_password_or_tokens() {
+    for (server, place) in [
+        (Registry::with_password(), "password"),
+        (Registry::with_tokens(2.0, 300), "tokens"),
+    ] {
+        let mut site = site();
+        let refused = [
+            "image",
+            "build",
+            "danra",
+            "--push",
+            &format!("{}/a/b:v1", server.host),
+        ];
+        site.mlwm(&refused).expect(30, &["docker login"]);
+        let logins = server.logins(&[&server.host]);
+        site.env("DOCKER_CONFIG", logins.parent().unwrap().to_str().unwrap());
+        to_a_registry(&server, &site);
+        assert!(!place.is_empty());
+    }
+}
+
+#[test]
+fn locked_to_base_and_artifact() {
+    let site = site();
+    site.mlwm(&["image", "lock", "--all", "--check"])
+        .expect(13, &["missing"]);
+    site.mlwm(&["image", "lock", "--all"])
+        .expect(0, &["mlwm.lock", "base oci:"]);
+    site.mlwm(&["image", "lock", "--all", "--check"])
+        .expect(0, &["as it was"]);
+    let build = ["image", "build", "danra", "--output", "oci:out"];
+    site.mlwm(&build).expect(0, &[]);
+    // Another artifact under the same path.
+    let arguments = fs::read_to_string(example("train/training_cli_args.yaml")).unwrap();
+    fs::write(site.path("arguments.yaml"), arguments + "# another\n").unwrap();
+    fs::remove_file(site.path("danra.zip")).unwrap();
+    build_artifact(&site).expect(0, &[]);
+    site.mlwm(&build)
+        .expect(13, &["mlwm.lock", "the artifact", "mlwm image lock"]);
+    site.mlwm(&["image", "lock", "danra", "--check"])
+        .expect(13, &["now base"]);
+}
+
+fn build_artifact(site: &Site) -> mlwm_tests::site::Ran {
+    let text = |relative: &str| example(relative).display().to_string();
+    site.mlwm(&[
+        "artifact",
+        "build",
+        "danra",
+        "--nl-config",
+        &text("train/config.yaml"),
+        "--training-args",
+        "arguments.yaml",
+        "--onnx",
+        &text("onnx/graph_lam.onnx"),
+        "--interface",
+        &text("onnx/graph_lam.json"),
+        "--output",
+        "danra.zip",
+    ])
+}
+
+#[test]
+fn secrets_are_refused_or_recorded() {
+    let site = site();
+    let key = ["AKIA", "Q3EGRIZ7LB5NXWTS"].concat();
+    let arguments = fs::read_to_string(example("train/training_cli_args.yaml")).unwrap();
+    fs::write(
+        site.path("arguments.yaml"),
+        format!("access_key: {key}\n{arguments}"),
+    )
+    .unwrap();
+    fs::remove_file(site.path("danra.zip")).unwrap();
+    build_artifact(&site).expect(0, &[]);
+    let build = ["image", "build", "danra", "--output", "oci:out"];
+    let refused = site
+        .mlwm(&build)
+        .expect(31, &["training_cli_args.yaml", "--allow-secret"]);
+    assert!(!refused.stderr.contains(&key), "{}", refused.stderr);
+    assert!(!site.path("out").exists());
+    let mut allowing = build.to_vec();
+    allowing.extend([
+        "--allow-secret",
+        "file /workspace/inference_artifact/training_cli_args.yaml*",
+    ]);
+    site.mlwm(&allowing).expect(0, &[]);
+    site.mlwm(&["image", "inspect", "oci:out"])
+        .expect(0, &["io.mlwm.secrets.allowed=file /workspace"]);
+}
+
+#[test]
+fn what_cannot_be_built_leaves_nothing() {
+    let site = site();
+    let build = ["image", "build", "danra", "--output", "oci:out"];
+    site.configure("danra", &on("oci:/no/such/layout:v1"));
+    site.mlwm(&build).expect(14, &["oci:/no/such/layout:v1"]);
+    site.configure("danra", &on("127.0.0.1:1/base:v1"));
+    site.mlwm(&build).expect(30, &["127.0.0.1:1"]);
+    site.configure("danra", &on(&format!("oci:{}:v1", base().display())));
+    let mut other = build.to_vec();
+    other.extend(["--platform", "linux/arm64"]);
+    site.mlwm(&other)
+        .expect(14, &["linux/amd64", "linux/arm64"]);
+    site.mlwm(&["image", "build", "danra", "--push", "danra:v1"])
+        .expect(2, &["HOST/PATH:TAG"]);
+    fs::write(
+        site.path("danra.zip"),
+        &fs::read(example_artifact()).unwrap()[..1000],
+    )
+    .unwrap();
+    site.mlwm(&build).expect(13, &["danra.zip"]);
+    assert!(!site.path("out").exists());
+}
