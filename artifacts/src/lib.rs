@@ -27,6 +27,7 @@ mod onnx;
 mod pack;
 pub mod pickle;
 mod provenance;
+mod receipt;
 mod record;
 mod source;
 mod statistics;
@@ -49,6 +50,7 @@ pub use layout::{
 pub use member::MemberReader;
 pub use onnx::{Dimension, GraphTensor, OnnxError, OnnxSignature};
 pub use pack::{Entry, Packed, Packing};
+pub use receipt::Receipts;
 pub use record::{FORMAT_VERSION, FileEntry};
 pub use source::{FileSource, ReadAt};
 pub use verify::Verified;

@@ -67,7 +67,7 @@ fn the_case_builds_verifies_and_unpacks() {
     );
     assert_eq!(fs::read_dir(&part).unwrap().count(), 1);
     let absent = artifact.extract_only(&part, &["configs", "stat"]);
-    assert!(matches!(absent, Err(Error::NoMember { member, .. }) if member == "stat"));
+    assert!(matches!(absent, Err(Error::NothingNamed { pattern, .. }) if pattern == "stat"));
     assert!(!part.join("configs").exists());
 }
 

@@ -4,9 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use mlwm_artifacts::Artifact;
+use mlwm_artifacts::Receipts;
 use mlwm_registries::Error::DamagedInCache;
-use mlwm_registries::{Cache, CachedArtifact, RegistryOptions};
+use mlwm_registries::{Cache, CachedArtifact, RegistryOptions, cache_home};
 use mlwm_spec::contract::TimeLayout;
 use mlwm_spec::{
     ArtifactFile, ArtifactReference, Configuration, DatastoreConfig, Digest, Interface,
@@ -56,18 +56,33 @@ pub struct Artifacts {
     pub options: RegistryOptions,
 }
 
+impl Artifacts {
+    /// The receipts of this machine: `mlwm/receipts` in `XDG_CACHE_HOME`, else in `~/.cache`. None
+    /// without such a folder, or for the `paranoid`, for whom every file is hashed again.
+    pub fn receipts(paranoid: bool) -> Receipts {
+        match cache_home() {
+            Ok(home) if !paranoid => Receipts::at(home.join("mlwm/receipts")),
+            _ => Receipts::paranoid(),
+        }
+    }
+}
+
 impl ArtifactFacts {
     /// Reads the artifact that `reference` means. One in a registry is taken from the cache, and
     /// fetched into it if it is not there or was damaged there.
-    async fn get(reference: &ArtifactReference, artifacts: &Artifacts) -> Result<Self, Error> {
+    async fn get(
+        reference: &ArtifactReference,
+        artifacts: &Artifacts,
+        receipts: &Receipts,
+    ) -> Result<Self, Error> {
         match reference {
-            ArtifactReference::File(file) => Self::of_file(file),
+            ArtifactReference::File(file) => Self::of_file(file, receipts),
             ArtifactReference::Published(published) => {
-                match Self::of_published(published, artifacts).await {
+                match Self::of_published(published, artifacts, receipts).await {
                     Err(Error::Registry(DamagedInCache { digest, .. }))
                         if artifacts.cache.remove(digest)? =>
                     {
-                        Self::of_published(published, artifacts).await
+                        Self::of_published(published, artifacts, receipts).await
                     }
                     done => done,
                 }
@@ -78,6 +93,7 @@ impl ArtifactFacts {
     async fn of_published(
         reference: &PublishedArtifact,
         artifacts: &Artifacts,
+        receipts: &Receipts,
     ) -> Result<Self, Error> {
         let Artifacts {
             cache,
@@ -87,29 +103,30 @@ impl ArtifactFacts {
         let cached = cache
             .get(reference, registry.as_deref(), options.clone())
             .await?;
-        Self::of_cached(cached)
+        Self::of_cached(cached, receipts)
     }
 
     /// The same without a registry: `None` for an artifact that is not in the cache.
     async fn look(
         reference: &ArtifactReference,
         artifacts: &Artifacts,
+        receipts: &Receipts,
     ) -> Result<Option<Self>, Error> {
         match reference {
-            ArtifactReference::File(file) => Self::of_file(file).map(Some),
+            ArtifactReference::File(file) => Self::of_file(file, receipts).map(Some),
             ArtifactReference::Published(published) => {
                 let Some(digest) = published.digest else {
                     return Ok(None);
                 };
                 let cancel = &artifacts.options.cancel;
                 let held = artifacts.cache.held(digest, cancel).await?;
-                held.map(Self::of_cached).transpose()
+                held.map(|held| Self::of_cached(held, receipts)).transpose()
             }
         }
     }
 
-    fn of_file(file: &ArtifactFile) -> Result<Self, Error> {
-        let facts = Self::of(Path::new(&file.path))?;
+    fn of_file(file: &ArtifactFile, receipts: &Receipts) -> Result<Self, Error> {
+        let facts = Self::of(Path::new(&file.path), receipts)?;
         match file.digest.filter(|expected| *expected != facts.digest) {
             Some(expected) => Err(Error::PinMismatch {
                 path: facts.path,
@@ -120,8 +137,8 @@ impl ArtifactFacts {
         }
     }
 
-    fn of_cached(cached: CachedArtifact) -> Result<Self, Error> {
-        let facts = Self::of(&cached.path);
+    fn of_cached(cached: CachedArtifact, receipts: &Receipts) -> Result<Self, Error> {
+        let facts = Self::of(&cached.path, receipts);
         let intact = match &facts {
             Ok(facts) => facts.digest == cached.digest,
             Err(_) => cached.is_intact()?,
@@ -135,9 +152,9 @@ impl ArtifactFacts {
         }
     }
 
-    /// Reads the zip at `path`.
-    fn of(path: &Path) -> Result<Self, Error> {
-        let artifact = Artifact::open(path)?;
+    /// Reads the zip at `path`: whole, unless it has a receipt.
+    fn of(path: &Path, receipts: &Receipts) -> Result<Self, Error> {
+        let artifact = receipts.open(path)?;
         Ok(Self {
             name: artifact.name().to_owned(),
             interface: artifact.interface()?,
@@ -182,9 +199,18 @@ pub fn names(folder: &Path) -> Result<Vec<String>, Error> {
 /// Reads the configuration `name` below `folder`, and its artifact, which is fetched if it is in a
 /// registry and not in the cache.
 pub async fn load(folder: &Path, name: &str, artifacts: &Artifacts) -> Result<Loaded, Error> {
+    load_with(folder, name, artifacts, &Artifacts::receipts(false)).await
+}
+
+async fn load_with(
+    folder: &Path,
+    name: &str,
+    artifacts: &Artifacts,
+    receipts: &Receipts,
+) -> Result<Loaded, Error> {
     let mut loaded = read(folder, name)?;
     if let Some(reference) = &loaded.configuration.artifact {
-        loaded.artifact = Some(ArtifactFacts::get(reference, artifacts).await?);
+        loaded.artifact = Some(ArtifactFacts::get(reference, artifacts, receipts).await?);
     }
     Ok(loaded)
 }
@@ -197,7 +223,8 @@ pub async fn load_offline(
 ) -> Result<Loaded, Error> {
     let mut loaded = read(folder, name)?;
     if let Some(reference) = &loaded.configuration.artifact {
-        loaded.artifact = ArtifactFacts::look(reference, artifacts).await?;
+        let receipts = Artifacts::receipts(false);
+        loaded.artifact = ArtifactFacts::look(reference, artifacts, &receipts).await?;
     }
     Ok(loaded)
 }
@@ -225,11 +252,13 @@ pub fn read(folder: &Path, name: &str) -> Result<Loaded, Error> {
     })
 }
 
-/// Loads the named configurations, or all below `folder` if none is named.
+/// Loads the named configurations, or all below `folder` if none is named. Artifacts that have none
+/// of these receipts are hashed.
 pub async fn load_all(
     folder: &Path,
     wanted: &[String],
     artifacts: &Artifacts,
+    receipts: &Receipts,
 ) -> Result<Vec<Loaded>, Error> {
     let wanted = match wanted {
         [] => names(folder)?,
@@ -241,7 +270,7 @@ pub async fn load_all(
     let mut loaded: Vec<Loaded> = Vec::with_capacity(wanted.len());
     for name in wanted {
         if !loaded.iter().any(|done| done.name == name) {
-            loaded.push(load(folder, &name, artifacts).await?);
+            loaded.push(load_with(folder, &name, artifacts, receipts).await?);
         }
     }
     Ok(loaded)

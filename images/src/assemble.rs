@@ -41,11 +41,8 @@ pub fn assemble(
     for (what, files) in groups(&plan.files) {
         let files = files.into_iter().map(|file| layer_file(file, artifact));
         let layer = Tarball::new(files.collect::<Result<_, _>>()?)?;
-        additions.push(Addition {
-            what,
-            digest: digests.of(&layer)?,
-            content: Arc::new(layer),
-        });
+        let digest = digests.of(&layer)?;
+        additions.push(Addition::made(what, digest, Arc::new(layer)));
     }
     let execution = match plan.files.iter().any(|file| file.path == RUNNER) {
         true => of_runner(),
@@ -55,7 +52,7 @@ pub fn assemble(
 }
 
 /// How an image is run that has the built-in runner.
-fn of_runner() -> Execution {
+pub(crate) fn of_runner() -> Execution {
     Execution {
         entrypoint: Some(vec![format!("/{RUNNER}")]),
         working_folder: Some("/workspace".to_owned()),

@@ -11,15 +11,30 @@ use crate::Error;
 use crate::image::{Image, Layer, LayerSource};
 use crate::oci::{CONFIG, Descriptor, LAYER_TAR, MANIFEST, Manifest, to_json};
 
+/// What the history of an image says before each of our layers.
+pub(crate) const HISTORY: &str = "mlwm: ";
+
 /// A layer that is put on a base.
 #[derive(Clone)]
 pub(crate) struct Addition {
     /// What is in it, for the history of the image.
     pub(crate) what: String,
-    /// SHA-256 of its bytes.
-    pub(crate) digest: Digest,
-    /// Its bytes.
-    pub(crate) content: Arc<dyn Content>,
+    /// The layer.
+    pub(crate) layer: Layer,
+}
+
+impl Addition {
+    /// A layer that is made when it is read; `digest` is that of its bytes.
+    pub(crate) fn made(what: String, digest: Digest, content: Arc<dyn Content>) -> Self {
+        Self {
+            what,
+            layer: Layer {
+                descriptor: Descriptor::new(LAYER_TAR, digest, content.size()),
+                diff_id: digest,
+                source: LayerSource::Made(content),
+            },
+        }
+    }
 }
 
 /// How the image is run, where that differs from its base.
@@ -39,7 +54,8 @@ pub(crate) fn compose(
     created: &str,
 ) -> Result<Image, Error> {
     let mut layers = Vec::new();
-    for layer in &base.layers {
+    let ours = additions.iter().map(|addition| &addition.layer);
+    for layer in base.layers.iter().chain(ours) {
         let descriptor = layer
             .descriptor
             .as_oci_layer()
@@ -50,13 +66,6 @@ pub(crate) fn compose(
         layers.push(Layer {
             descriptor,
             ..layer.clone()
-        });
-    }
-    for addition in additions {
-        layers.push(Layer {
-            descriptor: Descriptor::new(LAYER_TAR, addition.digest, addition.content.size()),
-            diff_id: addition.digest,
-            source: LayerSource::Made(Arc::clone(&addition.content)),
         });
     }
     let config = to_json(&config_of(base, additions, execution, labels, created));
@@ -127,10 +136,10 @@ fn config_of(
 
     let root = object(&mut document["rootfs"]);
     root.insert("type".to_owned(), json!("layers"));
-    let ids = additions.iter().map(|addition| json!(addition.digest));
+    let ids = additions.iter().map(|added| json!(added.layer.diff_id));
     array(root.entry("diff_ids").or_insert(Value::Null)).extend(ids);
     let history = additions.iter().map(
-        |addition| json!({"created": created, "created_by": format!("mlwm: {}", addition.what)}),
+        |addition| json!({"created": created, "created_by": format!("{HISTORY}{}", addition.what)}),
     );
     array(&mut document["history"]).extend(history);
     document

@@ -198,7 +198,8 @@ fn layer_of(path: &Path) -> io::Result<Descriptor> {
 
 /// Puts an image into an engine under a reference.
 pub async fn load(image: &Image, reference: &str, engine: &Engine) -> Result<(), Error> {
-    let (stream, writing) = archive(image.clone(), reference.to_owned());
+    let (sent, named) = (image.clone(), reference.to_owned());
+    let (stream, writing) = streamed(move |output| write_archive(&sent, &named, output));
     let loaded = engine.load(stream).await;
     let written = writing
         .await
@@ -216,10 +217,9 @@ pub async fn load(image: &Image, reference: &str, engine: &Engine) -> Result<(),
     }
 }
 
-/// The archive as a stream, and the thread that writes it, which says what went wrong.
-fn archive(
-    image: Image,
-    reference: String,
+/// What is written as a stream, and the thread that writes it, which says what went wrong.
+pub(crate) fn streamed(
+    write: impl FnOnce(&mut Output) -> Result<(), Error> + Send + 'static,
 ) -> (
     impl Stream<Item = io::Result<Bytes>> + Send + 'static,
     JoinHandle<Result<(), Error>>,
@@ -232,10 +232,10 @@ fn archive(
             sender,
             pending: BytesMut::with_capacity(PIECE),
         };
-        let written = write_archive(&image, &reference, &mut output);
+        let written = write(&mut output);
         if written.is_err() {
-            // Breaks the request off, lest the engine takes half an archive for a whole one.
-            let broken = io::Error::other("the archive could not be made");
+            // Breaks the request off, lest the engine takes half of it for the whole.
+            let broken = io::Error::other("the rest could not be made");
             let _ = output.sender.blocking_send(Err(broken));
         }
         written
@@ -309,7 +309,7 @@ impl Read for Pieces {
 }
 
 /// Sends what is written in pieces.
-struct Output {
+pub(crate) struct Output {
     sender: mpsc::Sender<io::Result<Bytes>>,
     pending: BytesMut,
 }

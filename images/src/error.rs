@@ -119,6 +119,14 @@ pub enum Error {
         /// What was found.
         found: Vec<crate::Finding>,
     },
+    /// A file that does not belong into the build context of a `Containerfile`.
+    #[error("{} cannot go into the build of the environment: {why}", path.display())]
+    Context {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        why: String,
+    },
     /// A lock file that cannot be read.
     #[error(transparent)]
     Lock(#[from] mlwm_spec::yaml::YamlError),
@@ -170,9 +178,10 @@ impl Error {
             Self::Member { .. } => ExitCode::ArtifactMismatch,
             Self::Storage(error) => error.exit_code(),
             Self::Secrets { .. } => ExitCode::Conflict,
-            Self::Reference { .. } | Self::Lock(_) | Self::LockVersion { .. } => {
-                ExitCode::BadConfiguration
-            }
+            Self::Reference { .. }
+            | Self::Context { .. }
+            | Self::Lock(_)
+            | Self::LockVersion { .. } => ExitCode::BadConfiguration,
             Self::Locked { .. } => ExitCode::ArtifactMismatch,
             Self::BadImage { .. } => ExitCode::ImageMissing,
             Self::Layer { source, .. } if is_of_artifact(source) => ExitCode::ArtifactMismatch,

@@ -114,7 +114,9 @@ impl Layout {
         if !marker.exists() {
             write(&marker, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         }
-
+        // Several processes may add to one index; the lock ends with the file.
+        let lock = File::open(&marker).map_err(Error::local("open", &marker))?;
+        lock.lock().map_err(Error::local("lock", &marker))?;
         let there = self.entry(Some(tag))?;
         if there.is_some_and(|there| there.digest == image.digest()) {
             return Ok(false);

@@ -18,7 +18,8 @@ const VERSION: u32 = 1;
 #[serde(deny_unknown_fields)]
 pub struct Lock {
     lock_version: u32,
-    base: LockedBase,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    base: Option<LockedBase>,
     /// SHA-256 of the artifact's zip.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     artifact: Option<Digest>,
@@ -35,15 +36,15 @@ struct LockedBase {
 }
 
 impl Lock {
-    /// Of what was found.
-    pub fn new(base: &str, image: &Image, artifact: Option<Digest>) -> Self {
+    /// Of what was found: the base as the configuration names it, if it names one.
+    pub fn new(base: Option<(&str, &Image)>, artifact: Option<Digest>) -> Self {
         Self {
             lock_version: VERSION,
-            base: LockedBase {
-                image: base.to_owned(),
+            base: base.map(|(named, image)| LockedBase {
+                image: named.to_owned(),
                 digest: image.digest(),
                 platform: image.platform().to_string(),
-            },
+            }),
             artifact,
         }
     }
@@ -66,29 +67,38 @@ impl Lock {
 
     /// Writes it, in one step.
     pub fn write(&self, path: &Path) -> Result<(), Error> {
-        let Self { base, artifact, .. } = self;
-        let mut text = format!(
-            "# Written by `mlwm image lock`.\nlock_version: {VERSION}\nbase:\n  image: {}\n  digest: {}\n  platform: {}\n",
-            serde_json::json!(base.image),
-            base.digest,
-            base.platform
-        );
-        if let Some(artifact) = artifact {
+        let mut text = format!("# Written by `mlwm image lock`.\nlock_version: {VERSION}\n");
+        if let Some(base) = &self.base {
+            text += &format!(
+                "base:\n  image: {}\n  digest: {}\n  platform: {}\n",
+                serde_json::json!(base.image),
+                base.digest,
+                base.platform
+            );
+        }
+        if let Some(artifact) = self.artifact {
             text += &format!("artifact: {artifact}\n");
         }
         crate::layout::write(path, text.as_bytes())
     }
 
     /// Refuses a configuration that says something else than the lock.
-    pub fn check(&self, path: &Path, base: &str, artifact: Option<Digest>) -> Result<(), Error> {
+    pub fn check(
+        &self,
+        path: &Path,
+        base: Option<&str>,
+        artifact: Option<Digest>,
+    ) -> Result<(), Error> {
         let stale = |what: &str, locked: String, found: String| Error::Locked {
             path: path.to_owned(),
             what: what.to_owned(),
             locked,
             found,
         };
-        if self.base.image != base {
-            return Err(stale("the base", self.base.image.clone(), base.to_owned()));
+        let locked = self.base.as_ref().map(|base| base.image.as_str());
+        if locked != base {
+            let text = |base: Option<&str>| base.unwrap_or("none").to_owned();
+            return Err(stale("the base", text(locked), text(base)));
         }
         if self.artifact != artifact {
             let text = |digest: Option<Digest>| digest.map_or("none".to_owned(), |d| d.to_string());
@@ -99,23 +109,25 @@ impl Lock {
 
     /// Refuses a base that is another one than the locked.
     pub fn check_base(&self, path: &Path, image: &Image) -> Result<(), Error> {
-        match image.digest() == self.base.digest {
-            true => Ok(()),
-            false => Err(Error::Locked {
+        match &self.base {
+            Some(base) if base.digest != image.digest() => Err(Error::Locked {
                 path: path.to_owned(),
-                what: format!("the base {}", self.base.image),
-                locked: self.base.digest.to_string(),
+                what: format!("the base {}", base.image),
+                locked: base.digest.to_string(),
                 found: image.digest().to_string(),
             }),
+            _ => Ok(()),
         }
     }
 
     /// In one line.
     pub fn summary(&self) -> String {
-        let base = format!("base {}@{}", self.base.image, self.base.digest);
-        match self.artifact {
-            Some(artifact) => format!("{base}, artifact {artifact}"),
-            None => base,
-        }
+        let base = self
+            .base
+            .as_ref()
+            .map(|base| format!("base {}@{}", base.image, base.digest));
+        let artifact = self.artifact.map(|digest| format!("artifact {digest}"));
+        let parts: Vec<String> = base.into_iter().chain(artifact).collect();
+        parts.join(", ")
     }
 }

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use mlwm_spec::Digest;
+use mlwm_storage::ByteRange;
 use mlwm_storage::oci::{OciOptions, OciUri, Repository};
 
 use crate::Error;
 use crate::image::{Image, LayerSource};
-use crate::layout::Layout;
-use crate::oci::{Found, Index, Manifest, Platform};
+use crate::layout::{LIMIT, Layout};
+use crate::oci::{Descriptor, Found, Index, Platform};
 
 /// An image in a registry, a layout or a local engine.
 ///
@@ -144,7 +145,7 @@ fn is_tag(text: &str) -> bool {
     (1..=128).contains(&text.len()) && text.chars().all(plain) && !text.starts_with(['.', '-'])
 }
 
-/// Looks up an image for a kind of machine. `None` if nothing is there.
+/// Looks up an image for a kind of machine, in a layout or a registry. `None` if nothing is there.
 pub async fn find(
     place: &Place,
     platform: &Platform,
@@ -154,30 +155,13 @@ pub async fn find(
         image: place.to_string(),
         why,
     };
-    let (image, expected) = match place {
+    let image = match place {
         Place::Engine(_) => return Err(bad("it is in an engine".to_owned())),
         Place::Layout {
             folder,
             tag,
             digest,
-        } => {
-            let layout = Layout::at(folder);
-            let Some(entry) = layout.entry(tag.as_deref())? else {
-                return Ok(None);
-            };
-            check_pin(*digest, entry.digest).map_err(bad)?;
-            let image = match layout.found(&entry)? {
-                (bytes, Found::Image(manifest)) => layout.image(bytes, manifest)?,
-                (_, Found::Several(index)) => {
-                    let entry = of_platform(&index, platform).map_err(bad)?;
-                    match layout.found(&entry)? {
-                        (bytes, Found::Image(manifest)) => layout.image(bytes, manifest)?,
-                        _ => return Err(bad("an index lists an index".to_owned())),
-                    }
-                }
-            };
-            (image, entry.digest)
-        }
+        } => in_layout(&Layout::at(folder), tag.as_deref(), *digest, platform, &bad)?,
         Place::Registry {
             repository,
             tag,
@@ -186,98 +170,97 @@ pub async fn find(
             let repository = Repository::open(repository, options)?;
             let asked = digest.map(|digest| digest.to_string());
             let asked = asked.or(tag.clone()).unwrap_or_else(|| "latest".to_owned());
-            let Some(found) = repository.manifest(&asked).await? else {
-                return Ok(None);
-            };
-            let said = found.digest;
-            let image = match Found::parse(&found.bytes, &found.media_type).map_err(bad)? {
-                Found::Image(manifest) => remote_image(&repository, found.bytes.into(), manifest)
-                    .await
-                    .map_err(bad)?,
-                Found::Several(index) => {
-                    let entry = of_platform(&index, platform).map_err(bad)?;
-                    let one = repository.manifest(&entry.digest.to_string()).await?;
-                    let one =
-                        one.ok_or_else(|| bad(format!("its manifest for {platform} is gone")))?;
-                    match Found::parse(&one.bytes, &one.media_type).map_err(bad)? {
-                        Found::Image(manifest) => {
-                            remote_image(&repository, one.bytes.into(), manifest)
-                                .await
-                                .map_err(bad)?
-                        }
-                        Found::Several(_) => return Err(bad("an index lists an index".to_owned())),
-                    }
-                }
-            };
-            (image, said)
+            in_registry(&repository, &asked, platform, &bad).await?
         }
     };
-    let _ = expected;
-    let has = image.platform();
-    match has.is_for(platform) {
-        true => Ok(Some(image)),
-        false => Err(bad(format!(
+    let has = image.as_ref().map(Image::platform);
+    match has.filter(|has| !has.is_for(platform)) {
+        None => Ok(image),
+        Some(has) => Err(bad(format!(
             "it is for {has}, and one for {platform} is wanted"
         ))),
     }
 }
 
-fn check_pin(pinned: Option<Digest>, found: Digest) -> Result<(), String> {
-    match pinned {
-        Some(pinned) if pinned != found => {
-            Err(format!("it is {found} now, not the pinned {pinned}"))
-        }
-        _ => Ok(()),
+fn in_layout(
+    layout: &Layout,
+    tag: Option<&str>,
+    pinned: Option<Digest>,
+    platform: &Platform,
+    bad: &impl Fn(String) -> Error,
+) -> Result<Option<Image>, Error> {
+    let Some(entry) = layout.entry(tag)? else {
+        return Ok(None);
+    };
+    if let Some(pinned) = pinned.filter(|pinned| *pinned != entry.digest) {
+        let found = entry.digest;
+        return Err(bad(format!("it is {found} now, not the pinned {pinned}")));
+    }
+    let mut found = layout.found(&entry)?;
+    if let (_, Found::Several(index)) = &found {
+        found = layout.found(&of_platform(index, platform).map_err(bad)?)?;
+    }
+    match found {
+        (bytes, Found::Image(manifest)) => layout.image(bytes, manifest).map(Some),
+        _ => Err(bad("an index lists an index".to_owned())),
     }
 }
 
-fn of_platform(index: &Index, platform: &Platform) -> Result<crate::oci::Descriptor, String> {
-    let mut fitting = index.manifests.iter().filter(|entry| {
-        entry
-            .platform
-            .as_ref()
-            .is_some_and(|has| has.is_for(platform))
-    });
-    fitting.next().cloned().ok_or_else(|| {
-        let has: Vec<String> = index
-            .manifests
-            .iter()
-            .filter_map(|entry| entry.platform.as_ref())
-            .map(ToString::to_string)
-            .collect();
-        format!(
-            "it is for {}, and one for {platform} is wanted",
-            has.join(", ")
-        )
-    })
-}
-
-async fn remote_image(
+async fn in_registry(
     repository: &Repository,
-    bytes: Vec<u8>,
-    manifest: Manifest,
-) -> Result<Image, String> {
-    let blob = &manifest.config;
-    if blob.size > crate::layout::LIMIT {
-        return Err(format!(
-            "its config has {} bytes, which is too many",
-            blob.size
-        ));
+    asked: &str,
+    platform: &Platform,
+    bad: &impl Fn(String) -> Error,
+) -> Result<Option<Image>, Error> {
+    let Some(mut document) = repository.manifest(asked).await? else {
+        return Ok(None);
+    };
+    let mut found = Found::parse(&document.bytes, &document.media_type).map_err(bad)?;
+    if let Found::Several(index) = &found {
+        let entry = of_platform(index, platform).map_err(bad)?;
+        let gone = || bad(format!("its manifest for {platform} is gone"));
+        let one = repository.manifest(&entry.digest.to_string()).await?;
+        document = one.ok_or_else(gone)?;
+        found = Found::parse(&document.bytes, &document.media_type).map_err(bad)?;
     }
-    let range = mlwm_storage::ByteRange::From {
+    let Found::Image(manifest) = found else {
+        return Err(bad("an index lists an index".to_owned()));
+    };
+    let blob = &manifest.config;
+    if blob.size > LIMIT {
+        let size = blob.size;
+        return Err(bad(format!(
+            "its config has {size} bytes, which is too many"
+        )));
+    }
+    let range = ByteRange::From {
         start: 0,
         length: blob.size,
     };
-    let config = repository.read_blob_range(&blob.digest, range).await;
-    let config: Vec<u8> = config.map_err(|error| error.to_string())?.bytes.into();
+    let config = repository.read_blob_range(&blob.digest, range).await?.bytes;
     if Digest::of(&config) != blob.digest {
-        return Err(format!(
-            "its config does not have the digest {}",
-            blob.digest
-        ));
+        let digest = blob.digest;
+        return Err(bad(format!("its config does not have the digest {digest}")));
     }
-    let source = |_: &crate::oci::Descriptor| LayerSource::Registry(repository.clone());
-    Image::read(bytes, manifest, config, source)
+    let source = |_: &Descriptor| LayerSource::Registry(repository.clone());
+    let image = Image::read(document.bytes.into(), manifest, config.into(), source);
+    image.map(Some).map_err(bad)
+}
+
+/// The first entry of an index that is for a platform.
+fn of_platform(index: &Index, platform: &Platform) -> Result<Descriptor, String> {
+    let platforms = || {
+        index
+            .manifests
+            .iter()
+            .filter_map(|entry| Some((entry, entry.platform.as_ref()?)))
+    };
+    let fitting = platforms().find(|(_, has)| has.is_for(platform));
+    fitting.map(|(entry, _)| entry.clone()).ok_or_else(|| {
+        let has: Vec<String> = platforms().map(|(_, has)| has.to_string()).collect();
+        let has = has.join(", ");
+        format!("it is for {has}, and one for {platform} is wanted")
+    })
 }
 
 #[cfg(test)]

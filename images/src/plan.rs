@@ -1,11 +1,11 @@
 //! What goes into an image.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use mlwm_artifacts::Artifact;
+use mlwm_artifacts::{Artifact, Receipts};
 use mlwm_spec::Digest;
 use mlwm_spec::contract::ARTIFACT_DIR;
 use serde_json::json;
@@ -128,33 +128,40 @@ impl ImagePlan {
 /// Plans an image. Reads the runner, and the artifact where its digest is not known yet, to hash
 /// them.
 pub fn plan(inputs: &BuildInputs<'_>) -> Result<ImagePlan, Error> {
-    let mut files = Vec::new();
-    if let Some(runner) = inputs.runner {
-        add_runner(runner, &mut files)?;
-    }
-    if let Some(artifact) = inputs.artifact {
-        add_artifact(artifact, &mut files)?;
-    }
-    files.sort_by(|a, b| a.path.cmp(&b.path));
-    if let Some(pair) = files.windows(2).find(|pair| pair[0].path == pair[1].path) {
-        return Err(Error::SameName(pair[0].path.clone()));
-    }
+    inputs.plan(&Receipts::paranoid())
+}
 
-    let mut plan = ImagePlan {
-        reference: match inputs.reference {
-            Some(reference) => reference.to_owned(),
-            None => reference_of(inputs.configuration)?,
-        },
-        base: inputs.base.to_owned(),
-        base_digest: inputs.base_image.map(Image::digest),
-        labels: labels_of(inputs, &files)?,
-        files,
-    };
-    if let Some(identity) = plan.identity() {
-        plan.labels
-            .insert(labels::BUILD.to_owned(), identity.to_string());
+impl BuildInputs<'_> {
+    /// The same as [`plan`], but a runner that has a receipt is not read.
+    pub fn plan(&self, receipts: &Receipts) -> Result<ImagePlan, Error> {
+        let mut files = Vec::new();
+        if let Some(runner) = self.runner {
+            add_runner(runner, receipts, &mut files)?;
+        }
+        if let Some(artifact) = self.artifact {
+            add_artifact(artifact, &mut files)?;
+        }
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        if let Some(pair) = files.windows(2).find(|pair| pair[0].path == pair[1].path) {
+            return Err(Error::SameName(pair[0].path.clone()));
+        }
+
+        let mut plan = ImagePlan {
+            reference: match self.reference {
+                Some(reference) => reference.to_owned(),
+                None => reference_of(self.configuration)?,
+            },
+            base: self.base.to_owned(),
+            base_digest: self.base_image.map(Image::digest),
+            labels: labels_of(self, &files)?,
+            files,
+        };
+        if let Some(identity) = plan.identity() {
+            plan.labels
+                .insert(labels::BUILD.to_owned(), identity.to_string());
+        }
+        Ok(plan)
     }
-    Ok(plan)
 }
 
 /// `mlwm/<configuration>:latest`, if the name obeys the rules of OCI repositories.
@@ -187,6 +194,9 @@ fn labels_of(
         (labels::MLWM_VERSION, inputs.version.to_owned()),
         (labels::CONTRACT, CONTRACT_VERSION.to_owned()),
     ];
+    if !inputs.allowed.is_empty() {
+        found.push((labels::ALLOWED, inputs.allowed.join(", ")));
+    }
     let said = [
         (labels::SOURCE, inputs.source),
         (labels::REVISION, inputs.revision),
@@ -210,8 +220,13 @@ fn labels_of(
         .collect())
 }
 
-fn add_runner(runner: &Runner, files: &mut Vec<PlannedFile>) -> Result<(), Error> {
-    files.push(host_file(&runner.binary, RUNNER.to_owned(), true)?);
+fn add_runner(
+    runner: &Runner,
+    receipts: &Receipts,
+    files: &mut Vec<PlannedFile>,
+) -> Result<(), Error> {
+    let file = |path: &Path, target, executable| host_file(path, receipts, target, executable);
+    files.push(file(&runner.binary, RUNNER.to_owned(), true)?);
     for library in &runner.libraries {
         let name = library.file_name().unwrap_or_default().to_string_lossy();
         // Wheels and packages name it after its version, the runner's image does not.
@@ -220,25 +235,32 @@ fn add_runner(runner: &Runner, files: &mut Vec<PlannedFile>) -> Result<(), Error
         } else {
             &name
         };
-        files.push(host_file(library, format!("{LIBRARIES}/{name}"), false)?);
+        files.push(file(library, format!("{LIBRARIES}/{name}"), false)?);
     }
     Ok(())
 }
 
-fn host_file(path: &Path, target: String, executable: bool) -> Result<PlannedFile, Error> {
+fn host_file(
+    path: &Path,
+    receipts: &Receipts,
+    target: String,
+    executable: bool,
+) -> Result<PlannedFile, Error> {
     let failed = |source| Error::Runner {
         path: path.to_owned(),
         source,
     };
-    let mut file = File::open(path).map_err(failed)?;
-    let (digest, size) = hash(&mut file).map_err(failed)?;
-    let source = Source::File(path.to_owned());
+    let digest = receipts.digest(path).map_err(|error| match error {
+        mlwm_artifacts::Error::Io { source, .. } => failed(source),
+        error => error.into(),
+    })?;
     Ok(PlannedFile {
         path: target,
-        size,
+        // Of a file that changes just now, its layer finds out.
+        size: fs::metadata(path).map_err(failed)?.len(),
         executable,
         digest,
-        source,
+        source: Source::File(path.to_owned()),
     })
 }
 
@@ -271,7 +293,7 @@ fn add_artifact(artifact: &Artifact, files: &mut Vec<PlannedFile>) -> Result<(),
     Ok(())
 }
 
-fn hash(reader: &mut impl Read) -> io::Result<(Digest, u64)> {
+pub(crate) fn hash(reader: &mut impl Read) -> io::Result<(Digest, u64)> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     let mut size = 0;

@@ -4,6 +4,7 @@ pub(crate) mod artifact;
 pub(crate) mod cache;
 pub(crate) mod check;
 pub(crate) mod image;
+pub(crate) mod list;
 pub(crate) mod paths;
 pub(crate) mod plot;
 pub(crate) mod run;

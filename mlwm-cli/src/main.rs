@@ -23,7 +23,7 @@ use std::sync::OnceLock;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{artifact, cache, check, image, paths, plot, run};
+use crate::commands::{artifact, cache, check, image, list, paths, plot, run};
 use crate::failure::Failure;
 
 /// Run machine-learning weather models in production: from a training machine to a forecast every
@@ -50,6 +50,8 @@ enum Command {
     Run(run::Arguments),
     /// Check configurations, or print their JSON Schema.
     Check(check::Arguments),
+    /// List the configurations: what runs each, and what that is made of.
+    List(list::Arguments),
     /// Draw maps of a published forecast.
     Plot(plot::Arguments),
     /// Build and parse dataset paths.
@@ -65,6 +67,7 @@ fn main() -> ExitCode {
         Command::Image(command) => image::main(command),
         Command::Run(arguments) => run::main(arguments),
         Command::Check(arguments) => check::main(arguments),
+        Command::List(arguments) => list::main(&arguments),
         Command::Plot(arguments) => plot::main(arguments),
         Command::Paths(command) => paths::main(command),
     };

@@ -208,7 +208,7 @@ fn secrets_are_refused_or_recorded() {
     let arguments = fs::read_to_string(example("train/training_cli_args.yaml")).unwrap();
     fs::write(
         site.path("arguments.yaml"),
-        format!("access_key: {key}\n{arguments}"),
+        format!("# access_key: {key}\n{arguments}"),
     )
     .unwrap();
     fs::remove_file(site.path("danra.zip")).unwrap();
@@ -251,4 +251,54 @@ fn what_cannot_be_built_leaves_nothing() {
     .unwrap();
     site.mlwm(&build).expect(13, &["danra.zip"]);
     assert!(!site.path("out").exists());
+}
+
+/// A configuration with an environment of its own.
+fn with_containerfile(text: &str) -> Site {
+    let site = Site::with_example();
+    let yaml = on("mlwm-base:bookworm").replace("mlwm-test/danra:latest", "mlwm-test/own:latest");
+    site.configure("danra", &yaml);
+    fs::write(site.path("configurations/danra/Containerfile"), text).unwrap();
+    let script = "#!/bin/sh\nsha256sum /workspace/inference_artifact/checkpoint.onnx\n";
+    fs::write(site.path("configurations/danra/run.sh"), script).unwrap();
+    site
+}
+
+#[test]
+fn an_environment_of_its_own() {
+    let text =
+        "ARG BASE\nFROM ${BASE}\nCOPY run.sh /opt/run.sh\nENTRYPOINT [\"sh\", \"/opt/run.sh\"]\n";
+    let site = with_containerfile(text);
+    let build = ["image", "build", "danra"];
+    site.mlwm(&build).expect(0, &["mlwm-test/own:latest"]);
+    site.mlwm(&build).expect(0, &["(unchanged)"]);
+    let ran = run(
+        "docker",
+        &["run", "--rm", "--network", "none", "mlwm-test/own:latest"],
+    );
+    let model = mlwm_tests::site::sha256(&example("onnx/graph_lam.onnx"));
+    assert_eq!(ran.split_whitespace().next(), model.strip_prefix("sha256:"));
+    // What runs it is its own: the built-in runner is not there.
+    let shown = site
+        .mlwm(&["image", "inspect", "mlwm-test/own:latest"])
+        .expect(0, &["artifact: "]);
+    assert!(!shown.stdout.contains("runner"), "{}", shown.stdout);
+    run("docker", &["rmi", "-f", "mlwm-test/own:latest"]);
+}
+
+#[test]
+fn an_environment_that_fails_or_holds_a_secret() {
+    let site = with_containerfile("ARG BASE\nFROM ${BASE}\nRUN echo about to fail; exit 7\n");
+    let build = ["image", "build", "danra"];
+    let failed = site.mlwm(&build);
+    assert_ne!(failed.code, 0);
+    assert!(failed.stderr.contains("about to fail"), "{}", failed.stderr);
+    let token = ["ghp_", "Zq3vR8tLm5xW2nB7kD4jF9hG6sA1pC0eYuTi"].concat();
+    let text =
+        format!("ARG BASE\nFROM ${{BASE}}\nENV API_TOKEN={token}\nCOPY run.sh /opt/run.sh\n");
+    let site = with_containerfile(&text);
+    let refused = site.mlwm(&build).expect(31, &["environment API_TOKEN"]);
+    assert!(!refused.stderr.contains(&token), "{}", refused.stderr);
+    std::os::unix::fs::symlink("/etc/passwd", site.path("configurations/danra/link")).unwrap();
+    site.mlwm(&build).expect(10, &["danra/link"]);
 }

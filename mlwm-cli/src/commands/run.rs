@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use mlwm_cycles::{PlanOptions, RunOptions, Tell, load_all, plan};
+use mlwm_cycles::{Artifacts, PlanOptions, RunOptions, Tell, load_all, plan};
 use mlwm_spec::{AnalysisTime, ExitCode, Members, Period};
 use tokio_util::sync::CancellationToken;
 
@@ -38,6 +38,9 @@ pub(crate) struct Arguments {
         default_value = "mlwm-work"
     )]
     workdir: PathBuf,
+    /// Hash artifacts again, even those that have not changed since they were hashed.
+    #[arg(long)]
+    paranoid: bool,
     /// Print the plan as JSON and do nothing.
     #[arg(long)]
     dry_run: bool,
@@ -52,7 +55,8 @@ pub(crate) fn main(arguments: Arguments) -> Outcome {
         let transfer = Transfer::start()?;
         let artifacts = artifacts(&transfer)?;
         let folder = &arguments.configurations.folder;
-        let loaded = load_all(folder, &arguments.models, &artifacts).await;
+        let receipts = Artifacts::receipts(arguments.paranoid);
+        let loaded = load_all(folder, &arguments.models, &artifacts, &receipts).await;
         transfer.finish();
         Ok::<_, Failure>(loaded?)
     })?;

@@ -1,13 +1,15 @@
 //! `mlwm image build`: a base, the runner and an artifact become an image.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
-use mlwm_cycles::Loaded;
+use mlwm_artifacts::{Artifact, Receipts};
+use mlwm_cycles::{Artifacts, Loaded};
 use mlwm_engines::Engine;
 use mlwm_images::{
-    Allowed, BuildInputs, Image, ImagePlan, LayerDigests, Layout, Place, Runner, Transfers,
-    assemble, engine, labels, plan, push, refused, secrets,
+    Allowed, BuildInputs, Image, ImagePlan, LayerDigests, Layout, Place, Transfers, assemble,
+    engine, labels, push, refused, secrets,
 };
 use mlwm_registries::cache_home;
 use mlwm_spec::ExitCode;
@@ -22,7 +24,7 @@ use crate::failure::Failure;
 use crate::transfer::Transfer;
 
 /// Where the name of the configuration goes in a reference for several.
-const NAME: &str = "{name}";
+pub(super) const NAME: &str = "{name}";
 
 #[derive(Args)]
 #[command(
@@ -59,6 +61,9 @@ pub(crate) struct Build {
     /// `*` at its end. It is recorded in the image. May be given several times.
     #[arg(long, value_name = "PLACE")]
     allow_secret: Vec<String>,
+    /// Hash the artifact and the runner again, even if they have not changed since they were hashed.
+    #[arg(long)]
+    paranoid: bool,
     /// Print what the images would be made of and do nothing.
     #[arg(long)]
     dry_run: bool,
@@ -75,7 +80,29 @@ struct Arrived {
 
 pub(crate) fn main(arguments: Build) -> Outcome {
     let names = arguments.chosen.names()?;
-    for place in arguments.push.iter().chain(&arguments.output) {
+    check_places(&names, arguments.push.iter().chain(&arguments.output))?;
+    let created = created()?;
+    runtime()?.block_on(async {
+        let transfer = Transfer::start()?;
+        let mut done = Ok(());
+        for name in &names {
+            done = build(&arguments, name, &created, &transfer).await;
+            if done.is_err() {
+                break;
+            }
+        }
+        transfer.finish();
+        done
+    })?;
+    Ok(ExitCode::Ok)
+}
+
+/// Refuses one place for the images of several configurations.
+pub(super) fn check_places<'a>(
+    names: &[String],
+    places: impl Iterator<Item = &'a String>,
+) -> Result<(), Failure> {
+    for place in places {
         if names.len() > 1
             && !place.contains(NAME)
             && !(place.starts_with("oci:") && layout_of(place, "")?.1.is_none())
@@ -87,41 +114,39 @@ pub(crate) fn main(arguments: Build) -> Outcome {
             return Err(Failure::new(ExitCode::Usage, message));
         }
     }
-    let runner = runner(arguments.runner.clone(), arguments.onnxruntime.clone())?;
-    let created = created()?;
-    runtime()?.block_on(async {
-        let transfer = Transfer::start()?;
-        let mut done = Ok(());
-        for name in &names {
-            done = build(&arguments, name, &runner, &created, &transfer).await;
-            if done.is_err() {
-                break;
-            }
-        }
-        transfer.finish();
-        done
-    })?;
-    Ok(ExitCode::Ok)
+    Ok(())
 }
 
 async fn build(
     arguments: &Build,
     name: &str,
-    runner: &Runner,
     created: &str,
     transfer: &Transfer,
 ) -> Result<(), Failure> {
     let loaded = arguments.chosen.load(name, transfer).await?;
-    let artifact = artifact_of(&loaded)?;
+    let environment = arguments.chosen.environment(&loaded)?;
+    let runner = match environment {
+        Some(_) => None,
+        None => Some(runner(
+            arguments.runner.clone(),
+            arguments.onnxruntime.clone(),
+        )?),
+    };
+    let receipts = Artifacts::receipts(arguments.paranoid);
+    let artifact = artifact_of(&loaded, runner.is_some())?;
+    let artifact = hashed(&artifact, &loaded, &receipts)?;
     let lock = arguments.chosen.lock(&loaded)?;
+    let built = environment
+        .as_ref()
+        .map(|environment| environment.reference.as_str());
     let reference = loaded.configuration.image_reference(&loaded.name);
     let inputs = BuildInputs {
         configuration: &loaded.name,
         configuration_digest: loaded.digest,
         reference: Some(&reference),
-        base: arguments.chosen.base(&loaded),
+        base: built.or(arguments.chosen.base(&loaded)).unwrap_or_default(),
         base_image: None,
-        runner: Some(runner),
+        runner: runner.as_ref(),
         artifact: Some(&artifact),
         source: arguments.source.as_deref(),
         revision: arguments.revision.as_deref(),
@@ -129,14 +154,18 @@ async fn build(
         version: env!("CARGO_PKG_VERSION"),
     };
     if arguments.dry_run {
-        show(&plan(&inputs)?);
+        show(&inputs.plan(&receipts)?);
         return Ok(());
     }
-    let base = arguments.chosen.find_base(&loaded, lock.as_ref()).await?;
-    let plan = plan(&BuildInputs {
+    let base = arguments
+        .chosen
+        .ground(&loaded, lock.as_ref(), environment.as_ref())
+        .await?;
+    let inputs = BuildInputs {
         base_image: Some(&base),
         ..inputs
-    })?;
+    };
+    let plan = inputs.plan(&receipts)?;
     let digests = LayerDigests::at(cache_home()?.join("mlwm/layers"));
     let allowed = Allowed::new(arguments.allow_secret.clone());
     let (planned, created) = (plan.clone(), created.to_owned());
@@ -179,8 +208,29 @@ async fn build(
     Ok(())
 }
 
+/// The artifact with its digest, which must be the one that the configuration was loaded with.
+fn hashed(
+    artifact: &Artifact,
+    loaded: &Loaded,
+    receipts: &Receipts,
+) -> Result<Arc<Artifact>, Failure> {
+    let artifact = receipts.open(artifact.path())?;
+    let found = artifact.digest()?;
+    match &loaded.artifact {
+        Some(facts) if facts.digest != found => Err(Failure::new(
+            ExitCode::ArtifactMismatch,
+            format!(
+                "artifact {} is {found}, and was {} when it was looked at: run the same command again if it was replaced just now, else it is damaged; fetch or build it again",
+                artifact.path().display(),
+                facts.digest
+            ),
+        )),
+        _ => Ok(Arc::new(artifact)),
+    }
+}
+
 /// Runs what reads and writes for long on a thread of its own.
-async fn in_background<T: Send + 'static>(
+pub(super) async fn in_background<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, mlwm_images::Error> + Send + 'static,
 ) -> Result<T, Failure> {
     let done = tokio::task::spawn_blocking(work).await;
@@ -245,7 +295,7 @@ async fn deliver(
 }
 
 /// The folder and the tag of an OCI layout.
-fn layout_of(place: &str, name: &str) -> Result<(PathBuf, Option<String>), Failure> {
+pub(super) fn layout_of(place: &str, name: &str) -> Result<(PathBuf, Option<String>), Failure> {
     match place.replace(NAME, name).parse()? {
         Place::Layout {
             folder,

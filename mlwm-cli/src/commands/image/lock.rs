@@ -3,7 +3,7 @@
 use clap::Args;
 use mlwm_spec::ExitCode;
 
-use super::parts::{Chosen, find_image};
+use super::parts::Chosen;
 use crate::Outcome;
 use crate::commands::runtime;
 use crate::transfer::Transfer;
@@ -25,10 +25,10 @@ pub(crate) fn main(arguments: &Lock) -> Outcome {
         let mut stale = Vec::new();
         for name in chosen.names()? {
             let loaded = chosen.load(&name, &transfer).await?;
-            let base = chosen.base(&loaded);
-            let image = find_image(base, &chosen.platform()).await?;
+            let image = chosen.find_base(&loaded, None).await?;
+            let base = chosen.base(&loaded).zip(image.as_ref());
             let artifact = loaded.artifact.as_ref().map(|facts| facts.digest);
-            let new = mlwm_images::Lock::new(base, &image, artifact);
+            let new = mlwm_images::Lock::new(base, artifact);
             let path = chosen.lock_file(&name);
             let old = mlwm_images::Lock::read(&path)?;
             let same = old.as_ref() == Some(&new);

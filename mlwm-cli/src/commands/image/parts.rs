@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use clap::Args;
 use mlwm_artifacts::Artifact;
-use mlwm_cycles::{Loaded, load, names};
+use mlwm_cycles::{Loaded, load, load_offline, names};
 use mlwm_engines::Engine;
+use mlwm_images::environment::{CONTAINERFILE, Environment};
 use mlwm_images::{Image, Lock, Place, Platform, Runner, engine, find};
 use mlwm_spec::ExitCode;
 use mlwm_storage::oci::OciOptions;
@@ -62,10 +63,32 @@ impl Chosen {
         Ok(load(&self.folder.folder, name, &artifacts(transfer)?).await?)
     }
 
-    /// The base that a configuration names.
-    pub(super) fn base<'a>(&'a self, loaded: &'a Loaded) -> &'a str {
+    /// The same without fetching the artifact, of which nothing is known if it is not on this
+    /// machine.
+    pub(super) async fn look(&self, name: &str, transfer: &Transfer) -> Result<Loaded, Failure> {
+        Ok(load_offline(&self.folder.folder, name, &artifacts(transfer)?).await?)
+    }
+
+    /// The base that a configuration names; `None` for one whose `Containerfile` says it.
+    pub(super) fn base<'a>(&'a self, loaded: &'a Loaded) -> Option<&'a str> {
         let named = loaded.configuration.base_image.as_deref();
-        named.unwrap_or(&self.base)
+        named.or((!self.has_containerfile(loaded)).then_some(self.base.as_str()))
+    }
+
+    /// Whether a configuration brings an environment of its own, and with it what runs the model.
+    pub(super) fn has_containerfile(&self, loaded: &Loaded) -> bool {
+        let folder = self.folder.folder.join(&loaded.name);
+        folder.join(CONTAINERFILE).is_file()
+    }
+
+    /// The environment of a configuration that brings its own.
+    pub(super) fn environment(&self, loaded: &Loaded) -> Result<Option<Environment>, Failure> {
+        if !self.has_containerfile(loaded) {
+            return Ok(None);
+        }
+        let folder = self.folder.folder.join(&loaded.name);
+        let base = loaded.configuration.base_image.as_deref();
+        Ok(Some(Environment::of(&folder, &loaded.name, base)?))
     }
 
     pub(super) fn lock_file(&self, name: &str) -> PathBuf {
@@ -83,18 +106,45 @@ impl Chosen {
         Ok(Some(lock))
     }
 
-    /// The base image, which must be the locked one.
+    /// The base image, which must be the locked one; `None` if the configuration names none.
     pub(super) async fn find_base(
         &self,
         loaded: &Loaded,
         lock: Option<&Lock>,
-    ) -> Result<Image, Failure> {
-        let named = self.base(loaded);
+    ) -> Result<Option<Image>, Failure> {
+        let Some(named) = self.base(loaded) else {
+            return Ok(None);
+        };
         let image = find_image(named, &self.platform()).await?;
         if let Some(lock) = lock {
             lock.check_base(&self.lock_file(&loaded.name), &image)?;
         }
-        Ok(image)
+        Ok(Some(image))
+    }
+
+    /// What the layers of a configuration are put on: its base, or the environment that the engine
+    /// builds.
+    pub(super) async fn ground(
+        &self,
+        loaded: &Loaded,
+        lock: Option<&Lock>,
+        environment: Option<&Environment>,
+    ) -> Result<Image, Failure> {
+        let base = self.find_base(loaded, lock).await?;
+        let Some(environment) = environment else {
+            return base.ok_or_else(|| {
+                let message = format!("configuration `{}` names no base", loaded.name);
+                Failure::new(ExitCode::BadConfiguration, message)
+            });
+        };
+        // What the builder says is worth reading only if it fails.
+        let mut lines = Vec::new();
+        let mut keep = |line: &str| lines.push(line.to_owned());
+        let built = environment
+            .build(&Engine::connect().await?, &mut keep)
+            .await;
+        built.inspect_err(|_| lines.iter().for_each(|line| eprintln!("{line}")))?;
+        find_image(&environment.reference, &self.platform()).await
     }
 }
 
@@ -119,8 +169,8 @@ pub(super) async fn find_image(named: &str, platform: &Platform) -> Result<Image
     })
 }
 
-/// The artifact of a configuration whose image is to be built with the built-in runner.
-pub(super) fn artifact_of(loaded: &Loaded) -> Result<Arc<Artifact>, Failure> {
+/// The artifact of a configuration whose image is to be built, for the built-in runner if `onnx`.
+pub(super) fn artifact_of(loaded: &Loaded, onnx: bool) -> Result<Arc<Artifact>, Failure> {
     let Some(facts) = &loaded.artifact else {
         return Err(Failure::new(
             ExitCode::BadConfiguration,
@@ -130,7 +180,7 @@ pub(super) fn artifact_of(loaded: &Loaded) -> Result<Arc<Artifact>, Failure> {
             ),
         ));
     };
-    if facts.interface.is_none() {
+    if onnx && facts.interface.is_none() {
         return Err(Failure::new(
             ExitCode::ArtifactMismatch,
             format!(
