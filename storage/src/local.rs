@@ -19,7 +19,7 @@ use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use crate::progress::Counter;
-use crate::tree::{self, LocalFile};
+use crate::tree::{self, Gone, LocalFile};
 use crate::{Error, Listed, Uri, names, pool};
 
 /// How a temporary file's name ends. Only a publication that was killed leaves one behind.
@@ -40,7 +40,7 @@ pub(crate) fn list(uri: &Uri, folder: &Path) -> Result<Vec<Listed>, Error> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(Error::local("list", folder)(error)),
     }
-    let files = tree::walk(folder).map_err(|error| match error {
+    let files = tree::walk(folder, Gone::Left).map_err(|error| match error {
         Error::NotAnObject { path, reason } => Error::UnsafeName {
             uri: uri.to_string(),
             name: path

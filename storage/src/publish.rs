@@ -48,7 +48,7 @@ pub use self::marker::MARKER_SUFFIX;
 use self::marker::Marker;
 use crate::progress::Counter;
 use crate::stage::hash_file;
-use crate::tree::{self, LocalFile};
+use crate::tree::{self, Gone, LocalFile};
 use crate::verify::Differences;
 use crate::{Error, Listed, Phase, Progress, Rivals, Store, Uri, pool};
 
@@ -147,7 +147,7 @@ impl Store {
     async fn local_files(&self, local: &Path, uri: &Uri) -> Result<Vec<LocalFile>, Error> {
         let (local, place) = (local.to_owned(), uri.local_path());
         pool::blocking(uri, move || {
-            let files = tree::walk(&local)?;
+            let files = tree::walk(&local, Gone::Fault)?;
             if files.is_empty() {
                 return Err(Error::EmptyOutput { path: local });
             }

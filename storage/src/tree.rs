@@ -1,7 +1,7 @@
 //! The regular files below a local folder.
 
 use std::fs::{File, Metadata, OpenOptions};
-use std::io::{self, Read};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -20,13 +20,26 @@ pub(crate) struct LocalFile {
     pub(crate) modified: i128,
 }
 
+/// What it means that a file is gone before it is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gone {
+    /// Somebody removed it, as others may.
+    Left,
+    /// The tree is not what it should be.
+    Fault,
+}
+
 /// Every file below `folder`, ordered by name; empty folders do not count. Anything but a regular
 /// file or folder is an error: a symbolic link may lead out of the tree, a socket has no content.
-pub(crate) fn walk(folder: &Path) -> Result<Vec<LocalFile>, Error> {
+pub(crate) fn walk(folder: &Path, gone: Gone) -> Result<Vec<LocalFile>, Error> {
+    let passes = |error: &io::Error| gone == Gone::Left && error.kind() == ErrorKind::NotFound;
     let mut files = Vec::new();
     let mut folders = vec![(folder.to_owned(), String::new())];
     while let Some((folder, prefix)) = folders.pop() {
-        let entries = std::fs::read_dir(&folder).map_err(Error::local("list", &folder))?;
+        let entries = match std::fs::read_dir(&folder) {
+            Err(error) if passes(&error) => continue,
+            entries => entries.map_err(Error::local("list", &folder))?,
+        };
         for entry in entries {
             let entry = entry.map_err(Error::local("list", &folder))?;
             let path = entry.path();
@@ -40,11 +53,17 @@ pub(crate) fn walk(folder: &Path) -> Result<Vec<LocalFile>, Error> {
                 .ok_or_else(|| refuse("its name is not UTF-8"))?;
             let name = format!("{prefix}{file_name}");
             names::check(&name).map_err(refuse)?;
-            let kind = entry.file_type().map_err(Error::local("look at", &path))?;
+            let kind = match entry.file_type() {
+                Err(error) if passes(&error) => continue,
+                kind => kind.map_err(Error::local("look at", &path))?,
+            };
             if kind.is_dir() {
                 folders.push((path, format!("{name}/")));
             } else if kind.is_file() {
-                let metadata = entry.metadata().map_err(Error::local("look at", &path))?;
+                let metadata = match entry.metadata() {
+                    Err(error) if passes(&error) => continue,
+                    metadata => metadata.map_err(Error::local("look at", &path))?,
+                };
                 files.push(LocalFile {
                     name,
                     path,
@@ -137,4 +156,41 @@ pub(crate) fn check_space(path: &Path, sizes: impl Iterator<Item = u64>) -> Resu
         });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn files_that_go_while_they_are_listed_are_not_there() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("stays"), "1").unwrap();
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    for name in 0..50 {
+                        let below = folder.path().join(name.to_string());
+                        fs::create_dir(&below).unwrap();
+                        fs::write(below.join("file"), "1").unwrap();
+                    }
+                    for name in 0..50 {
+                        fs::remove_dir_all(folder.path().join(name.to_string())).unwrap();
+                    }
+                }
+            });
+            let listings: Vec<_> = (0..3000).map(|_| walk(folder.path(), Gone::Left)).collect();
+            done.store(true, Ordering::Relaxed);
+            for files in listings {
+                assert!(files.unwrap().iter().any(|file| file.name == "stays"));
+            }
+        });
+        let absent = folder.path().join("absent");
+        assert!(walk(&absent, Gone::Left).unwrap().is_empty());
+        assert!(walk(&absent, Gone::Fault).is_err());
+    }
 }

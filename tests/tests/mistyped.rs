@@ -40,6 +40,17 @@ fn options_that_go_with_others() {
     let site = Site::new();
     let build = ["artifact", "build", "x", "--tag", "v1"];
     site.mlwm(&build).expect(2, &["--push"]);
+    let zip = zip();
+    let bundle = [
+        "artifact",
+        "bundle",
+        &zip,
+        "--output",
+        "b.tar",
+        "--part-size",
+        "0",
+    ];
+    site.mlwm(&bundle).expect(2, &["--part-size"]);
 }
 
 #[test]

@@ -37,11 +37,19 @@ pub(crate) struct Arguments {
     #[arg(long)]
     tag: Option<Tag>,
     /// Largest size of a part: `4GB`.
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", value_parser = part_size)]
     part_size: Option<ByteSize>,
     /// Print what was written as JSON.
     #[arg(long)]
     json: bool,
+}
+
+fn part_size(text: &str) -> Result<ByteSize, String> {
+    match text.parse::<ByteSize>() {
+        Ok(ByteSize(0)) => Err("nothing fits into such a part: write 4GB, say".to_owned()),
+        Ok(size) => Ok(size),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 pub(crate) fn main(arguments: &Arguments) -> Outcome {
