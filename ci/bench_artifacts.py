@@ -1,13 +1,16 @@
 """The measurements of ci/bench that are about artifacts: build, push, pull, inspect. One checkpoint
 of 2 GiB of noise (MLWM_BENCH_CHECKPOINT says how many bytes), in the page cache."""
 
+import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
+import time
 
 from bench_lib import EXAMPLE, MLWM, ROOT, ROUNDS, WORK, mlwm, python, watch
-from bench_servers import KINDS, Counter, garage
+from bench_servers import KINDS, Counter, fresh, garage
 
 SIZE = int(os.environ.get("MLWM_BENCH_CHECKPOINT", 2 << 30))
 CHECKPOINT, ARTIFACT = WORK / f"noise-{SIZE}.ckpt", WORK / f"noise-{SIZE}.zip"
@@ -38,6 +41,30 @@ print(time.perf_counter() - began)
 """
 
 
+SHA256 = """
+import hashlib, sys
+with open(sys.argv[1], "rb") as file:
+    print("sha256:" + hashlib.file_digest(file, "sha256").hexdigest())
+"""
+
+ANALYSIS_TIME = "2022-04-07T03:00Z"
+MOUNTED = """\
+docker_image: mlwm-bench/mounted:latest
+artifact: {artifact}@{digest}
+forecast_duration: PT3H
+inputs:
+  danra:
+    uri: file://{source}
+    internal_path: /volume/inputs/danra.zarr
+    datastore_inputs: [danra.danra_surface, danra.danra_forcing, danra.danra_static]
+outputs:
+  forecast:
+    uri: file://{out}/forecast.zarr
+    internal_path: /volume/outputs/forecast.zarr
+artifact_delivery: mount
+"""
+
+
 def size_text(size):
     return f"{size / 2**30:g} GiB" if size >= 2**30 else f"{size / MEBIBYTE:g} MiB"
 
@@ -54,6 +81,16 @@ def make_checkpoint(path, size):
     with open(path, "rb") as file:  # into the page cache
         while file.read(1 << 24):
             pass
+
+
+def make_onnx_artifact():
+    """One that can be run, with the checkpoint besides."""
+    make_checkpoint(CHECKPOINT, SIZE)
+    artifact = WORK / f"onnx-{SIZE}.zip"
+    if not artifact.exists():
+        onnx = ["--onnx", EXAMPLE / "onnx/graph_lam.onnx", "--interface", EXAMPLE / "onnx/graph_lam.json"]
+        watch(*build_command(CHECKPOINT, artifact), *onnx)
+    return artifact
 
 
 def make_artifact():
@@ -107,6 +144,46 @@ def transfers():
             yield f"push to {what}", on, f"{up:.2f} s", baseline, f"{plain_up:.2f} s", up / plain_up
             yield f"pull from {what}", on, f"{down:.2f} s", baseline, f"{plain_down:.2f} s", down / plain_down
             yield f"peak memory, {what}", on, f"{max(up_rss, down_rss) / MEBIBYTE:.0f} MiB", "", "", None
+
+
+def verifying():
+    """What `mlwm run` does before it trusts an artifact, in its image or mounted, the first time and later."""
+    artifact, folder = make_onnx_artifact(), fresh("verifying")
+    digest = python(SHA256, artifact)[0]
+    config = folder / "configurations/noise/config.yaml"
+    config.parent.mkdir(parents=True)
+    home = {"XDG_CACHE_HOME": str(folder / "cache")}
+    places = ["--configurations", config.parent.parent]
+
+    def run(*more):
+        """Seconds of the whole command, and of its phases."""
+        shutil.rmtree(folder / "published", ignore_errors=True)
+        began = time.perf_counter()
+        text = mlwm("run", "--analysis-time", ANALYSIS_TIME, *places, "--workdir", folder / "work", *more, **home)
+        seconds = time.perf_counter() - began
+        events = [json.loads(line) for line in text.splitlines()] if "--json" in more else []
+        return seconds, {event["phase"]: event["seconds"] for event in events if event["event"] == "phase-finished"}
+
+    config.write_text(MOUNTED.format(artifact=artifact, digest=digest, source=EXAMPLE / "source/single_levels.zarr", out=folder / "published"))
+    mlwm("image", "build", "noise", *places, **home)
+    unpacking = run("--json")[1]["unpack"]
+    rounds = []
+    for _ in range(ROUNDS):
+        later = run("--json")[1]["unpack"]
+        mounted = run("--json", "--paranoid")[1]["unpack"]
+        hashed = float(python(HASH, artifact)[0])
+        rounds.append((later, mounted, hashed))
+    config.write_text(config.read_text().replace("artifact_delivery: mount\n", ""))
+    baked = [(run("--dry-run")[0], run("--dry-run", "--paranoid")[0]) for _ in range(ROUNDS)]
+    shutil.rmtree(folder)
+    later, mounted, hashed = (statistics.median(column) for column in zip(*rounds))
+    known, whole = (statistics.median(column) for column in zip(*baked))
+    on, stream = size_text(SIZE), ("one SHA-256 stream", f"{hashed:.2f} s")
+    yield "mounted artifact, first run: unpack", on, f"{unpacking:.2f} s", *stream, unpacking / hashed
+    yield "mounted artifact, verify all", on, f"{mounted:.2f} s", *stream, mounted / hashed
+    yield "mounted artifact, with a receipt", on, f"{later * 1000:.1f} ms", "goal: at most", "5 ms", later / 0.005
+    yield "zip, verify all, whole command", on, f"{whole:.2f} s", *stream, whole / hashed
+    yield "zip, with a receipt, whole command", on, f"{known * 1000:.1f} ms", *stream, known / hashed
 
 
 def inspecting():

@@ -337,7 +337,7 @@ impl Artifact {
         }
     }
 
-    fn read_text(&self, member: &str) -> Result<String, Error> {
+    pub(crate) fn read_text(&self, member: &str) -> Result<String, Error> {
         String::from_utf8(self.read(member, MAX_TEXT)?).map_err(|_| Error::Configuration {
             path: self.source_name(member),
             why: "it is not UTF-8 text".to_owned(),

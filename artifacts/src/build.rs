@@ -11,6 +11,7 @@ use crate::error::{Error, io_error};
 use crate::facts;
 use crate::file;
 use crate::framing;
+use crate::golden;
 use crate::input::Input;
 use crate::layout::{
     CHECKPOINT_ONNX, CHECKPOINT_PICKLE, INTERFACE_JSON, NEURAL_LAM_CONFIG, TRAINING_ARGUMENTS,
@@ -42,6 +43,8 @@ pub struct BuildRequest {
     pub onnx: Option<PathBuf>,
     /// Its interface, or the export facts that one can be made from, as JSON.
     pub interface: Option<PathBuf>,
+    /// The folder of its golden case (format §10).
+    pub golden: Option<PathBuf>,
     /// The zip to write (ends in `.zip`), or a folder to write `<name>.zip` in.
     pub output: PathBuf,
     /// The command line, for the provenance beside the zip.
@@ -85,7 +88,7 @@ pub fn prepare(request: &BuildRequest) -> Result<Packing, Error> {
         tempfile::tempdir().map_err(io_error("create a file in", std::env::temp_dir()))?;
     let neural_lam = NeuralLam::read(&given.nl_config, scratch.path())?;
     agreement::check_datastores(&neural_lam.datastores)?;
-    let interface = match &given.model {
+    let model = match &given.model {
         Some((onnx, interface)) => Some(read_model(
             onnx,
             interface,
@@ -97,7 +100,11 @@ pub fn prepare(request: &BuildRequest) -> Result<Packing, Error> {
             None
         }
     };
-    let members = members(given, neural_lam, interface)?;
+    if let Some(golden) = &given.golden {
+        let interface = model.as_ref().map(|(interface, _)| interface);
+        golden.check(&neural_lam.datastores, interface)?;
+    }
+    let members = members(given, neural_lam, model.map(|(_, text)| text))?;
     Packing::new(request.clone(), checkpoint, members, scratch)
 }
 
@@ -137,6 +144,7 @@ struct Given {
     checkpoint: Option<Input>,
     /// The ONNX file and its interface.
     model: Option<(Input, Input)>,
+    golden: Option<golden::Given>,
 }
 
 impl Given {
@@ -165,17 +173,21 @@ impl Given {
                 }
                 None => None,
             },
+            golden: match &request.golden {
+                Some(folder) => Some(golden::Given::of(folder)?),
+                None => None,
+            },
         })
     }
 }
 
-/// The text of `interface.json`, once model, interface, datastores and training arguments agree.
+/// The interface and the text of `interface.json`, once model, interface, datastores and training arguments agree.
 fn read_model(
     onnx: &Input,
     interface: &Input,
     datastores: &[Datastore],
     arguments: &TrainingArguments,
-) -> Result<String, Error> {
+) -> Result<(Interface, String), Error> {
     let signature = read_signature(onnx)?;
     let source_name = interface.path().display().to_string();
     let text = interface.read_text()?;
@@ -189,7 +201,7 @@ fn read_model(
     };
     agreement::check_interface(&interface, datastores, &signature)?;
     agreement::check_training_arguments(&interface, arguments)?;
-    Ok(text)
+    Ok((interface, text))
 }
 
 fn read_signature(file: &Input) -> Result<OnnxSignature, Error> {
@@ -224,6 +236,7 @@ fn members(
         members.push(Planned::file(CHECKPOINT_ONNX, onnx));
         members.push(Planned::text(INTERFACE_JSON, text, source));
     }
+    members.extend(given.golden.into_iter().flat_map(golden::Given::members));
     for datastore in neural_lam.datastores {
         let name = datastore_config_member(&datastore.name);
         members.push(Planned::file(&name, datastore.config_file));

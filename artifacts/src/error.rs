@@ -116,6 +116,14 @@ pub enum Error {
         /// What it imports, separated by commas.
         imports: String,
     },
+    /// A golden case that does not fit the model.
+    #[error("the golden case {path} {why}")]
+    Golden {
+        /// Its folder.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        why: String,
+    },
     /// An ONNX file that cannot be used.
     #[error("{path}: {source}")]
     Onnx {
@@ -350,6 +358,7 @@ impl Error {
             | Self::InterfaceFile { .. } => ExitCode::BadConfiguration,
             Self::Checkpoint { .. }
             | Self::CheckpointImports { .. }
+            | Self::Golden { .. }
             | Self::Onnx { .. }
             | Self::Disagreement(_)
             | Self::Statistics { .. }

@@ -5,8 +5,9 @@
 //! was unpacked when a process was killed is taken up by the next one.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempPath;
@@ -32,7 +33,8 @@ impl Artifact {
     /// is a file (`artifact.yaml`) or a folder (`stats`, `stats/`); `*` in it stands for any letters
     /// but `/`. Each pattern must name something.
     pub fn extract_only<P: AsRef<str>>(&self, folder: &Path, patterns: &[P]) -> Result<(), Error> {
-        self.extract(&self.named(patterns)?, folder, &|| false)
+        let wanted = self.named(patterns)?;
+        self.extract(&wanted, folder, Access::Writable, &|| false)
     }
 
     /// Unpacks what the patterns name, or everything if there are none, unless it is called off
@@ -44,9 +46,18 @@ impl Artifact {
         is_stopped: &dyn Fn() -> bool,
     ) -> Result<(), Error> {
         match patterns {
-            [] => self.extract(&self.files().iter().collect::<Vec<_>>(), folder, is_stopped),
-            patterns => self.extract(&self.named(patterns)?, folder, is_stopped),
+            [] => self.extract(&self.all(), folder, Access::Writable, is_stopped),
+            patterns => self.extract(&self.named(patterns)?, folder, Access::Writable, is_stopped),
         }
+    }
+
+    /// The same with everything, of which each file may only be read.
+    pub(crate) fn extract_read_only(
+        &self,
+        folder: &Path,
+        is_stopped: &dyn Fn() -> bool,
+    ) -> Result<(), Error> {
+        self.extract(&self.all(), folder, Access::ReadOnly, is_stopped)
     }
 
     /// Unpacks one folder into a scratch folder of the caller's, which nobody else sees and which
@@ -56,6 +67,10 @@ impl Artifact {
             self.unpack(entry, scratch, &|| false)?;
         }
         Ok(())
+    }
+
+    fn all(&self) -> Vec<&FileEntry> {
+        self.files().iter().collect()
     }
 
     /// The files that the patterns name.
@@ -86,6 +101,7 @@ impl Artifact {
         &self,
         wanted: &[&FileEntry],
         folder: &Path,
+        access: Access,
         is_stopped: &dyn Fn() -> bool,
     ) -> Result<(), Error> {
         let (workplace, is_new) = workplace(folder)?;
@@ -93,6 +109,10 @@ impl Artifact {
         let missing = missing(wanted, folder)?;
         let done = self
             .stage(&missing, &staged, is_stopped)
+            .and_then(|()| match access {
+                Access::Writable => Ok(()),
+                Access::ReadOnly => protect(&missing, &staged),
+            })
             .and_then(|()| put_in_place(&missing, &staged, folder, is_new));
         // What was called off, or failed for reasons outside the artifact, is taken up again.
         if !matches!(done, Err(Error::Interrupted { .. } | Error::Io { .. })) {
@@ -160,6 +180,21 @@ impl Artifact {
             }
         }
     }
+}
+
+/// What may be done with files that were unpacked.
+#[derive(Clone, Copy)]
+enum Access {
+    Writable,
+    ReadOnly,
+}
+
+/// Takes the right to write to these files from everybody.
+fn protect(entries: &[&FileEntry], staged: &Path) -> Result<(), Error> {
+    entries.iter().try_for_each(|entry| {
+        let path = staged.join(&entry.path);
+        fs::set_permissions(&path, Permissions::from_mode(0o444)).map_err(io_error("write", path))
+    })
 }
 
 /// Where the files for `folder` are unpacked, and whether the folder is new: beside one that is, so

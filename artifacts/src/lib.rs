@@ -18,6 +18,7 @@ mod features;
 mod file;
 mod form;
 mod framing;
+mod golden;
 mod hashing;
 mod input;
 mod inspect;
@@ -34,6 +35,7 @@ mod statistics;
 #[cfg(test)]
 mod tests;
 mod training;
+mod unpacked;
 mod verify;
 mod workplace;
 
@@ -42,6 +44,7 @@ pub use build::{BuildRequest, Built, build, prepare};
 pub use diff::{Change, Diff, Side, diff};
 pub use error::Error;
 pub use framing::FramingError;
+pub use golden::{GOLDEN, GoldenCase, GoldenInput, Tolerance};
 pub use inspect::{CheckpointFacts, DatastoreFacts, Inspection, VariableFacts};
 pub use layout::{
     ARTIFACT_YAML, CHECKPOINT_ONNX, CHECKPOINT_PICKLE, INTERFACE_JSON, NEURAL_LAM_CONFIG,

@@ -5,8 +5,10 @@
 //! ctime, which becomes the time of the last change to it or of it: a file for which all five are
 //! the same has the same bytes. That holds where
 //!
-//! - the change came in a later tick of the clock than the one before. So there is a receipt only
-//!   for a file that was two seconds old when hashing began, longer than a tick of any file system;
+//! - the change came in a later tick of the clock than the one before. So hashing begins when the
+//!   clock has gone on: a new file beside the receipts says so, if it is later than the last change.
+//!   On another file system than theirs, whose clock cannot be asked, there is a receipt only for a
+//!   file that is two seconds old, longer than a tick of any file system;
 //! - ctime is the time of this machine. A clock that is set back, and a network file system with a
 //!   clock of its own or with attributes that are cached for long, can hide a change;
 //! - it is told of every change. Before it is hashed, the file is brought to the disk: a later write
@@ -19,26 +21,36 @@
 use std::fs::{self, DirBuilder, File, Metadata};
 use std::io::{self, Seek};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mlwm_spec::Digest;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
 use crate::artifact::Artifact;
 use crate::error::{Error, io_error};
 use crate::hashing::{Lane, Pool};
-use crate::source::ReadAt;
+use crate::source::FileSource;
 
 #[cfg(test)]
 mod tests;
 
-/// A file that changed later than this before it was hashed gets no receipt, in nanoseconds.
+/// Where the clock cannot be asked: a file that changed later than this before it was hashed gets no
+/// receipt, in nanoseconds.
 const SETTLED: i64 = 2_000_000_000;
+
+/// How often, and after what time, the clock of a file system is asked whether it has gone on: longer
+/// than a tick of any usual one, together.
+const LOOKS: usize = 20;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(2);
+
+/// A receipt that is used says so once a day: what nobody uses can be removed.
+const NOTED_AS_USED: Duration = Duration::from_secs(24 * 3600);
 
 /// How often a file is hashed that changes meanwhile; a new name or mode for it is a change, too.
 const ATTEMPTS: usize = 3;
@@ -50,20 +62,20 @@ pub struct Receipts(Option<PathBuf>);
 
 /// What a file is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct State {
+pub(crate) struct State {
     device: u64,
     inode: u64,
-    size: u64,
+    pub(crate) size: u64,
     mtime_ns: i64,
     ctime_ns: i64,
 }
 
 /// What a file was like when it was hashed.
 #[derive(Debug, Serialize, Deserialize)]
-struct Receipt {
+pub(crate) struct Receipt {
     #[serde(flatten)]
-    state: State,
-    digest: Digest,
+    pub(crate) state: State,
+    pub(crate) digest: Digest,
 }
 
 impl Receipts {
@@ -91,20 +103,27 @@ impl Receipts {
 
     /// [`Artifact::open`] and [`Artifact::digest`] at once: the artifact knows its digest.
     pub fn open(&self, path: &Path) -> Result<Artifact, Error> {
-        let file = File::open(path).map_err(io_error("open", path))?;
-        let metadata = file.metadata().map_err(io_error("open", path))?;
-        if !metadata.is_file() {
-            // It says what is wrong.
-            return Artifact::open(path);
-        }
-        let opened = Arc::new(Opened {
-            file,
-            size: metadata.len(),
-        });
-        let artifact = Artifact::from_source(Arc::clone(&opened) as _, path)?;
-        let digest = self.digest_of(&opened.file, path);
+        let source = Arc::new(FileSource::open(path)?);
+        let artifact = Artifact::from_source(Arc::clone(&source) as _, path)?;
+        let digest = self.digest_of(source.file(), path);
         artifact.remember(digest.map_err(io_error("hash", path))?);
         Ok(artifact)
+    }
+
+    /// Notes the digest of a file that the caller has just written and found right, and that nobody
+    /// else writes to: it need not be read again. Without the receipt, it is.
+    pub fn note(&self, path: &Path, digest: Digest) {
+        let noted = || {
+            let Some(folder) = &self.0 else { return Ok(()) };
+            let file = File::open(path)?;
+            file.sync_all()?;
+            let state = State::of(&file.metadata()?);
+            match self.has_settled([&state]) && State::of(&fs::metadata(path)?) == state {
+                true => write(folder, &note(folder, path)?, &Receipt { state, digest }),
+                false => Ok(()),
+            }
+        };
+        let _: io::Result<()> = noted();
     }
 
     fn digest_of(&self, file: &File, path: &Path) -> io::Result<Digest> {
@@ -113,23 +132,80 @@ impl Receipts {
         };
         let note = note(folder, path)?;
         let state = State::of(&file.metadata()?);
-        if let Some(receipt) = read(folder, &note)
+        if let Some(receipt) = read::<Receipt>(folder, &note)
             && receipt.state == state
         {
             return Ok(receipt.digest);
         }
-        let is_settled = state.is_settled() && file.sync_all().is_ok();
+        let has_settled = file.sync_all().is_ok() && self.has_settled([&state]);
         let receipt = hash_unchanged(file, hash)?;
-        if is_settled && receipt.state == state {
+        if has_settled && receipt.state == state {
             // Without it, the file is hashed again the next time.
             let _ = write(folder, &note, &receipt);
         }
         Ok(receipt.digest)
     }
+
+    /// What is noted for the folder at `path`.
+    pub(crate) fn of_folder<T: DeserializeOwned>(&self, path: &Path) -> Option<T> {
+        let folder = self.0.as_ref()?;
+        read(folder, &note(folder, path).ok()?)
+    }
+
+    /// Notes something for the folder at `path`, or does not.
+    pub(crate) fn note_folder(&self, path: &Path, what: &impl Serialize) {
+        if let Some(folder) = &self.0
+            && let Ok(note) = note(folder, path)
+        {
+            // Without it, the files are hashed again the next time.
+            let _ = write(folder, &note, what);
+        }
+    }
+
+    /// Whether any change from now on gives the files other ctimes than these. Waits a moment for
+    /// that, where it can be known.
+    pub(crate) fn has_settled<'a>(&self, states: impl IntoIterator<Item = &'a State>) -> bool {
+        let states: Vec<&State> = states.into_iter().collect();
+        let (Some(folder), Some(newest)) =
+            (&self.0, states.iter().map(|state| state.ctime_ns).max())
+        else {
+            return false;
+        };
+        let mut now = None;
+        for look in 0..LOOKS {
+            if look > 0 {
+                thread::sleep(BETWEEN_LOOKS);
+            }
+            now = clock(folder).ok();
+            let Some((device, time)) = now else { break };
+            let asked = states.iter().all(|state| state.device == device);
+            if !asked || time > newest {
+                break;
+            }
+        }
+        match now {
+            Some((device, time)) if states.iter().all(|state| state.device == device) => {
+                time > newest
+            }
+            _ => now_ns().saturating_sub(newest) >= SETTLED,
+        }
+    }
+}
+
+/// The device of a folder, which is made if need be, and what time it is there: that of a change now.
+fn clock(folder: &Path) -> io::Result<(u64, i64)> {
+    make(folder)?;
+    let now = State::of(&tempfile::tempfile_in(folder)?.metadata()?);
+    Ok((now.device, now.ctime_ns))
+}
+
+fn now_ns() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| i64::try_from(now.as_nanos()).unwrap_or(0))
 }
 
 impl State {
-    fn of(metadata: &Metadata) -> Self {
+    pub(crate) fn of(metadata: &Metadata) -> Self {
         let ns = |seconds: i64, ns: i64| seconds.saturating_mul(1_000_000_000).saturating_add(ns);
         Self {
             device: metadata.dev(),
@@ -138,13 +214,6 @@ impl State {
             mtime_ns: ns(metadata.mtime(), metadata.mtime_nsec()),
             ctime_ns: ns(metadata.ctime(), metadata.ctime_nsec()),
         }
-    }
-
-    /// Whether a change from now on gives another ctime.
-    fn is_settled(&self) -> bool {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let now = now.map_or(0, |now| i64::try_from(now.as_nanos()).unwrap_or(0));
-        now.saturating_sub(self.ctime_ns) >= SETTLED
     }
 }
 
@@ -156,10 +225,23 @@ fn note(folder: &Path, path: &Path) -> io::Result<PathBuf> {
 }
 
 /// The receipt that is there; none if it cannot be read or understood.
-fn read(folder: &Path, note: &Path) -> Option<Receipt> {
+fn read<T: DeserializeOwned>(folder: &Path, note: &Path) -> Option<T> {
     let receipt = fs::read(note).ok()?;
     is_private(folder).then_some(())?;
-    serde_json::from_slice(&receipt).ok()
+    let receipt = serde_json::from_slice(&receipt).ok()?;
+    let _ = note_use(note);
+    Some(receipt)
+}
+
+fn note_use(note: &Path) -> io::Result<()> {
+    let last = fs::metadata(note)?.modified()?;
+    match last.elapsed().is_ok_and(|age| age >= NOTED_AS_USED) {
+        true => File::options()
+            .write(true)
+            .open(note)?
+            .set_modified(SystemTime::now()),
+        false => Ok(()),
+    }
 }
 
 /// Whether nobody but the owner may write to the folder.
@@ -167,23 +249,35 @@ fn is_private(folder: &Path) -> bool {
     fs::metadata(folder).is_ok_and(|folder| folder.mode() & 0o022 == 0)
 }
 
-fn write(folder: &Path, note: &Path, receipt: &Receipt) -> io::Result<()> {
-    if let Some(parent) = folder.parent() {
-        fs::create_dir_all(parent)?;
-    }
-    match DirBuilder::new().mode(0o700).create(folder) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
-    }
+fn write(folder: &Path, note: &Path, receipt: &impl Serialize) -> io::Result<()> {
+    make(folder)?;
     // Not synchronised: one that a crash spoils is not understood, and the file hashed again.
-    let file = NamedTempFile::new_in(folder)?;
-    serde_json::to_writer(file.as_file(), receipt)?;
+    let mut file = NamedTempFile::new_in(folder)?;
+    let text = serde_json::to_vec(receipt)?;
+    io::Write::write_all(&mut file, &text)?;
     file.persist(note)?;
     Ok(())
 }
 
+/// Makes the folder of the receipts, for its owner alone.
+fn make(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = folder.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// The digest of a file that was the same before and after it was hashed.
-fn hash_unchanged(file: &File, hash: impl Fn(&File) -> io::Result<Digest>) -> io::Result<Receipt> {
+pub(crate) fn hash_unchanged(
+    file: &File,
+    hash: impl Fn(&File) -> io::Result<Digest>,
+) -> io::Result<Receipt> {
     for _ in 0..ATTEMPTS {
         let state = State::of(&file.metadata()?);
         let digest = hash(file)?;
@@ -197,7 +291,7 @@ fn hash_unchanged(file: &File, hash: impl Fn(&File) -> io::Result<Digest>) -> io
 }
 
 /// SHA-256 of a file, of which the next piece is read while one is hashed.
-fn hash(mut file: &File) -> io::Result<Digest> {
+pub(crate) fn hash(mut file: &File) -> io::Result<Digest> {
     file.rewind()?;
     thread::scope(|scope| {
         let lane = Lane::spawn(scope);
@@ -210,20 +304,4 @@ fn hash(mut file: &File) -> io::Result<Digest> {
             lane.push(&piece);
         }
     })
-}
-
-/// An open file, of the size that it had when it was opened.
-struct Opened {
-    file: File,
-    size: u64,
-}
-
-impl ReadAt for Opened {
-    fn size(&self) -> u64 {
-        self.size
-    }
-
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.file.read_at(buffer, offset)
-    }
 }

@@ -63,6 +63,10 @@ impl FileSource {
             _ => Err(refused("not a regular file")),
         }
     }
+
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
 }
 
 impl ReadAt for FileSource {

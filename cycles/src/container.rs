@@ -2,13 +2,16 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::io::{LineWriter, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use mlwm_engines::{Ended, Engine, Image, Mount, Output, Request};
+use mlwm_registries::UnpackedArtifact;
 use mlwm_spec::Digest;
-use mlwm_spec::contract::{Progress, env};
+use mlwm_spec::contract::{ARTIFACT_DIR, Progress, env};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 
 use crate::event::{Event, Phase};
 use crate::plan::PlannedTask;
@@ -24,10 +27,25 @@ const LAST_LINES: usize = 20;
 const SHOWN_CHARACTERS: usize = 500;
 
 /// How a container went, for the manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Ran {
     pub(crate) started: String,
     pub(crate) finished: String,
     pub(crate) log: PathBuf,
+    /// The most memory that it used, in bytes, where the engine says it.
+    pub(crate) peak_memory: Option<u64>,
+}
+
+/// What a container is run for.
+pub(crate) struct Job<'a> {
+    pub(crate) planned: &'a PlannedTask,
+    pub(crate) image: &'a Image,
+    /// Mounted, if it is not in the image.
+    pub(crate) artifact: Option<&'a UnpackedArtifact>,
+    /// Identity of the task.
+    pub(crate) identity: Digest,
+    /// Where what it prints is kept.
+    pub(crate) log: &'a Path,
 }
 
 /// Removes the containers that an mlwm left behind which was killed.
@@ -42,34 +60,40 @@ pub(crate) async fn sweep(engine: &Engine) -> Result<(), Error> {
 /// Runs the container of a task; its inputs are staged.
 pub(crate) async fn run(
     context: &Context<'_>,
-    planned: &PlannedTask,
-    image: &Image,
-    identity: Digest,
+    job: &Job<'_>,
+    cancel: &CancellationToken,
 ) -> Result<Ran, Error> {
-    let log = context.scratch.log(planned);
-    let request = request(context, planned, image, identity)?;
-    let mut lines = Lines::new(context, planned, &log);
+    let request = request(context, job)?;
+    let mut lines = Lines::new(context, job.planned, job.log);
     let ended = context
         .engine
-        .run(&request, &mut |output| lines.take(output), context.cancel)
+        .run(&request, &mut |output| lines.take(output), cancel)
         .await?;
     let (last, written) = lines.finish();
-    judge(planned, &ended, &log, last)?;
-    written.map_err(|source| unwritable(&log, source))?;
+    judge(job.planned, &ended, job.log, last)?;
+    written.map_err(|source| unwritable(job.log, source))?;
     Ok(Ran {
         started: ended.started,
         finished: ended.finished,
-        log,
+        log: job.log.to_owned(),
+        peak_memory: ended.peak_memory,
     })
 }
 
-fn request(
-    context: &Context<'_>,
-    planned: &PlannedTask,
-    image: &Image,
-    identity: Digest,
-) -> Result<Request, Error> {
-    let mut mounts = Vec::new();
+fn request(context: &Context<'_>, job: &Job<'_>) -> Result<Request, Error> {
+    let Job {
+        planned,
+        image,
+        artifact,
+        identity,
+        ..
+    } = *job;
+    let artifact = artifact.map(|artifact| Mount {
+        source: artifact.path.clone(),
+        target: ARTIFACT_DIR.to_owned(),
+        read_only: true,
+    });
+    let mut mounts = Vec::from_iter(artifact);
     for input in &planned.inputs {
         mounts.push(Mount {
             source: context.scratch.input(planned, &input.name),
@@ -161,7 +185,7 @@ struct Lines<'a> {
     task: String,
     path: &'a Path,
     /// Made with the first line, so that a container that was refused leaves no log.
-    file: Option<BufWriter<File>>,
+    file: Option<LineWriter<File>>,
     last: VecDeque<String>,
     written: std::io::Result<()>,
 }
@@ -208,10 +232,10 @@ impl<'a> Lines<'a> {
         });
     }
 
-    fn file(&mut self) -> std::io::Result<&mut BufWriter<File>> {
+    fn file(&mut self) -> std::io::Result<&mut LineWriter<File>> {
         if self.file.is_none() {
             fs::create_dir_all(self.path.parent().unwrap_or(self.path))?;
-            self.file = Some(BufWriter::new(File::create(self.path)?));
+            self.file = Some(LineWriter::new(File::create(self.path)?));
         }
         // It was just made, if it was not there.
         self.file

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use mlwm_spec::configuration::{ConfigurationError, UriError};
 use mlwm_spec::contract::ContractError;
-use mlwm_spec::{Digest, ExitCode, Period};
+use mlwm_spec::{ArtifactDelivery, Digest, ExitCode, Period};
 
 /// An error of planning or running a cycle.
 #[derive(Debug, thiserror::Error)]
@@ -121,9 +121,6 @@ pub enum Error {
         /// The other.
         second: String,
     },
-    /// The working folder is in use.
-    #[error("another mlwm works in {}: wait for it, or give another --workdir", .0.display())]
-    WorkdirInUse(PathBuf),
     /// The working folder cannot be used.
     #[error("cannot use {} in the working folder: {source}", path.display())]
     Scratch {
@@ -132,6 +129,15 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// Another mlwm has taken the task over, because it saw no sign of life of this one.
+    #[error("another mlwm has taken this task over ({}): it saw no sign of life of this one; nothing of this attempt is published", claim.display())]
+    TakenOver {
+        /// The claim.
+        claim: PathBuf,
+    },
+    /// The ledger.
+    #[error(transparent)]
+    Ledger(#[from] mlwm_ledger::Error),
     /// The engine.
     #[error(transparent)]
     Engine(#[from] mlwm_engines::Error),
@@ -162,9 +168,23 @@ pub enum Error {
         /// The configuration.
         configuration: String,
     },
+    /// The image is made for another way of getting the artifact.
+    #[error(
+        "image `{image}` {has}, but the configuration says `artifact_delivery: {delivery}`: run `mlwm image build {configuration}`"
+    )]
+    ImageDelivery {
+        /// The reference.
+        image: String,
+        /// What it has.
+        has: &'static str,
+        /// What the configuration says.
+        delivery: ArtifactDelivery,
+        /// The configuration.
+        configuration: String,
+    },
     /// Something else is published where the forecast would go.
     #[error(
-        "{manifest} is of another task: {difference}; nothing is overwritten, publish elsewhere or remove it"
+        "{manifest} is of another task: {difference}; nothing is overwritten, publish elsewhere, or replace it with --republish"
     )]
     Published {
         /// The manifest that is there.
@@ -236,6 +256,22 @@ pub enum Error {
         /// Its log.
         log: PathBuf,
     },
+    /// A configuration and the golden case of its artifact do not fit each other.
+    #[error("configuration `{configuration}` cannot run the golden case of its artifact: {why}")]
+    GoldenCase {
+        /// The configuration.
+        configuration: String,
+        /// What is wrong and what to do.
+        why: String,
+    },
+    /// A forecast of the golden case has another form than the expected one.
+    #[error("output `{output}` is not what the golden case expects: {why}")]
+    Differs {
+        /// The output.
+        output: String,
+        /// What is different.
+        why: String,
+    },
     /// A complete output could not be brought to its store.
     #[error("{source}; the complete output is kept in {}", kept.display())]
     Unpublished {
@@ -246,7 +282,7 @@ pub enum Error {
     },
     /// What is published is not what its manifest says.
     #[error(
-        "{uri} is published, but {damage}: what its manifest records is damaged; remove it and its manifest to publish it again"
+        "{uri} is published, but {damage}: what its manifest records is damaged; --republish makes it again"
     )]
     Damaged {
         /// The output.
@@ -276,25 +312,29 @@ impl Error {
             | Self::UnknownDatastoreInput { .. }
             | Self::UnfedDatastoreInputs { .. }
             | Self::NotPredicted { .. }
+            | Self::GoldenCase { .. }
             | Self::SharedOutput { .. } => ExitCode::BadConfiguration,
             Self::Folder { .. } => ExitCode::BadConfiguration,
-            Self::PinMismatch { .. } | Self::ImageArtifact { .. } | Self::Statistics(_) => {
-                ExitCode::ArtifactMismatch
-            }
+            Self::PinMismatch { .. }
+            | Self::ImageArtifact { .. }
+            | Self::ImageDelivery { .. }
+            | Self::Statistics(_) => ExitCode::ArtifactMismatch,
             Self::Artifact(source) => source.exit_code(),
             Self::Registry(source) => source.exit_code(),
             Self::Engine(source) => source.exit_code(),
             Self::Storage(source) | Self::Unpublished { source, .. } => source.exit_code(),
             Self::Preflight { source, .. } => source.exit_code(),
             Self::ImageMissing { .. } => ExitCode::ImageMissing,
-            Self::Published { .. } | Self::Damaged { .. } | Self::WorkdirInUse(_) => {
+            Self::Published { .. } | Self::Damaged { .. } | Self::TakenOver { .. } => {
                 ExitCode::Conflict
             }
+            Self::Ledger(source) => source.exit_code(),
             Self::Scratch { .. } => ExitCode::StorageFailed,
             Self::ContainerFailed { .. } => ExitCode::ContainerFailed,
             Self::OutOfMemory { .. } => ExitCode::OutOfMemory,
             Self::Timeout { .. } => ExitCode::Timeout,
             Self::Incomplete { .. } => ExitCode::Incomplete,
+            Self::Differs { .. } => ExitCode::Differs,
             Self::Interrupted => ExitCode::Interrupted,
             Self::Json(_) | Self::Worker(_) => ExitCode::Failed,
         }

@@ -1,7 +1,9 @@
 //! What happens while a plan is run, for a terminal, a log or another program.
 
-use mlwm_spec::{Digest, ExitCode};
+use mlwm_spec::{AnalysisTime, Digest, ExitCode};
 use serde::Serialize;
+
+use crate::plan::PlannedTask;
 
 /// A part of a task's work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -11,6 +13,10 @@ pub enum Phase {
     Stage,
     /// Check the inputs before anything is started.
     Check,
+    /// Unpack the artifact that is mounted, or verify what was unpacked before.
+    Unpack,
+    /// Wait for room on this machine.
+    Queue,
     /// Run the container.
     Run,
     /// Check the outputs before anything is published.
@@ -25,6 +31,8 @@ impl Phase {
         match self {
             Self::Stage => "stage",
             Self::Check => "check",
+            Self::Unpack => "unpack",
+            Self::Queue => "queue",
             Self::Run => "run",
             Self::Verify => "verify",
             Self::Publish => "publish",
@@ -56,6 +64,22 @@ pub enum Event {
         configuration: String,
         /// Its member.
         member: u32,
+    },
+    /// A task waits for another mlwm that does it.
+    TaskWaits {
+        /// Its title.
+        task: String,
+        /// The host that does it.
+        holder: String,
+    },
+    /// A task failed, and is tried again after a pause.
+    TaskAgain {
+        /// Its title.
+        task: String,
+        /// What went wrong.
+        error: String,
+        /// Length of the pause.
+        pause_seconds: f64,
     },
     /// A phase begins.
     PhaseStarted {
@@ -107,6 +131,8 @@ pub struct TaskReport {
     pub task: String,
     /// Its configuration.
     pub configuration: String,
+    /// The time that the forecast starts from.
+    pub analysis_time: AnalysisTime,
     /// Its member.
     pub member: u32,
     /// How it ended.
@@ -120,6 +146,9 @@ pub struct TaskReport {
     pub bytes_in: u64,
     /// Bytes published.
     pub bytes_out: u64,
+    /// The most memory that the container used, in bytes, where the engine says it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peak_memory: Option<u64>,
     /// What was published, or had been.
     pub outputs: Vec<OutputReport>,
     /// The container's log, if one was started.
@@ -133,6 +162,29 @@ pub struct TaskReport {
     pub error: Option<String>,
     /// The exit code that says why.
     pub exit_code: ExitCode,
+}
+
+impl TaskReport {
+    /// Of a task of which nothing is done yet.
+    pub(crate) fn new(planned: &PlannedTask) -> Self {
+        Self {
+            task: planned.title(),
+            configuration: planned.configuration.clone(),
+            analysis_time: planned.analysis_time,
+            member: planned.member,
+            outcome: Outcome::Failed,
+            identity: None,
+            phases: Vec::new(),
+            bytes_in: 0,
+            bytes_out: 0,
+            peak_memory: None,
+            outputs: Vec::new(),
+            log: None,
+            warning: None,
+            error: None,
+            exit_code: ExitCode::Ok,
+        }
+    }
 }
 
 /// A published output.

@@ -6,20 +6,34 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod claim;
+mod complete;
 mod container;
 mod error;
 mod event;
+mod golden;
+mod history;
 mod load;
+mod machine;
 mod output;
 mod place;
 mod plan;
 mod preflight;
+mod provenance;
+mod publication;
+mod record;
+mod retry;
 mod run;
 mod scratch;
 mod task;
+mod work;
 
 pub use error::Error;
 pub use event::{Event, Outcome, Phase, TaskReport};
+pub use golden::{Comparison, GoldenOptions, GoldenReport, test_image};
+pub use history::{ledger_file, note_killed};
 pub use load::{ArtifactFacts, Artifacts, Loaded, load, load_all, load_offline, names, read};
+pub use machine::Budget;
 pub use plan::{Plan, PlanOptions, PlannedInput, PlannedOutput, PlannedTask, plan};
+pub use provenance::statement;
 pub use run::{RunOptions, Tell, run};

@@ -4,13 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use mlwm_artifacts::Receipts;
+use mlwm_artifacts::{Artifact, Receipts};
 use mlwm_registries::Error::DamagedInCache;
-use mlwm_registries::{Cache, CachedArtifact, RegistryOptions, cache_home};
+use mlwm_registries::{Cache, CachedArtifact, RegistryOptions, Unpacked, cache_home};
 use mlwm_spec::contract::TimeLayout;
 use mlwm_spec::{
-    ArtifactFile, ArtifactReference, Configuration, DatastoreConfig, Digest, Interface,
-    PublishedArtifact,
+    ArtifactDelivery, ArtifactFile, ArtifactReference, Configuration, DatastoreConfig, Digest,
+    Interface, PublishedArtifact,
 };
 
 use crate::Error;
@@ -54,6 +54,10 @@ pub struct Artifacts {
     pub registry: Option<String>,
     /// How they are fetched.
     pub options: RegistryOptions,
+    /// What need not be hashed again.
+    pub receipts: Receipts,
+    /// Where those are unpacked that are mounted.
+    pub unpacked: Unpacked,
 }
 
 impl Artifacts {
@@ -65,6 +69,36 @@ impl Artifacts {
             _ => Receipts::paranoid(),
         }
     }
+
+    /// Opens the zip at `path`, and says its digest. It is read whole, unless it has a receipt, or is
+    /// pinned and only its unpacked files are needed: each of them is verified when they are.
+    fn open(
+        &self,
+        path: &Path,
+        pin: Option<Digest>,
+        delivery: ArtifactDelivery,
+    ) -> Result<(Artifact, Digest), Error> {
+        if let (Some(pin), ArtifactDelivery::Mount) = (pin, delivery) {
+            let artifact = Artifact::open(path)?;
+            if self.unpacked.is_from(&artifact, pin) {
+                return Ok((artifact, pin));
+            }
+        }
+        let artifact = self.receipts.open(path)?;
+        let digest = artifact.digest()?;
+        Ok((artifact, digest))
+    }
+}
+
+impl Loaded {
+    /// SHA-256 of its artifact's zip: of the one that was read, else the pinned one.
+    pub fn artifact_digest(&self) -> Option<Digest> {
+        let pinned = match &self.configuration.artifact {
+            Some(ArtifactReference::Published(published)) => published.digest,
+            _ => None,
+        };
+        self.artifact.as_ref().map(|facts| facts.digest).or(pinned)
+    }
 }
 
 impl ArtifactFacts {
@@ -72,17 +106,17 @@ impl ArtifactFacts {
     /// fetched into it if it is not there or was damaged there.
     async fn get(
         reference: &ArtifactReference,
+        delivery: ArtifactDelivery,
         artifacts: &Artifacts,
-        receipts: &Receipts,
     ) -> Result<Self, Error> {
         match reference {
-            ArtifactReference::File(file) => Self::of_file(file, receipts),
+            ArtifactReference::File(file) => Self::of_file(file, delivery, artifacts),
             ArtifactReference::Published(published) => {
-                match Self::of_published(published, artifacts, receipts).await {
+                match Self::of_published(published, delivery, artifacts).await {
                     Err(Error::Registry(DamagedInCache { digest, .. }))
                         if artifacts.cache.remove(digest)? =>
                     {
-                        Self::of_published(published, artifacts, receipts).await
+                        Self::of_published(published, delivery, artifacts).await
                     }
                     done => done,
                 }
@@ -92,41 +126,42 @@ impl ArtifactFacts {
 
     async fn of_published(
         reference: &PublishedArtifact,
+        delivery: ArtifactDelivery,
         artifacts: &Artifacts,
-        receipts: &Receipts,
     ) -> Result<Self, Error> {
-        let Artifacts {
-            cache,
-            registry,
-            options,
-        } = artifacts;
-        let cached = cache
-            .get(reference, registry.as_deref(), options.clone())
-            .await?;
-        Self::of_cached(cached, receipts)
+        let (cache, registry) = (&artifacts.cache, artifacts.registry.as_deref());
+        let options = artifacts.options.clone();
+        let cached = cache.get(reference, registry, options).await?;
+        Self::of_cached(cached, delivery, artifacts)
     }
 
     /// The same without a registry: `None` for an artifact that is not in the cache.
     async fn look(
         reference: &ArtifactReference,
+        delivery: ArtifactDelivery,
         artifacts: &Artifacts,
-        receipts: &Receipts,
     ) -> Result<Option<Self>, Error> {
         match reference {
-            ArtifactReference::File(file) => Self::of_file(file, receipts).map(Some),
+            ArtifactReference::File(file) => Self::of_file(file, delivery, artifacts).map(Some),
             ArtifactReference::Published(published) => {
                 let Some(digest) = published.digest else {
                     return Ok(None);
                 };
                 let cancel = &artifacts.options.cancel;
                 let held = artifacts.cache.held(digest, cancel).await?;
-                held.map(|held| Self::of_cached(held, receipts)).transpose()
+                held.map(|held| Self::of_cached(held, delivery, artifacts))
+                    .transpose()
             }
         }
     }
 
-    fn of_file(file: &ArtifactFile, receipts: &Receipts) -> Result<Self, Error> {
-        let facts = Self::of(Path::new(&file.path), receipts)?;
+    fn of_file(
+        file: &ArtifactFile,
+        delivery: ArtifactDelivery,
+        artifacts: &Artifacts,
+    ) -> Result<Self, Error> {
+        let path = Path::new(&file.path);
+        let facts = Self::of(path, artifacts.open(path, file.digest, delivery)?)?;
         match file.digest.filter(|expected| *expected != facts.digest) {
             Some(expected) => Err(Error::PinMismatch {
                 path: facts.path,
@@ -137,8 +172,13 @@ impl ArtifactFacts {
         }
     }
 
-    fn of_cached(cached: CachedArtifact, receipts: &Receipts) -> Result<Self, Error> {
-        let facts = Self::of(&cached.path, receipts);
+    fn of_cached(
+        cached: CachedArtifact,
+        delivery: ArtifactDelivery,
+        artifacts: &Artifacts,
+    ) -> Result<Self, Error> {
+        let opened = artifacts.open(&cached.path, Some(cached.digest), delivery);
+        let facts = opened.and_then(|opened| Self::of(&cached.path, opened));
         let intact = match &facts {
             Ok(facts) => facts.digest == cached.digest,
             Err(_) => cached.is_intact()?,
@@ -152,30 +192,20 @@ impl ArtifactFacts {
         }
     }
 
-    /// Reads the zip at `path`: whole, unless it has a receipt.
-    fn of(path: &Path, receipts: &Receipts) -> Result<Self, Error> {
-        let artifact = receipts.open(path)?;
+    fn of(path: &Path, (artifact, digest): (Artifact, Digest)) -> Result<Self, Error> {
         Ok(Self {
             name: artifact.name().to_owned(),
             interface: artifact.interface()?,
             datastores: artifact.datastores()?,
-            digest: artifact.digest()?,
+            digest,
             path: path.to_owned(),
             held: None,
         })
     }
 
-    /// The layout of the time axis that its datastores have: `forecast` if any variable has the
-    /// dimension `elapsed_forecast_duration`.
+    /// The layout of the time axis that its datastores have.
     pub fn time_layout(&self) -> TimeLayout {
-        let forecast = self.datastores.iter().any(|(_, config)| {
-            let mut dims = config.output.variables.values().flatten();
-            dims.any(|dim| dim == "elapsed_forecast_duration")
-        });
-        match forecast {
-            true => TimeLayout::Forecast,
-            false => TimeLayout::Time,
-        }
+        TimeLayout::of(self.datastores.iter().map(|(_, config)| config))
     }
 }
 
@@ -199,18 +229,10 @@ pub fn names(folder: &Path) -> Result<Vec<String>, Error> {
 /// Reads the configuration `name` below `folder`, and its artifact, which is fetched if it is in a
 /// registry and not in the cache.
 pub async fn load(folder: &Path, name: &str, artifacts: &Artifacts) -> Result<Loaded, Error> {
-    load_with(folder, name, artifacts, &Artifacts::receipts(false)).await
-}
-
-async fn load_with(
-    folder: &Path,
-    name: &str,
-    artifacts: &Artifacts,
-    receipts: &Receipts,
-) -> Result<Loaded, Error> {
     let mut loaded = read(folder, name)?;
     if let Some(reference) = &loaded.configuration.artifact {
-        loaded.artifact = Some(ArtifactFacts::get(reference, artifacts, receipts).await?);
+        let delivery = loaded.configuration.artifact_delivery;
+        loaded.artifact = Some(ArtifactFacts::get(reference, delivery, artifacts).await?);
     }
     Ok(loaded)
 }
@@ -223,8 +245,8 @@ pub async fn load_offline(
 ) -> Result<Loaded, Error> {
     let mut loaded = read(folder, name)?;
     if let Some(reference) = &loaded.configuration.artifact {
-        let receipts = Artifacts::receipts(false);
-        loaded.artifact = ArtifactFacts::look(reference, artifacts, &receipts).await?;
+        let delivery = loaded.configuration.artifact_delivery;
+        loaded.artifact = ArtifactFacts::look(reference, delivery, artifacts).await?;
     }
     Ok(loaded)
 }
@@ -252,13 +274,11 @@ pub fn read(folder: &Path, name: &str) -> Result<Loaded, Error> {
     })
 }
 
-/// Loads the named configurations, or all below `folder` if none is named. Artifacts that have none
-/// of these receipts are hashed.
+/// Loads the named configurations, or all below `folder` if none is named.
 pub async fn load_all(
     folder: &Path,
     wanted: &[String],
     artifacts: &Artifacts,
-    receipts: &Receipts,
 ) -> Result<Vec<Loaded>, Error> {
     let wanted = match wanted {
         [] => names(folder)?,
@@ -270,7 +290,7 @@ pub async fn load_all(
     let mut loaded: Vec<Loaded> = Vec::with_capacity(wanted.len());
     for name in wanted {
         if !loaded.iter().any(|done| done.name == name) {
-            loaded.push(load_with(folder, &name, artifacts, receipts).await?);
+            loaded.push(load(folder, &name, artifacts).await?);
         }
     }
     Ok(loaded)

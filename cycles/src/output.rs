@@ -38,6 +38,11 @@ pub(crate) fn check(
             ));
         }
     }
+    if let Some(name) = wanted.ranges.keys().find(|name| !dataset.contains(name)) {
+        return Err(format!(
+            "has no variable `{name}`, for which there is a range"
+        ));
+    }
     let mut data = 0;
     for name in dataset.names() {
         let variable = dataset.variable(name).map_err(unreadable)?;
@@ -52,8 +57,11 @@ pub(crate) fn check(
                 ));
             }
         }
-        let finite = floating && planned.steps.is_some();
-        read_all(variable, finite)?;
+        let demands = Demands {
+            finite: floating && planned.steps.is_some(),
+            range: wanted.ranges.get(name).copied(),
+        };
+        read_all(variable, &demands)?;
         if is_data && floating && timed(&dataset, variable).is_some() {
             data += 1;
             if let Some(steps) = &planned.steps {
@@ -87,8 +95,33 @@ fn refuse_special_files(folder: &Path) -> Result<(), String> {
     Ok(())
 }
 
+/// What the values of a variable must be.
+struct Demands {
+    finite: bool,
+    /// Lowest and highest. What is missing (NaN) is judged by `finite` alone.
+    range: Option<[f64; 2]>,
+}
+
+impl Demands {
+    /// How many of these values are not finite, and one that is out of range.
+    fn broken_by<'v, V: Copy + Into<f64> + 'v>(
+        &self,
+        values: impl Iterator<Item = &'v V> + Clone,
+    ) -> (usize, Option<f64>) {
+        let values = || values.clone().map(|value| (*value).into());
+        let infinite = match self.finite {
+            true => values().filter(|value: &f64| !value.is_finite()).count(),
+            false => 0,
+        };
+        let outside = self
+            .range
+            .and_then(|[low, high]| values().find(|value| *value < low || *value > high));
+        (infinite, outside)
+    }
+}
+
 /// Decodes all values, a row of chunks at a time.
-fn read_all(variable: &Variable, finite: bool) -> Result<(), String> {
+fn read_all(variable: &Variable, demands: &Demands) -> Result<(), String> {
     let whole: Vec<Range<u64>> = variable.shape().iter().map(|length| 0..*length).collect();
     let rows = variable.shape().first().copied().unwrap_or(1);
     let step = variable.chunk_shape().first().copied().unwrap_or(1).max(1);
@@ -99,14 +132,21 @@ fn read_all(variable: &Variable, finite: bool) -> Result<(), String> {
             *first = start..rows.min(start + step);
         }
         let values = variable.read_range(&ranges).map_err(unreadable)?;
-        let bad = match (&values, finite) {
-            (Values::F32(values), true) => values.iter().filter(|v| !v.is_finite()).count(),
-            (Values::F64(values), true) => values.iter().filter(|v| !v.is_finite()).count(),
-            _ => 0,
+        let (infinite, outside) = match &values {
+            Values::F32(values) => demands.broken_by(values.iter()),
+            Values::F64(values) => demands.broken_by(values.iter()),
+            _ => (0, None),
         };
-        if bad > 0 {
-            let name = variable.name();
-            return Err(format!("has {bad} values of `{name}` that are not finite"));
+        let name = variable.name();
+        if infinite > 0 {
+            return Err(format!(
+                "has {infinite} values of `{name}` that are not finite"
+            ));
+        }
+        if let (Some(value), Some([low, high])) = (outside, demands.range) {
+            return Err(format!(
+                "has the value {value} of `{name}`, which is not from {low} to {high} as the configuration's `ranges` say"
+            ));
         }
         start += step;
     }

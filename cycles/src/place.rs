@@ -3,13 +3,20 @@
 use std::collections::BTreeMap;
 
 use mlwm_engines::Image;
-use mlwm_spec::manifest::{MANIFEST_SUFFIX, content_digest};
-use mlwm_spec::{Digest, Manifest};
+use mlwm_spec::manifest::{InputRecord, MANIFEST_SUFFIX, content_digest};
+use mlwm_spec::{ArtifactDelivery, Digest, Manifest};
 use mlwm_storage::{Store, Uri};
 
 use crate::Error;
 use crate::event::OutputReport;
 use crate::plan::{PlannedOutput, PlannedTask};
+
+/// The label of an image that names its artifact.
+const ARTIFACT_LABEL: &str = "io.mlwm.artifact.digest";
+/// The label that says how the container of an image gets its artifact, and what it says of one that is
+/// mounted.
+const DELIVERY_LABEL: &str = "io.mlwm.artifact.delivery";
+const MOUNT: &str = "mount";
 
 /// Where an output goes, and what is there.
 pub(crate) struct Place {
@@ -137,6 +144,37 @@ impl Place {
     }
 }
 
+/// An image has the artifact that the configuration names, or none if that is mounted.
+pub(crate) fn refuse_other_artifact(planned: &PlannedTask, image: &Image) -> Result<(), Error> {
+    let Some(artifact) = &planned.artifact else {
+        return Ok(());
+    };
+    let delivery = image.labels.get(DELIVERY_LABEL).map(String::as_str);
+    let built = image.labels.get(ARTIFACT_LABEL);
+    let other_delivery = |has| Error::ImageDelivery {
+        image: planned.image.clone(),
+        has,
+        delivery: artifact.delivery,
+        configuration: planned.configuration.clone(),
+    };
+    match (artifact.delivery, delivery == Some(MOUNT)) {
+        (ArtifactDelivery::Mount, true) => Ok(()),
+        (ArtifactDelivery::Mount, false) => Err(other_delivery(
+            "is not one that an artifact is mounted into",
+        )),
+        (ArtifactDelivery::Bake, true) => Err(other_delivery("has no artifact in it")),
+        (ArtifactDelivery::Bake, false) if built == Some(&artifact.digest.to_string()) => Ok(()),
+        (ArtifactDelivery::Bake, false) => Err(Error::ImageArtifact {
+            image: planned.image.clone(),
+            built: built
+                .cloned()
+                .unwrap_or_else(|| "none that it names".to_owned()),
+            wanted: artifact.digest,
+            configuration: planned.configuration.clone(),
+        }),
+    }
+}
+
 /// True if all outputs were published by the task of this identity; an error if any was published
 /// by another.
 pub(crate) fn published_by(identity: Digest, places: &[Place]) -> Result<bool, Error> {
@@ -164,14 +202,24 @@ pub(crate) async fn published_from_same_listings(
     let Some([first, ..]) = manifests.as_deref() else {
         return Ok(None);
     };
+    match same_listings(planned, &first.inputs).await? {
+        true => Ok(published_by(first.task, places)?.then_some(first.task)),
+        false => Ok(None),
+    }
+}
+
+/// Whether the listings of all inputs of a task are what they were when it read them.
+pub(crate) async fn same_listings(
+    planned: &PlannedTask,
+    read: &[InputRecord],
+) -> Result<bool, Error> {
     for input in &planned.inputs {
         let uri: Uri = input.uri.parse()?;
         let listing = mlwm_storage::listing_digest(&uri).await?;
-        let mut recorded = first.inputs.iter();
-        let same = recorded.any(|r| r.name == input.name && r.listing == listing.digest);
-        if !same {
-            return Ok(None);
+        let mut recorded = read.iter();
+        if !recorded.any(|r| r.name == input.name && r.listing == listing.digest) {
+            return Ok(false);
         }
     }
-    Ok(published_by(first.task, places)?.then_some(first.task))
+    Ok(true)
 }

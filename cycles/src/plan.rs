@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use mlwm_spec::configuration::Resources;
+use mlwm_ledger::TaskName;
+use mlwm_spec::configuration::{Resources, Retries};
 use mlwm_spec::contract::{self, DatastoreInputPath, OutputRequest, TimeLayout, env};
 use mlwm_spec::interface::Source;
-use mlwm_spec::task::TaskKey;
-use mlwm_spec::{AnalysisTime, Digest, Interface, Members, Period};
-use serde::Serialize;
+use mlwm_spec::task::{TaskKey, canonical_json};
+use mlwm_spec::{AnalysisTime, ArtifactDelivery, Digest, Interface, Members, Period};
+use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::load::{ArtifactFacts, Loaded};
@@ -18,19 +19,32 @@ const CONTAINER_WORKDIR: &str = "/tmp";
 /// No container runs for ever: where the configuration gives no `timeout`, it is a day.
 const DEFAULT_TIMEOUT_SECONDS: i64 = 24 * 3600;
 
-/// All tasks of one analysis time.
-#[derive(Clone, Debug, Serialize)]
+/// All tasks of one or more analysis times (docs/plan-format.md).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Plan {
     /// Version of this format: 1.
     pub version: u32,
-    /// The time the forecasts start from.
-    pub analysis_time: AnalysisTime,
-    /// The tasks, by configuration and member.
+    /// The tasks, by analysis time, configuration and member.
     pub tasks: Vec<PlannedTask>,
 }
 
+impl Plan {
+    /// What must hold between its tasks.
+    pub fn check(&self) -> Result<(), Error> {
+        refuse_shared_outputs(&self.tasks)
+    }
+
+    /// SHA-256 of its canonical JSON.
+    pub fn digest(&self) -> Result<Digest, Error> {
+        let value = serde_json::to_value(self).map_err(Error::Json)?;
+        Ok(Digest::of(canonical_json(&value)))
+    }
+}
+
 /// One container run.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PlannedTask {
     /// Name of the configuration.
     pub configuration: String,
@@ -43,10 +57,10 @@ pub struct PlannedTask {
     /// Reference of the image.
     pub image: String,
     /// Path and digest of the artifact.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact: Option<PlannedArtifact>,
     /// The forecast steps, where the artifact says how long one is.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steps: Option<Steps>,
     /// Layout of the time axis.
     pub time_layout: TimeLayout,
@@ -59,14 +73,18 @@ pub struct PlannedTask {
     /// What the container may use.
     pub resources: Resources,
     /// Time after which it is stopped.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Period>,
+    /// How often it is tried again; the default if `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retries: Option<Retries>,
     /// Seed of its random numbers.
     pub seed: u64,
 }
 
 /// The steps of a forecast.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Steps {
     /// How many.
     pub count: u64,
@@ -85,7 +103,8 @@ impl Steps {
 }
 
 /// An artifact that a task uses.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PlannedArtifact {
     /// Its name.
     pub name: String,
@@ -93,10 +112,13 @@ pub struct PlannedArtifact {
     pub path: String,
     /// SHA-256 of the zip.
     pub digest: Digest,
+    /// How the container gets it.
+    pub delivery: ArtifactDelivery,
 }
 
 /// An input of a task.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PlannedInput {
     /// Its name.
     pub name: String,
@@ -109,7 +131,8 @@ pub struct PlannedInput {
 }
 
 /// An output of a task.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PlannedOutput {
     /// Its name.
     pub name: String,
@@ -118,8 +141,11 @@ pub struct PlannedOutput {
     /// Where the container writes it.
     pub internal_path: String,
     /// The variables asked for; all predicted ones if `None`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variables: Option<Vec<String>>,
+    /// What the values of variables must lie between, in their units.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ranges: BTreeMap<String, [f64; 2]>,
 }
 
 /// What the command line says over the configurations.
@@ -140,34 +166,42 @@ impl PlannedTask {
         )
     }
 
+    /// What the ledger calls the task.
+    pub fn name(&self) -> TaskName {
+        TaskName {
+            configuration: self.configuration.clone(),
+            analysis_time: self.analysis_time,
+            member: self.member,
+        }
+    }
+
     /// Length of the forecast as the container is told it, if it is.
     pub fn forecast_duration(&self) -> Option<String> {
         self.environment.get(env::FORECAST_DURATION).cloned()
     }
 }
 
-/// Plans `configurations` for one analysis time.
+/// Plans `configurations` for analysis times.
 pub fn plan(
     configurations: &[Loaded],
-    analysis_time: AnalysisTime,
+    analysis_times: &[AnalysisTime],
     options: &PlanOptions,
 ) -> Result<Plan, Error> {
     let mut tasks = Vec::new();
-    for loaded in configurations {
-        let members = options
-            .members
-            .clone()
-            .or_else(|| loaded.configuration.members.clone());
-        for member in members.unwrap_or_else(Members::control).iter() {
-            tasks.push(plan_task(loaded, analysis_time, member, options)?);
+    for analysis_time in analysis_times {
+        for loaded in configurations {
+            let members = options
+                .members
+                .clone()
+                .or_else(|| loaded.configuration.members.clone());
+            for member in members.unwrap_or_else(Members::control).iter() {
+                tasks.push(plan_task(loaded, *analysis_time, member, options)?);
+            }
         }
     }
-    refuse_shared_outputs(&tasks)?;
-    Ok(Plan {
-        version: 1,
-        analysis_time,
-        tasks,
-    })
+    let plan = Plan { version: 1, tasks };
+    plan.check()?;
+    Ok(plan)
 }
 
 fn plan_task(
@@ -213,6 +247,7 @@ fn plan_task(
                 .map_err(in_configuration)?,
             internal_path: output.internal_path.clone(),
             variables: output.variables.clone(),
+            ranges: output.ranges.clone().into_iter().collect(),
         });
     }
     if let Some(facts) = facts {
@@ -259,6 +294,7 @@ fn plan_task(
             name: facts.name.clone(),
             path: facts.path.to_string_lossy().into_owned(),
             digest: facts.digest,
+            delivery: configuration.artifact_delivery,
         }),
         steps,
         time_layout,
@@ -269,6 +305,7 @@ fn plan_task(
         timeout: configuration
             .timeout
             .or(Period::from_seconds(DEFAULT_TIMEOUT_SECONDS)),
+        retries: configuration.retries.clone(),
         seed,
     })
 }
@@ -396,4 +433,30 @@ fn refuse_shared_outputs(tasks: &[PlannedTask]) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A task that says nothing but its name.
+    pub(crate) fn task(member: u32) -> PlannedTask {
+        PlannedTask {
+            configuration: "model".to_owned(),
+            configuration_digest: Digest::of("configuration"),
+            analysis_time: "2022-04-07T03:00Z".parse().unwrap(),
+            member,
+            image: "model:latest".to_owned(),
+            artifact: None,
+            steps: None,
+            time_layout: TimeLayout::Time,
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            environment: BTreeMap::new(),
+            resources: Resources::default(),
+            timeout: None,
+            retries: None,
+            seed: 0,
+        }
+    }
 }

@@ -1,15 +1,27 @@
-//! Carrying out a plan: one task after the other, each to its end or its error.
+//! Carrying out a plan: every task to its end or its error, several at once where there is room.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use mlwm_engines::Engine;
+use futures::StreamExt;
+use mlwm_engines::{Engine, owner};
+use mlwm_ledger::{Ledger, NewRun, TaskName};
+use mlwm_registries::Unpacked;
+use mlwm_spec::ExitCode;
 use tokio_util::sync::CancellationToken;
 
+use crate::claim::{Claim, Claims, Tried};
 use crate::event::{Event, TaskReport};
-use crate::plan::Plan;
+use crate::history::{ledger_file, note_killed, this_host};
+use crate::machine::{Budget, Machine};
+use crate::plan::{Plan, PlannedTask};
+use crate::record::Recorder;
 use crate::scratch::Scratch;
 use crate::{Error, container, task};
+
+/// Between two looks at a task that another mlwm does.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// How a plan is run.
 #[derive(Clone, Debug)]
@@ -18,6 +30,12 @@ pub struct RunOptions {
     pub workdir: PathBuf,
     /// Version of mlwm, for the record.
     pub version: String,
+    /// Where artifacts are unpacked that are mounted.
+    pub unpacked: Unpacked,
+    /// What containers may use in all.
+    pub budget: Budget,
+    /// Whether what other tasks published is withdrawn for what these make.
+    pub republish: bool,
 }
 
 /// Receives events, from several threads.
@@ -27,16 +45,20 @@ pub type Tell = Arc<dyn Fn(Event) + Send + Sync>;
 pub(crate) struct Context<'a> {
     pub(crate) engine: &'a Engine,
     pub(crate) scratch: &'a Scratch,
-    pub(crate) version: &'a str,
+    pub(crate) machine: &'a Machine,
+    pub(crate) recorder: &'a Recorder,
+    pub(crate) options: &'a RunOptions,
     pub(crate) tell: &'a Tell,
     pub(crate) cancel: &'a CancellationToken,
+    claims: &'a Mutex<Claims>,
 }
 
 /// Runs `plan`. A task that fails does not keep the others from running; how each went is in its
-/// report. After `cancel`, no further task is begun and the current one is stopped.
+/// report, in the order of the plan. After `cancel`, no further task is begun and those under way
+/// are stopped.
 ///
 /// # Errors
-/// Only what concerns all tasks: no engine, no working folder.
+/// Only what concerns all tasks: no engine, no working folder, no ledger.
 pub async fn run(
     plan: &Plan,
     options: &RunOptions,
@@ -44,23 +66,86 @@ pub async fn run(
     cancel: &CancellationToken,
 ) -> Result<Vec<TaskReport>, Error> {
     let engine = Engine::connect().await?;
-    let scratch = Scratch::take(&options.workdir)?;
+    let scratch = Scratch::open(&options.workdir)?;
+    let claims = Claims::of(&scratch.claims())?;
+    claims.tidy()?;
+    let ledger = Ledger::open(&ledger_file(scratch.root()))?;
+    note_killed(&ledger)?;
     container::sweep(&engine).await?;
+    let names: Vec<TaskName> = plan.tasks.iter().map(PlannedTask::name).collect();
+    let this_run = NewRun {
+        host: this_host(),
+        process: owner::this_process().unwrap_or_default(),
+        version: options.version.clone(),
+        plan: plan.digest()?,
+    };
+    let recorder = Recorder::begin(ledger, &this_run, &names)?;
+    let machine = Machine::new(options.budget);
     let context = Context {
         engine: &engine,
         scratch: &scratch,
-        version: &options.version,
+        machine: &machine,
+        recorder: &recorder,
+        options,
         tell,
         cancel,
+        claims: &Mutex::new(claims),
     };
-    let mut reports = Vec::with_capacity(plan.tasks.len());
-    for planned in &plan.tasks {
-        let report = match cancel.is_cancelled() {
-            true => task::not_begun(planned),
-            false => task::run(&context, planned).await,
-        };
-        tell(Event::TaskFinished(report.clone()));
-        reports.push(report);
-    }
+    let at_once = machine.tasks_at_once(plan.tasks.iter().map(|task| &task.resources));
+    let tasks = plan.tasks.iter().enumerate();
+    let reports: Vec<TaskReport> = futures::stream::iter(tasks)
+        .map(|(turn, planned)| one(&context, turn, planned))
+        .buffered(at_once)
+        .collect()
+        .await;
+    let worst = reports.iter().map(|report| report.exit_code).max();
+    recorder.end(worst.unwrap_or(ExitCode::Ok));
     Ok(reports)
+}
+
+async fn one(context: &Context<'_>, turn: usize, planned: &PlannedTask) -> TaskReport {
+    let report = match claim(context, planned).await {
+        Ok(Some(claim)) => task::run(context, turn, planned, &claim).await,
+        Ok(None) => task::not_begun(planned, &Error::Interrupted),
+        Err(error) => task::not_begun(planned, &error),
+    };
+    (context.tell)(Event::TaskFinished(report.clone()));
+    report
+}
+
+/// Claims a task; waits as long as another does it. `None` if this was called off.
+async fn claim(context: &Context<'_>, planned: &PlannedTask) -> Result<Option<Claim>, Error> {
+    let mut told = false;
+    while !context.cancel.is_cancelled() {
+        let tried = context
+            .claims
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .take(planned)?;
+        match tried {
+            Tried::Ours {
+                claim,
+                after_a_dead_one,
+            } => {
+                if after_a_dead_one {
+                    // It died since this run began, and may have left its container.
+                    container::sweep(context.engine).await?;
+                }
+                return Ok(Some(claim));
+            }
+            Tried::Held(holder) => {
+                if !std::mem::replace(&mut told, true) {
+                    (context.tell)(Event::TaskWaits {
+                        task: planned.title(),
+                        holder: holder.host,
+                    });
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(LOOK) => {}
+                    () = context.cancel.cancelled() => {}
+                }
+            }
+        }
+    }
+    Ok(None)
 }

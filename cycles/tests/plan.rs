@@ -92,7 +92,7 @@ fn time() -> AnalysisTime {
 #[test]
 fn a_task_has_all_that_its_container_is_told() {
     let model = loaded(CONFIGURATION, Some(facts(DATASTORE)));
-    let made = plan(&[model], time(), &PlanOptions::default()).unwrap();
+    let made = plan(&[model], &[time()], &PlanOptions::default()).unwrap();
     let [task] = made.tasks.as_slice() else {
         panic!("{made:?}")
     };
@@ -127,7 +127,7 @@ fn a_task_has_all_that_its_container_is_told() {
 fn the_same_configurations_give_the_same_plan() {
     let text = || {
         let model = loaded(CONFIGURATION, Some(facts(DATASTORE)));
-        serde_json::to_string(&plan(&[model], time(), &PlanOptions::default()).unwrap()).unwrap()
+        serde_json::to_string(&plan(&[model], &[time()], &PlanOptions::default()).unwrap()).unwrap()
     };
     assert_eq!(text(), text());
 }
@@ -139,7 +139,7 @@ fn forecast_shaped_datastores_start_after_their_first_states() {
         "[analysis_time, elapsed_forecast_duration, grid_index",
     );
     let model = loaded(CONFIGURATION, Some(facts(&forecast)));
-    let made = plan(&[model], time(), &PlanOptions::default()).unwrap();
+    let made = plan(&[model], &[time()], &PlanOptions::default()).unwrap();
     let task = &made.tasks[0];
     assert_eq!(
         task.environment["TIME_DIMENSIONS"],
@@ -155,7 +155,7 @@ fn members_are_tasks_of_their_own() {
         ..PlanOptions::default()
     };
     let model = loaded(CONFIGURATION, Some(facts(DATASTORE)));
-    let made = plan(&[model], time(), &options).unwrap();
+    let made = plan(&[model], &[time()], &options).unwrap();
     let seeds: std::collections::BTreeSet<u64> = made.tasks.iter().map(|t| t.seed).collect();
     assert_eq!((made.tasks.len(), seeds.len()), (3, 3));
     assert!(made.tasks[2].outputs[0].uri.ends_with("member2.zarr"));
@@ -164,7 +164,7 @@ fn members_are_tasks_of_their_own() {
 #[track_caller]
 fn refused(yaml: &str, options: &PlanOptions, texts: &[&str]) -> Error {
     let model = loaded(yaml, Some(facts(DATASTORE)));
-    let error = plan(&[model], time(), options).unwrap_err();
+    let error = plan(&[model], &[time()], options).unwrap_err();
     assert_eq!(error.exit_code(), ExitCode::BadConfiguration);
     for text in texts {
         assert!(error.to_string().contains(text), "{error}");
@@ -211,7 +211,7 @@ fn a_configuration_without_an_artifact_leaves_the_steps_to_its_image() {
     let yaml = CONFIGURATION
         .replace("artifact: model.zip\n", "docker_image: example/model:1\n")
         .replace("forecast_duration: PT18H\n", "");
-    let made = plan(&[loaded(&yaml, None)], time(), &PlanOptions::default()).unwrap();
+    let made = plan(&[loaded(&yaml, None)], &[time()], &PlanOptions::default()).unwrap();
     let task = &made.tasks[0];
     assert_eq!(task.image, "example/model:1");
     assert!(!task.environment.contains_key("NUM_EVAL_STEPS"));

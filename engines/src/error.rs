@@ -114,6 +114,14 @@ pub enum Error {
         /// Why.
         source: Box<bollard::errors::Error>,
     },
+    /// What is given as a secret of a build.
+    #[error("the secret `{given}` cannot be used: {reason}")]
+    Secret {
+        /// What was given, without a value.
+        given: String,
+        /// Why not, and what to do.
+        reason: String,
+    },
     /// An image that could not be built.
     #[error("image `{tag}` could not be built: {message}")]
     Build {
@@ -133,7 +141,7 @@ impl Error {
             | Self::Gpus { .. }
             | Self::Refused { .. }
             | Self::Lost { .. } => ExitCode::EngineUnavailable,
-            Self::Host { .. } => ExitCode::Usage,
+            Self::Host { .. } | Self::Secret { .. } => ExitCode::Usage,
             Self::Request { .. } => ExitCode::BadConfiguration,
             Self::ImageMissing { .. } => ExitCode::ImageMissing,
             Self::MountSource { .. } => ExitCode::InputMissing,

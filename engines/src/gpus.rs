@@ -161,6 +161,7 @@ mod tests {
             cdi_devices: None,
             nvidia_hook: false,
             memory_limit: true,
+            finds_layers: true,
             rootless: false,
         }
     }

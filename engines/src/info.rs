@@ -31,6 +31,9 @@ pub struct Info {
     pub memory_limit: bool,
     /// Whether it runs without root.
     pub rootless: bool,
+    /// Whether an archive that it loads may leave out layers that it has: Docker's own store looks
+    /// for a layer before it opens its file.
+    pub finds_layers: bool,
 }
 
 /// Which engine.
@@ -61,6 +64,9 @@ impl Info {
             cdi.filter_map(|device| device.id).collect()
         });
         let security = info.security_options.unwrap_or_default();
+        let of_containerd = |fact: &String| fact.starts_with("io.containerd.");
+        let mut store = info.driver_status.iter().flatten().flatten();
+        let own_store = !store.any(of_containerd);
         Ok(Self {
             kind: if podman { Kind::Podman } else { Kind::Docker },
             version: version.version.unwrap_or_default(),
@@ -71,6 +77,7 @@ impl Info {
             nvidia_hook: matches!(endpoint, Endpoint::Unix(_)) && has_nvidia_hook(),
             memory_limit: info.memory_limit.unwrap_or(false),
             rootless: security.iter().any(|option| option == "name=rootless"),
+            finds_layers: !podman && own_store,
         })
     }
 }

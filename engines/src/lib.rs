@@ -27,12 +27,13 @@ mod gpus;
 mod image;
 mod info;
 mod lines;
-mod owner;
+pub mod owner;
 mod request;
 mod run;
 mod sweep;
+mod wire;
 
-pub use build::BuildRequest;
+pub use build::{BuildRequest, BuildSecret};
 pub use connect::{Endpoint, Engine};
 pub use error::{Attempt, Error, Problem};
 pub use image::Image;

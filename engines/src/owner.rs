@@ -1,29 +1,31 @@
-//! Which process a container belongs to, so that one whose owner is dead can be told from one that
-//! is being run.
+//! Which process something belongs to (a container, a claim), so that what a dead one left behind can
+//! be told from what is in use.
 
 use std::fs;
 
 /// The label that names the owner.
 pub(crate) const LABEL: &str = "io.mlwm.owner";
 
-/// Whether the process that started a container still lives.
+/// Whether the process that owns something still lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Owner {
+pub enum Owner {
+    /// It lives.
     Alive,
+    /// It does not.
     Dead,
     /// It cannot be told: another host, or another PID namespace of this one.
     Unknown,
 }
 
-/// This process, as the value of [`LABEL`]: boot, PID namespace, PID and start time. `None` where
+/// This process, as a text to be judged later: boot, PID namespace, PID and start time. `None` where
 /// the system does not tell them (`/proc` is not Linux's).
-pub(crate) fn this_process() -> Option<String> {
+pub fn this_process() -> Option<String> {
     let pid = std::process::id();
     Some(format!("{} {pid} {}", pid_space()?, start_time(pid)?))
 }
 
-/// Judges the owner that a label names.
-pub(crate) fn judge(label: Option<&str>) -> Owner {
+/// Judges the owner that such a text names.
+pub fn judge(label: Option<&str>) -> Owner {
     let Some((space, pid, started)) = label.and_then(parse) else {
         return Owner::Unknown;
     };
@@ -36,6 +38,12 @@ pub(crate) fn judge(label: Option<&str>) -> Owner {
     }
 }
 
+/// Whether such a text names a process of another boot than this one, or of another host.
+pub fn is_of_other_boot(label: &str) -> bool {
+    let boot = parse(label).and_then(|(space, ..)| Some(space.split_once(' ')?.0));
+    boot.is_some_and(|boot| this_boot().is_some_and(|this| this != boot))
+}
+
 fn parse(label: &str) -> Option<(&str, u32, u64)> {
     let (rest, started) = label.rsplit_once(' ')?;
     let (space, pid) = rest.rsplit_once(' ')?;
@@ -44,9 +52,13 @@ fn parse(label: &str) -> Option<(&str, u32, u64)> {
 
 /// Where a PID means something: one boot of one host, and one PID namespace of it.
 fn pid_space() -> Option<String> {
-    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let namespace = fs::read_link("/proc/self/ns/pid").ok()?;
-    Some(format!("{} {}", boot.trim(), namespace.display()))
+    Some(format!("{} {}", this_boot()?, namespace.display()))
+}
+
+fn this_boot() -> Option<String> {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(boot.trim().to_owned())
 }
 
 /// Start time of a process in clock ticks since boot: field 22 of `/proc/<pid>/stat`, counted
@@ -101,5 +113,8 @@ mod tests {
         assert_eq!(judge(Some("other-boot pid:[1] 1 1")), Owner::Unknown);
         assert_eq!(judge(Some("nonsense")), Owner::Unknown);
         assert_eq!(judge(None), Owner::Unknown);
+        assert!(is_of_other_boot("other-boot pid:[1] 1 1"));
+        assert!(!is_of_other_boot(&this_process().unwrap()));
+        assert!(!is_of_other_boot("nonsense"));
     }
 }

@@ -5,7 +5,8 @@
 
 use std::fs;
 use std::io::{ErrorKind, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use mlwm_spec::Digest;
 use mlwm_storage::Content;
@@ -13,6 +14,9 @@ use sha2::{Digest as _, Sha256};
 
 use crate::Error;
 use crate::tarball::Tarball;
+
+/// How often the use of a note is noted.
+const NOTED_AS_USED: Duration = Duration::from_secs(24 * 3600);
 
 /// The digests of layers on this machine. Several processes share them.
 #[derive(Clone, Debug)]
@@ -31,6 +35,7 @@ impl LayerDigests {
             // What cannot be understood is found anew.
             Ok(noted) => {
                 if let Ok(digest) = serde_json::from_slice(&noted) {
+                    note_use(&path);
                     return Ok(digest);
                 }
             }
@@ -51,6 +56,20 @@ impl LayerDigests {
         note().map_err(Error::local("write", &path))?;
         Ok(digest)
     }
+}
+
+/// Says once a day that a note is used: what nobody uses can be removed.
+fn note_use(note: &Path) {
+    let old = |modified: SystemTime| modified.elapsed().is_ok_and(|age| age >= NOTED_AS_USED);
+    let noted = || {
+        if old(fs::metadata(note)?.modified()?) {
+            let file = fs::File::options().write(true).open(note)?;
+            file.set_modified(SystemTime::now())?;
+        }
+        Ok(())
+    };
+    // It may have been removed just now, or lie in a folder that may only be read.
+    let _: std::io::Result<()> = noted();
 }
 
 fn hash(layer: &Tarball) -> std::io::Result<Digest> {

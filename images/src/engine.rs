@@ -3,52 +3,65 @@
 //! What engines take and give is Docker's archive: a tar with the config, each layer, and
 //! `manifest.json`, which lists them.
 
-use std::collections::HashMap;
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::path::{Component, Path, PathBuf};
+mod saved;
 
-use bytes::{Buf, Bytes, BytesMut};
+use std::fs;
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use bytes::{Bytes, BytesMut};
 use futures::Stream;
 use mlwm_engines::Engine;
+use mlwm_registries::hold_kept;
 use mlwm_spec::Digest;
-use serde::Deserialize;
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use self::saved::read_archive;
 use crate::Error;
-use crate::image::{Image, LayerSource};
+use crate::image::Image;
+use crate::labels;
 use crate::layout::Layout;
-use crate::oci::{CONFIG, Descriptor, Found, LAYER_GZIP, LAYER_TAR, MANIFEST, Manifest, to_json};
+use crate::oci::{Found, Platform, to_json};
+use crate::place::Place;
 
 /// Bytes that go to or come from the engine at once, and how many such pieces may wait.
 const PIECE: usize = 1 << 20;
 const PIECES: usize = 4;
 /// The tag of an image in its own layout.
 const TAG: &str = "image";
-/// What gzip begins with.
-const GZIP: [u8; 2] = [0x1f, 0x8b];
 
-/// What `manifest.json` says of an image.
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Listed {
-    config: String,
-    layers: Vec<String>,
-}
-
-/// An image of the engine, kept as an OCI layout below `folder`, where it is found again by its
-/// identifier. `None` if the engine has no such image.
-pub async fn find(engine: &Engine, reference: &str, folder: &Path) -> Result<Option<Image>, Error> {
+/// An image of the engine for a kind of machine, kept as an OCI layout below `folder`, where it is
+/// found again by its identifier, and not removed as long as the image lives. `None` if the engine has
+/// no such image.
+pub async fn find(
+    engine: &Engine,
+    reference: &str,
+    platform: &Platform,
+    folder: &Path,
+) -> Result<Option<Image>, Error> {
     let Some(found) = engine.image(reference).await? else {
         return Ok(None);
     };
     let kept = folder.join(found.id.hex());
-    if let Some(image) = kept_image(&kept)? {
-        return Ok(Some(image));
-    }
+    let lock = hold_kept(&kept).await?;
+    let image = match kept_image(&kept)? {
+        Some(image) => Some(image),
+        None => keep(engine, reference, found.id, folder).await?,
+    };
+    image
+        .map(|image| image.held_by(lock).checked_for(platform, reference))
+        .transpose()
+}
+
+async fn keep(
+    engine: &Engine,
+    reference: &str,
+    id: Digest,
+    folder: &Path,
+) -> Result<Option<Image>, Error> {
+    let kept = folder.join(id.hex());
     fs::create_dir_all(folder).map_err(Error::local("create the folder", folder))?;
     let arriving = tempfile::Builder::new()
         .prefix(".saving-")
@@ -58,7 +71,7 @@ pub async fn find(engine: &Engine, reference: &str, folder: &Path) -> Result<Opt
     let at = arriving.path().to_owned();
     let named = reference.to_owned();
     let reading = tokio::task::spawn_blocking(move || read_archive(receiver, &at, &named));
-    let saved = engine.save(&found.id.to_string(), sender).await;
+    let saved = engine.save(&id.to_string(), sender).await;
     let read = reading
         .await
         .unwrap_or_else(|panic| Err(Error::Broken(panic.to_string())));
@@ -84,136 +97,78 @@ fn kept_image(folder: &Path) -> Result<Option<Image>, Error> {
     }
 }
 
-/// Unpacks an archive into the layout `<folder>/layout`.
-fn read_archive(pieces: mpsc::Receiver<Bytes>, folder: &Path, named: &str) -> Result<(), Error> {
-    let bad = |why: String| Error::BadImage {
-        image: named.to_owned(),
-        why,
-    };
-    let unreadable = |error: io::Error| {
-        bad(format!(
-            "what the engine gave of it cannot be read: {error}"
-        ))
-    };
-    let mut archive = tar::Archive::new(Pieces {
-        receiver: pieces,
-        current: Bytes::new(),
-    });
-    let mut files: HashMap<PathBuf, PathBuf> = HashMap::new();
-    let mut links = Vec::new();
-    for entry in archive.entries().map_err(unreadable)? {
-        let mut entry = entry.map_err(unreadable)?;
-        let name = entry.path().map_err(unreadable)?.into_owned();
-        match entry.header().entry_type() {
-            tar::EntryType::Regular | tar::EntryType::Continuous => {
-                let path = folder.join(files.len().to_string());
-                let mut file = File::create(&path).map_err(Error::local("write", &path))?;
-                io::copy(&mut entry, &mut file).map_err(unreadable)?;
-                files.insert(plain(&name), path);
-            }
-            tar::EntryType::Symlink | tar::EntryType::Link => {
-                let target = entry
-                    .link_name()
-                    .map_err(unreadable)?
-                    .unwrap_or_default()
-                    .into_owned();
-                let beside = name.parent().unwrap_or(Path::new("")).to_owned();
-                links.push((plain(&name), plain(&beside.join(target))));
-            }
-            _ => {}
-        }
-    }
-    for (name, target) in links {
-        if let Some(path) = files.get(&target).cloned() {
-            files.insert(name, path);
-        }
-    }
-    let file = |name: &str| {
-        let found = files.get(&plain(Path::new(name)));
-        found.ok_or_else(|| bad(format!("what the engine gave of it has no {name}")))
-    };
-    let read = |name: &str| {
-        let path = file(name)?;
-        fs::read(path).map_err(Error::local("read", path))
-    };
-    let list: Vec<Listed> = serde_json::from_slice(&read("manifest.json")?)
-        .map_err(|error| bad(format!("its list is invalid: {error}")))?;
-    let listed = list.into_iter().next();
-    let listed = listed.ok_or_else(|| bad("the engine gave nothing of it".to_owned()))?;
-    let config = read(&listed.config)?;
-    let mut sources: HashMap<Digest, PathBuf> = HashMap::new();
-    let mut layers = Vec::new();
-    for name in &listed.layers {
-        let path = file(name)?;
-        let layer = layer_of(path).map_err(Error::local("read", path))?;
-        sources.insert(layer.digest, path.clone());
-        layers.push(layer);
-    }
-    let parsed = Manifest {
-        schema_version: 2,
-        media_type: MANIFEST.to_owned(),
-        config: Descriptor::of(CONFIG, &config),
-        layers,
-        annotations: Default::default(),
-    };
-    let source = |layer: &Descriptor| LayerSource::File(sources[&layer.digest].clone());
-    let image = Image::read(to_json(&parsed), parsed, config, source).map_err(bad)?;
-    Layout::at(folder.join("layout")).put(&image, TAG)?;
-    Ok(())
-}
-
-/// A name in an archive without `.` and `..`: names are only compared, and never used as paths.
-fn plain(name: &Path) -> PathBuf {
-    let mut plain = PathBuf::new();
-    for part in name.components() {
-        match part {
-            Component::Normal(part) => plain.push(part),
-            Component::ParentDir => {
-                plain.pop();
-            }
-            _ => {}
-        }
-    }
-    plain
-}
-
-fn layer_of(path: &Path) -> io::Result<Descriptor> {
-    let mut file = File::open(path)?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    let (mut size, mut kind) = (0, LAYER_TAR);
-    loop {
-        let read = file.read(&mut buffer)?;
-        if read == 0 {
-            break;
-        }
-        if size == 0 && buffer[..read].starts_with(&GZIP) {
-            kind = LAYER_GZIP;
-        }
-        size += read as u64;
-        hasher.update(&buffer[..read]);
-    }
-    Ok(Descriptor::new(kind, Digest::from_hasher(hasher), size))
-}
-
-/// Puts an image into an engine under a reference.
+/// Puts an image into an engine under a reference. Layers that it is known to have are not sent.
 pub async fn load(image: &Image, reference: &str, engine: &Engine) -> Result<(), Error> {
+    let known = known_layers(image, reference, engine).await?;
+    if known > 0 {
+        match send(image, known, reference, engine).await {
+            // It may have dropped them meanwhile.
+            Err(Error::Engine(_)) => {}
+            sent => {
+                sent?;
+                if has(image, reference, engine).await? {
+                    return Ok(());
+                }
+            }
+        }
+    }
+    send(image, 0, reference, engine).await?;
+    match has(image, reference, engine).await? {
+        true => Ok(()),
+        false => Err(Error::NotLoaded {
+            reference: reference.to_owned(),
+        }),
+    }
+}
+
+/// How many layers of an image, from the lowest on, the engine has, as far as can be told from what
+/// has its name now and from its base. Layers on other ones are others to an engine.
+async fn known_layers(image: &Image, reference: &str, engine: &Engine) -> Result<usize, Error> {
+    if !engine.info().finds_layers {
+        return Ok(0);
+    }
+    let wanted = image.diff_ids();
+    let base = image.label(labels::BASE_NAME);
+    let in_engine = |base: &String| {
+        !matches!(
+            base.parse(),
+            Ok(Place::Layout { .. }) | Err(Error::Reference { .. })
+        )
+    };
+    let mut known = 0;
+    for name in [Some(reference.to_owned()), base.filter(in_engine)]
+        .into_iter()
+        .flatten()
+    {
+        if let Some(found) = engine.image(&name).await? {
+            let pairs = wanted.iter().zip(&found.layers);
+            known = known.max(pairs.take_while(|(wanted, found)| wanted == found).count());
+        }
+    }
+    Ok(known)
+}
+
+/// Whether the engine gives the layers of an image under its name.
+async fn has(image: &Image, reference: &str, engine: &Engine) -> Result<bool, Error> {
+    let found = engine.image(reference).await?;
+    Ok(found.is_some_and(|found| found.layers == image.diff_ids()))
+}
+
+/// Sends an image without its lowest `known` layers.
+async fn send(image: &Image, known: usize, reference: &str, engine: &Engine) -> Result<(), Error> {
     let (sent, named) = (image.clone(), reference.to_owned());
-    let (stream, writing) = streamed(move |output| write_archive(&sent, &named, output));
+    let (stream, writing) = streamed(move |output| write_archive(&sent, known, &named, output));
     let loaded = engine.load(stream).await;
     let written = writing
         .await
         .unwrap_or_else(|panic| Err(Error::Broken(panic.to_string())));
     match (loaded, written) {
-        (_, Err(error @ (Error::Layer { .. } | Error::Storage(_)))) => return Err(error),
-        (Err(error), _) => return Err(error.into()),
-        (Ok(()), written) => written?,
-    }
-    match engine.image(reference).await? {
-        Some(found) if found.layers == image.diff_ids() => Ok(()),
-        _ => Err(Error::NotLoaded {
-            reference: reference.to_owned(),
-        }),
+        (
+            _,
+            Err(error @ (Error::Layer { .. } | Error::LayerChanged { .. } | Error::Storage(_))),
+        ) => Err(error),
+        (Err(error), _) => Err(error.into()),
+        (Ok(()), written) => written,
     }
 }
 
@@ -246,10 +201,17 @@ pub(crate) fn streamed(
     )
 }
 
-fn write_archive(image: &Image, reference: &str, output: &mut Output) -> Result<(), Error> {
-    let broken = |source| Error::Archive {
-        reference: reference.to_owned(),
-        source,
+fn write_archive(
+    image: &Image,
+    known: usize,
+    reference: &str,
+    output: &mut Output,
+) -> Result<(), Error> {
+    let broken = |source: io::Error| {
+        source.downcast().unwrap_or_else(|source| Error::Archive {
+            reference: reference.to_owned(),
+            source,
+        })
     };
     let mut archive = tar::Builder::new(output);
     let mut append = |name: &str, size: u64, content: &mut dyn Read| {
@@ -266,19 +228,11 @@ fn write_archive(image: &Image, reference: &str, output: &mut Output) -> Result<
     )
     .map_err(broken)?;
     let mut names = Vec::new();
-    for layer in &image.layers {
-        let digest = layer.descriptor.digest;
-        let name = format!("{}/layer.tar", digest.hex());
-        if !names.contains(&name) {
+    for (position, layer) in image.layers.iter().enumerate() {
+        let name = format!("{}/layer.tar", layer.descriptor.digest.hex());
+        if position >= known && !names.contains(&name) {
             let mut reader = layer.open()?;
-            let written = append(&name, layer.descriptor.size, &mut reader);
-            written.map_err(|source| match source.kind() {
-                io::ErrorKind::BrokenPipe => broken(source),
-                _ => Error::Layer {
-                    layer: digest,
-                    source,
-                },
-            })?;
+            append(&name, layer.descriptor.size, &mut reader).map_err(broken)?;
         }
         names.push(name);
     }
@@ -286,26 +240,6 @@ fn write_archive(image: &Image, reference: &str, output: &mut Output) -> Result<
     append("manifest.json", list.len() as u64, &mut list.as_slice()).map_err(broken)?;
     archive.finish().map_err(broken)?;
     archive.get_mut().flush().map_err(broken)
-}
-
-/// Reads what comes in pieces.
-struct Pieces {
-    receiver: mpsc::Receiver<Bytes>,
-    current: Bytes,
-}
-
-impl Read for Pieces {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.current.is_empty() {
-            match self.receiver.blocking_recv() {
-                Some(piece) => self.current = piece,
-                None => return Ok(0),
-            }
-        }
-        let count = buffer.len().min(self.current.len());
-        self.current.copy_to_slice(&mut buffer[..count]);
-        Ok(count)
-    }
 }
 
 /// Sends what is written in pieces.
@@ -331,5 +265,79 @@ impl Write for Output {
         self.sender
             .blocking_send(Ok(piece))
             .map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::PathBuf;
+    use std::sync::Arc;
+
+    use mlwm_engines::Endpoint;
+    use mlwm_storage::Content;
+
+    use super::*;
+    use crate::compose::{Addition, Execution, compose};
+    use crate::image::LayerSource;
+    use crate::oci::{CONFIG, Descriptor, MANIFEST, Manifest};
+    use crate::tarball::{FileSource, LayerFile, Tarball};
+
+    /// An image of one layer, which no engine has.
+    fn image(folder: &Path) -> Image {
+        let path = folder.join("file");
+        let content = format!("{folder:?} {}", std::process::id());
+        fs::write(&path, &content).unwrap();
+        let file = LayerFile {
+            path: "file".to_owned(),
+            executable: false,
+            size: content.len() as u64,
+            digest: Digest::of(&content),
+            source: FileSource::File(path),
+        };
+        let layer = Tarball::new(vec![file]).unwrap();
+        let mut bytes = Vec::new();
+        layer.open().unwrap().read_to_end(&mut bytes).unwrap();
+        let layer = Addition::made("file".to_owned(), Digest::of(bytes), Arc::new(layer));
+        let config = to_json(&json!({"architecture": "amd64", "os": "linux",
+            "rootfs": {"type": "layers", "diff_ids": []}}));
+        let manifest = Manifest {
+            schema_version: 2,
+            media_type: MANIFEST.to_owned(),
+            config: Descriptor::of(CONFIG, &config),
+            layers: Vec::new(),
+            annotations: BTreeMap::new(),
+        };
+        let empty = Image::read(to_json(&manifest), manifest, config, |_| {
+            LayerSource::File(PathBuf::new())
+        });
+        let (execution, labels) = (Execution::default(), BTreeMap::new());
+        compose(
+            &empty.unwrap(),
+            &[layer],
+            &execution,
+            &labels,
+            "1970-01-01T00:00:00Z",
+        )
+        .unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_engine_refuses_an_archive_without_a_layer_that_it_has_not() {
+        let endpoint = Endpoint::Unix(PathBuf::from("/var/run/docker.sock"));
+        let engine = Engine::connect_to(endpoint).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let (image, name) = (image(folder.path()), "mlwm-test/without-layers:latest");
+        let refused = send(&image, 1, name, &engine).await.unwrap_err();
+        assert!(matches!(refused, Error::Engine(_)), "{refused}");
+        assert!(engine.image(name).await.unwrap().is_none());
+        load(&image, name, &engine).await.unwrap();
+        let known = known_layers(&image, name, &engine).await.unwrap();
+        assert_eq!(known, usize::from(engine.info().finds_layers));
+        let removed = std::process::Command::new("docker")
+            .args(["rmi", "-f", name])
+            .output()
+            .unwrap();
+        assert!(removed.status.success());
     }
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use mlwm_spec::{Digest, ExitCode};
+use mlwm_spec::{Digest, ExitCode, LocalFailure};
 
 /// A fault of an image's parts, or of building it.
 #[derive(Debug, thiserror::Error)]
@@ -86,10 +86,12 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
-    /// A layer that is not what it was.
-    #[error("a layer that had the digest {expected} has {found} now: run the same command again")]
+    /// A layer that is not what its image says, or not what it was.
+    #[error(
+        "a layer that should have the digest {expected} has {found}: fetch the image that it is of again"
+    )]
     LayerChanged {
-        /// What it had.
+        /// What it should have.
         expected: Digest,
         /// What it has.
         found: Digest,
@@ -119,6 +121,20 @@ pub enum Error {
         /// What was found.
         found: Vec<crate::Finding>,
     },
+    /// What looks like secrets is in an image that was made before.
+    #[error(
+        "{image} was not sent, since it may hold secrets: {}; build it again without them, or allow each with `mlwm image build --allow-secret PLACE`, which is recorded in the image",
+        found.iter().map(|found| format!("{} ({})", found.place, found.what)).collect::<Vec<_>>().join(", ")
+    )]
+    MadeWithSecrets {
+        /// The image.
+        image: String,
+        /// What was found.
+        found: Vec<crate::Finding>,
+    },
+    /// A bundle.
+    #[error(transparent)]
+    Bundle(#[from] mlwm_registries::Error),
     /// A file that does not belong into the build context of a `Containerfile`.
     #[error("{} cannot go into the build of the environment: {why}", path.display())]
     Context {
@@ -126,6 +142,16 @@ pub enum Error {
         path: PathBuf,
         /// Why not.
         why: String,
+    },
+    /// A secret that the steps of a `Containerfile` read and that was not given.
+    #[error(
+        "the environment `{reference}` needs the secret `{id}` to be built: give it with `--secret id={id},src=FILE` or `--secret id={id},env=VARIABLE`"
+    )]
+    NoSecret {
+        /// The environment.
+        reference: String,
+        /// What the `Containerfile` calls the secret.
+        id: String,
     },
     /// A lock file that cannot be read.
     #[error(transparent)]
@@ -154,7 +180,7 @@ pub enum Error {
         found: String,
     },
     /// A file of this machine.
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("{}", LocalFailure { action, path, source })]
     Local {
         /// What was tried.
         action: &'static str,
@@ -176,44 +202,65 @@ impl Error {
             Self::Artifact(error) => error.exit_code(),
             Self::Name(_) => ExitCode::BadConfiguration,
             Self::Member { .. } => ExitCode::ArtifactMismatch,
+            Self::Layer { source, .. }
+            | Self::Storage(mlwm_storage::Error::Content { source, .. }) => of_source(source),
+            Self::BadImage { .. }
+            | Self::LayerChanged { .. }
+            | Self::Storage(mlwm_storage::Error::NotExpected { .. }) => ExitCode::ImageMissing,
             Self::Storage(error) => error.exit_code(),
-            Self::Secrets { .. } => ExitCode::Conflict,
+            Self::Bundle(error) => error.exit_code(),
+            Self::NoSecret { .. } => ExitCode::Usage,
+            Self::Secrets { .. } | Self::MadeWithSecrets { .. } => ExitCode::Conflict,
             Self::Reference { .. }
             | Self::Context { .. }
             | Self::Lock(_)
             | Self::LockVersion { .. } => ExitCode::BadConfiguration,
             Self::Locked { .. } => ExitCode::ArtifactMismatch,
-            Self::BadImage { .. } => ExitCode::ImageMissing,
-            Self::Layer { source, .. } if is_of_artifact(source) => ExitCode::ArtifactMismatch,
             Self::BaseChanged { .. }
             | Self::Runner { .. }
             | Self::SameName(_)
             | Self::Entry { .. }
-            | Self::Layer { .. }
-            | Self::LayerChanged { .. }
             | Self::Archive { .. }
             | Self::NotLoaded { .. }
-            | Self::Local { .. }
             | Self::Broken(_) => ExitCode::Failed,
+            Self::Local {
+                action,
+                path,
+                source,
+            } => LocalFailure {
+                action,
+                path,
+                source,
+            }
+            .exit_code(),
         }
     }
 
-    /// The error for a local file operation.
+    /// The error for a local file operation, or that of what should have been written to the file.
     pub(crate) fn local(
         action: &'static str,
         path: impl Into<PathBuf>,
     ) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| Self::Local {
-            action,
-            path,
-            source,
+        move |source| {
+            source.downcast().unwrap_or_else(|source| Self::Local {
+                action,
+                path,
+                source,
+            })
         }
     }
 }
 
-/// Whether an artifact is to blame for what could not be read.
-fn is_of_artifact(error: &io::Error) -> bool {
-    let inner = error.get_ref();
-    inner.is_some_and(|inner| inner.is::<mlwm_artifacts::Error>())
+/// The exit code for what could not be read: the artifact or the registry that it lies in may be to
+/// blame.
+fn of_source(error: &io::Error) -> ExitCode {
+    let Some(inner) = error.get_ref() else {
+        return ExitCode::Failed;
+    };
+    match inner.downcast_ref::<mlwm_storage::Error>() {
+        Some(error) => error.exit_code(),
+        None if inner.is::<mlwm_artifacts::Error>() => ExitCode::ArtifactMismatch,
+        None => ExitCode::Failed,
+    }
 }

@@ -1,6 +1,7 @@
 //! An image as what it is: documents, and layers that can be read where they are.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::Error;
-use crate::oci::{Descriptor, Manifest, Platform};
+use crate::oci::{Descriptor, MANIFEST, Manifest, Platform};
 use crate::remote::RemoteBlob;
 
 /// An image: its documents as bytes, and where its layers are.
@@ -46,6 +47,8 @@ pub(crate) enum LayerSource {
     Registry(Repository),
     /// In a file, such as that of an OCI layout.
     File(PathBuf),
+    /// In a file that is not removed as long as the lock is held.
+    Held { path: PathBuf, _lock: Arc<File> },
     /// Made when it is read.
     Made(Arc<dyn Content>),
 }
@@ -54,7 +57,7 @@ impl std::fmt::Debug for LayerSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Registry(repository) => write!(f, "Registry({})", repository.uri()),
-            Self::File(path) => write!(f, "File({})", path.display()),
+            Self::File(path) | Self::Held { path, .. } => write!(f, "File({})", path.display()),
             Self::Made(content) => write!(f, "Made({})", content.fingerprint()),
         }
     }
@@ -97,9 +100,31 @@ impl Image {
         })
     }
 
+    /// The same; its layers, wherever they go, keep the lock of the folder that their files are in.
+    pub(crate) fn held_by(mut self, lock: File) -> Self {
+        let lock = Arc::new(lock);
+        for layer in &mut self.layers {
+            if let LayerSource::File(path) = &layer.source {
+                layer.source = LayerSource::Held {
+                    path: path.clone(),
+                    _lock: Arc::clone(&lock),
+                };
+            }
+        }
+        self
+    }
+
     /// SHA-256 of the manifest: what the image is pinned by.
     pub fn digest(&self) -> Digest {
         Digest::of(&self.manifest)
+    }
+
+    /// What kind of manifest it is: OCI's, or Docker's, which says so itself.
+    pub(crate) fn media_type(&self) -> &str {
+        match self.parsed.media_type.as_str() {
+            "" => MANIFEST,
+            kind => kind,
+        }
     }
 
     /// SHA-256 of the config: what engines call the identifier of the image.
@@ -162,6 +187,18 @@ impl Image {
         }
     }
 
+    /// The image if it is for a kind of machine; `name` is what it was found under.
+    pub(crate) fn checked_for(self, platform: &Platform, name: &str) -> Result<Self, Error> {
+        let has = self.platform();
+        match has.is_for(platform) {
+            true => Ok(self),
+            false => Err(Error::BadImage {
+                image: name.to_owned(),
+                why: format!("it is for {has}, and one for {platform} is wanted"),
+            }),
+        }
+    }
+
     /// A label of the config.
     pub fn label(&self, name: &str) -> Option<String> {
         let document = self.document();
@@ -206,7 +243,9 @@ impl Layer {
     pub(crate) fn content(&self) -> Result<Arc<dyn Content>, Error> {
         Ok(match &self.source {
             LayerSource::Made(content) => Arc::clone(content),
-            LayerSource::File(path) => Arc::new(FileContent::open(path)?),
+            LayerSource::File(path) | LayerSource::Held { path, .. } => {
+                Arc::new(FileContent::open(path)?)
+            }
             LayerSource::Registry(repository) => Arc::new(RemoteBlob::new(
                 repository.clone(),
                 self.descriptor.digest,
@@ -215,7 +254,8 @@ impl Layer {
         })
     }
 
-    /// Reads it, and checks what is read against its digest at the end.
+    /// Reads it, and checks what is read against its digest at the end. What the reader fails with
+    /// is an [`Error`], which [`Error::local`] passes on.
     pub(crate) fn open(&self) -> Result<impl Read + Send, Error> {
         let content = self.content()?;
         let reader = content.open().map_err(|source| Error::Layer {
@@ -239,19 +279,24 @@ struct Verified {
 
 impl Read for Verified {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.reader.read(buffer)?;
+        let failed = |source| {
+            io::Error::other(Error::Layer {
+                layer: self.expected,
+                source,
+            })
+        };
+        let read = self.reader.read(buffer).map_err(failed)?;
         if read > 0 {
             if let Some(hasher) = &mut self.hasher {
                 sha2::Digest::update(hasher, &buffer[..read]);
             }
         } else if !buffer.is_empty()
             && let Some(hasher) = self.hasher.take()
-            && Digest::from_hasher(hasher) != self.expected
         {
-            return Err(io::Error::other(format!(
-                "a layer does not have the digest {}",
-                self.expected
-            )));
+            let (expected, found) = (self.expected, Digest::from_hasher(hasher));
+            if found != expected {
+                return Err(io::Error::other(Error::LayerChanged { expected, found }));
+            }
         }
         Ok(read)
     }

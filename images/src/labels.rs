@@ -14,6 +14,10 @@ pub const BASE_NAME: &str = "org.opencontainers.image.base.name";
 pub const BASE_DIGEST: &str = "org.opencontainers.image.base.digest";
 /// SHA-256 of the artifact's zip.
 pub const ARTIFACT_DIGEST: &str = "io.mlwm.artifact.digest";
+/// How the container gets the artifact: `mount` if that is not in the image.
+pub const DELIVERY: &str = "io.mlwm.artifact.delivery";
+/// What that label says of an image that an artifact is mounted into.
+pub const MOUNT: &str = "mount";
 /// Name of the artifact.
 pub const ARTIFACT_NAME: &str = "io.mlwm.artifact.name";
 /// Name of the configuration.

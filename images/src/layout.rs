@@ -8,7 +8,7 @@ use mlwm_spec::Digest;
 
 use crate::Error;
 use crate::image::{Image, Layer, LayerSource};
-use crate::oci::{Descriptor, Found, INDEX, Index, MANIFEST, REF_NAME, to_json};
+use crate::oci::{Descriptor, Found, INDEX, Index, REF_NAME, to_json};
 
 /// Documents that are read at once.
 pub(crate) const LIMIT: u64 = 16 << 20;
@@ -129,7 +129,7 @@ impl Layout {
         let named =
             |entry: &Descriptor| entry.annotations.get(REF_NAME).map(String::as_str) == Some(tag);
         index.manifests.retain(|entry| !named(entry));
-        let mut entry = Descriptor::of(MANIFEST, &image.manifest);
+        let mut entry = Descriptor::of(image.media_type(), &image.manifest);
         entry.platform = Some(image.platform());
         entry
             .annotations

@@ -9,6 +9,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod assemble;
+pub mod bundle;
 mod compose;
 mod digests;
 pub mod engine;
@@ -17,6 +18,7 @@ mod error;
 mod image;
 pub mod labels;
 mod layout;
+mod leaving;
 mod lock;
 mod oci;
 mod place;
@@ -32,10 +34,11 @@ pub use digests::LayerDigests;
 pub use error::Error;
 pub use image::{Image, LayerSummary, Summary};
 pub use layout::Layout;
+pub use leaving::check_secrets;
 pub use lock::Lock;
 pub use oci::Platform;
 pub use place::{Place, find};
 pub use plan::{BuildInputs, ImagePlan, PlannedFile, Runner, Source, plan};
 pub use rebase::{RebaseInputs, rebase};
 pub use registry::{Pushed, Transfers, push};
-pub use scan::{Allowed, Finding, refused};
+pub use scan::{Allowed, Finding, refused, scan_layers};

@@ -173,13 +173,9 @@ pub async fn find(
             in_registry(&repository, &asked, platform, &bad).await?
         }
     };
-    let has = image.as_ref().map(Image::platform);
-    match has.filter(|has| !has.is_for(platform)) {
-        None => Ok(image),
-        Some(has) => Err(bad(format!(
-            "it is for {has}, and one for {platform} is wanted"
-        ))),
-    }
+    image
+        .map(|image| image.checked_for(platform, &place.to_string()))
+        .transpose()
 }
 
 fn in_layout(

@@ -207,9 +207,12 @@ fn labels_of(
     if let Some(base) = inputs.base_image {
         found.push((labels::BASE_DIGEST, base.digest().to_string()));
     }
-    if let Some(artifact) = inputs.artifact {
-        found.push((labels::ARTIFACT_NAME, artifact.name().to_owned()));
-        found.push((labels::ARTIFACT_DIGEST, artifact.digest()?.to_string()));
+    match inputs.artifact {
+        Some(artifact) => {
+            found.push((labels::ARTIFACT_NAME, artifact.name().to_owned()));
+            found.push((labels::ARTIFACT_DIGEST, artifact.digest()?.to_string()));
+        }
+        None => found.push((labels::DELIVERY, labels::MOUNT.to_owned())),
     }
     if let Some(runner) = files.iter().find(|file| file.path == RUNNER) {
         found.push((labels::RUNNER_DIGEST, runner.digest.to_string()));

@@ -6,6 +6,8 @@
 //! compressed file, a secret in a binary or a password that is a word in a program's source pass.
 
 mod assignments;
+mod known;
+mod layers;
 mod names;
 mod tokens;
 mod values;
@@ -17,6 +19,8 @@ use std::collections::BTreeSet;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 
 use serde_json::Value;
+
+pub use layers::scan_layers;
 
 /// Bytes of a file that are searched: text files with settings are never longer.
 const SEARCHED: u64 = 16 * 1024 * 1024;
@@ -78,11 +82,18 @@ enum Kind {
     /// A program's source or prose, in which much is called a token or password: only a quoted value
     /// that is no word.
     Source,
+    /// Of what packages install, which is public and full of examples: only the forms of tokens and
+    /// private keys.
+    Package,
 }
 
 /// What a text has in it: the names of the rules.
 fn search(text: &str, kind: Kind) -> BTreeSet<&'static str> {
     let mut found = tokens::search(text);
+    if kind == Kind::Package {
+        found.remove(tokens::PASSWORD_IN_URL);
+        return found;
+    }
     found.extend(assignments::search(text, kind));
     // A document within a string, such as JSON in a label.
     if text.contains("\\\"") {
@@ -191,13 +202,17 @@ fn is_text(sample: &[u8]) -> bool {
     utf8 && !sample.contains(&0)
 }
 
-/// What a file is, by the end of its name or its first line.
+/// What a file is, by where it lies, the end of its name or its first line.
 fn kind(path: &str, sample: &[u8]) -> Kind {
     const SOURCE: &[&str] = &[
         "c", "cc", "cpp", "css", "csv", "cu", "cuh", "f90", "go", "h", "hpp", "htm", "html",
         "ipynb", "java", "jl", "js", "lua", "map", "md", "mjs", "php", "pl", "pm", "po", "pod",
         "pxd", "py", "pyi", "pyx", "r", "rb", "rs", "rst", "svg", "tex", "ts", "txt",
     ];
+    let installed = ["/site-packages/", "/dist-packages/"];
+    if path.starts_with("/usr/share/") || installed.iter().any(|folder| path.contains(folder)) {
+        return Kind::Package;
+    }
     let name = path.rsplit('/').next().unwrap_or(path);
     let end = name.rsplit_once('.').map(|(_, end)| end.to_lowercase());
     let first = sample

@@ -273,19 +273,19 @@ async fn docker_runs_an_image_made_on_one_of_its_own() {
     let (engine, parts) = (engine().await, Parts::new());
     let artifact = Arc::new(parts.small_artifact());
     let kept = parts.folder.path().join("bases");
-    let base = mlwm_images::engine::find(&engine, BASE, &kept)
+    let base = mlwm_images::engine::find(&engine, BASE, &amd64(), &kept)
         .await
         .unwrap()
         .unwrap();
     let there = engine.image(BASE).await.unwrap().unwrap();
     assert_eq!(base.id(), there.id);
-    let again = mlwm_images::engine::find(&engine, BASE, &kept)
+    let again = mlwm_images::engine::find(&engine, BASE, &amd64(), &kept)
         .await
         .unwrap()
         .unwrap();
     assert_eq!(again.digest(), base.digest());
     assert!(
-        mlwm_images::engine::find(&engine, "mlwm-absent:none", &kept)
+        mlwm_images::engine::find(&engine, "mlwm-absent:none", &amd64(), &kept)
             .await
             .unwrap()
             .is_none()
@@ -314,6 +314,20 @@ async fn docker_runs_an_image_made_on_one_of_its_own() {
         (label(labels::CONTRACT), label(labels::MLWM_VERSION)),
         ("1".into(), "0.1.0".into())
     );
+
+    // What Docker has is not sent again: the layers of the base cannot be read any more.
+    let blobs = kept.join(base.id().hex()).join("blobs/sha256");
+    for layer in &base.summary().layers {
+        fs::remove_file(blobs.join(layer.digest.hex())).unwrap();
+    }
+    let other = Arc::new(parts.artifact("# another\n"));
+    let changed = image_of(&parts, &base, &other).unwrap();
+    mlwm_images::engine::load(&changed, reference, &engine)
+        .await
+        .unwrap();
+    let loaded = engine.image(reference).await.unwrap().unwrap();
+    assert_eq!(loaded.id, changed.id());
+    assert_eq!(output_of(&engine, reference).await, expected_output(&other));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,15 +5,22 @@ pub(crate) mod cache;
 pub(crate) mod check;
 pub(crate) mod image;
 pub(crate) mod list;
+pub(crate) mod logs;
 pub(crate) mod paths;
+pub(crate) mod plan;
 pub(crate) mod plot;
 pub(crate) mod run;
+pub(crate) mod status;
+pub(crate) mod verify;
+pub(crate) mod why;
 
 use std::path::PathBuf;
 
 use mlwm_cycles::Artifacts;
-use mlwm_registries::Cache;
+use mlwm_registries::{Cache, Unpacked};
 use mlwm_spec::ExitCode;
+use mlwm_spec::manifest::MANIFEST_SUFFIX;
+use mlwm_storage::Uri;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +46,25 @@ pub(crate) struct Configurations {
         default_value = "configurations"
     )]
     pub(crate) folder: PathBuf,
+}
+
+/// Where the work is done.
+#[derive(clap::Args)]
+pub(crate) struct Workdir {
+    /// Folder for the ledger, staged inputs, outputs before publication, and logs. Several mlwm may
+    /// share one, also from several hosts.
+    #[arg(
+        long = "workdir",
+        env = "MLWM_WORKDIR",
+        value_name = "DIR",
+        default_value = "mlwm-work"
+    )]
+    pub(crate) workdir: PathBuf,
+}
+
+/// The URI of an output, from that or from the URI of its manifest.
+pub(crate) fn output_of(text: &str) -> Result<Uri, mlwm_storage::Error> {
+    text.strip_suffix(MANIFEST_SUFFIX).unwrap_or(text).parse()
 }
 
 /// The runtime for commands that talk to an engine or a store.
@@ -86,5 +112,7 @@ pub(crate) fn artifacts(transfer: &Transfer) -> Result<Artifacts, Failure> {
         cache: Cache::open_default()?,
         registry: default_registry(),
         options: transfer.options(),
+        receipts: Artifacts::receipts(false),
+        unpacked: Unpacked::open_default(Artifacts::receipts(false))?,
     })
 }

@@ -57,6 +57,7 @@ from_error!(
     mlwm_cycles::Error,
     mlwm_engines::Error,
     mlwm_images::Error,
+    mlwm_ledger::Error,
     mlwm_registries::Error,
     mlwm_storage::Error,
 );

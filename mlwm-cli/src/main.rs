@@ -23,7 +23,9 @@ use std::sync::OnceLock;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{artifact, cache, check, image, list, paths, plot, run};
+use crate::commands::{
+    artifact, cache, check, image, list, logs, paths, plan, plot, run, status, verify, why,
+};
 use crate::failure::Failure;
 
 /// Run machine-learning weather models in production: from a training machine to a forecast every
@@ -46,8 +48,18 @@ enum Command {
     /// Images: one per configured model.
     #[command(subcommand)]
     Image(image::Command),
-    /// Run the configured models for an analysis time.
+    /// Print the tasks of one or more analysis times as JSON; nothing is run.
+    Plan(plan::Arguments),
+    /// Run the configured models for an analysis time, or the tasks of a plan.
     Run(run::Arguments),
+    /// Show how far each cycle and model is.
+    Status(status::Arguments),
+    /// Print the log of a task's container.
+    Logs(logs::Arguments),
+    /// Tell how a published output came about.
+    Why(why::Arguments),
+    /// Read a published output again and compare every byte with its manifest.
+    Verify(verify::Arguments),
     /// Check configurations, or print their JSON Schema.
     Check(check::Arguments),
     /// List the configurations: what runs each, and what that is made of.
@@ -65,7 +77,12 @@ fn main() -> ExitCode {
         Command::Artifact(command) => artifact::main(command),
         Command::Cache(command) => cache::main(command),
         Command::Image(command) => image::main(command),
+        Command::Plan(arguments) => plan::main(&arguments),
         Command::Run(arguments) => run::main(arguments),
+        Command::Status(arguments) => status::main(&arguments),
+        Command::Logs(arguments) => logs::main(&arguments),
+        Command::Why(arguments) => why::main(&arguments),
+        Command::Verify(arguments) => verify::main(&arguments),
         Command::Check(arguments) => check::main(arguments),
         Command::List(arguments) => list::main(&arguments),
         Command::Plot(arguments) => plot::main(arguments),

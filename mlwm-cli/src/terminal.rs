@@ -1,19 +1,20 @@
 //! How a run is shown: bars on a terminal, plain lines elsewhere, JSON events on request.
 
+use std::collections::HashMap;
 use std::io::IsTerminal;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, Table};
-use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 use mlwm_cycles::{Event, Outcome, Phase, TaskReport};
 
-/// Shows events as they come.
+/// Shows events as they come. Several tasks may be under way: each line names its own.
 pub(crate) enum Display {
-    /// One bar for the phase that is going on, above it what has ended.
-    Bars(Mutex<Option<ProgressBar>>),
-    /// A line for each phase that has ended, and the container's log.
+    /// A bar for what each task does, above them what has ended.
+    Bars(MultiProgress, Mutex<HashMap<String, ProgressBar>>),
+    /// A line for each phase that has ended, and the containers' logs.
     Lines,
     /// One JSON object a line, on standard output.
     Json,
@@ -24,7 +25,7 @@ impl Display {
     pub(crate) fn choose(json: bool) -> Self {
         match (json, std::io::stderr().is_terminal()) {
             (true, _) => Self::Json,
-            (false, true) => Self::Bars(Mutex::new(None)),
+            (false, true) => Self::Bars(MultiProgress::new(), Mutex::default()),
             (false, false) => Self::Lines,
         }
     }
@@ -41,28 +42,44 @@ impl Display {
                     eprintln!("{line}");
                 }
             }
-            Self::Bars(bar) => {
+            Self::Bars(all, bars) => {
                 // A poisoned lock would only mean that a bar was left half drawn.
-                let mut bar = bar
+                let mut bars = bars
                     .lock()
                     .unwrap_or_else(std::sync::PoisonError::into_inner);
-                show(&mut bar, event);
+                show(all, &mut bars, event);
+                if let Some(line) = line(event) {
+                    all.suspend(|| eprintln!("{line}"));
+                }
             }
         }
     }
 }
 
-fn show(bar: &mut Option<ProgressBar>, event: &Event) {
+fn show(all: &MultiProgress, bars: &mut HashMap<String, ProgressBar>, event: &Event) {
+    let message = |task: &str, what: &str| format!("{task}: {what}");
     match event {
-        Event::PhaseStarted { phase, .. } => {
-            let new = ProgressBar::new_spinner().with_message(phase.name());
-            new.enable_steady_tick(Duration::from_millis(200));
-            *bar = Some(new);
+        Event::PhaseStarted { task, phase } => {
+            let bar = all.add(ProgressBar::new_spinner());
+            bar.set_message(message(task, phase.name()));
+            bar.enable_steady_tick(Duration::from_millis(200));
+            if let Some(before) = bars.insert(task.clone(), bar) {
+                before.finish_and_clear();
+            }
+        }
+        Event::TaskWaits { task, holder } => {
+            let bar = all.add(ProgressBar::new_spinner());
+            bar.set_message(message(task, &format!("another mlwm does it, on {holder}")));
+            bar.enable_steady_tick(Duration::from_millis(200));
+            bars.insert(task.clone(), bar);
         }
         Event::Progress {
-            phase, done, total, ..
+            task,
+            phase,
+            done,
+            total,
         } => {
-            if let Some(bar) = bar {
+            if let Some(bar) = bars.get(task) {
                 if let Some(total) = total.filter(|total| bar.length() != Some(*total)) {
                     bar.set_length(total);
                     bar.set_style(style(*phase));
@@ -70,51 +87,69 @@ fn show(bar: &mut Option<ProgressBar>, event: &Event) {
                 bar.set_position(*done);
             }
         }
-        Event::Log { line, .. } => match bar {
-            Some(bar) => bar.suspend(|| eprintln!("    {line}")),
-            None => eprintln!("    {line}"),
-        },
-        Event::TaskStarted { .. } | Event::PhaseFinished { .. } | Event::TaskFinished(_) => {
-            if let Some(bar) = bar.take() {
-                bar.finish_and_clear();
-            }
-            if let Some(line) = line(event) {
-                eprintln!("{line}");
-            }
-        }
+        Event::PhaseFinished { task, .. }
+        | Event::TaskStarted { task, .. }
+        | Event::TaskAgain { task, .. } => clear(bars, task),
+        Event::TaskFinished(report) => clear(bars, &report.task),
+        Event::Log { .. } => {}
+    }
+}
+
+fn clear(bars: &mut HashMap<String, ProgressBar>, task: &str) {
+    if let Some(bar) = bars.remove(task) {
+        bar.finish_and_clear();
     }
 }
 
 fn style(phase: Phase) -> ProgressStyle {
     let template = match phase {
         Phase::Stage | Phase::Publish => {
-            "  {msg:8} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} eta {eta}"
+            "{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} eta {eta}"
         }
-        _ => "  {msg:8} {bar:30} {pos}/{len} steps, {elapsed}, eta {eta}",
+        _ => "{msg} {bar:30} {pos}/{len} steps, {elapsed}, eta {eta}",
     };
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 fn line(event: &Event) -> Option<String> {
     match event {
-        Event::TaskStarted { task, .. } => Some(task.clone()),
-        Event::PhaseStarted { .. } | Event::Progress { .. } => None,
+        Event::TaskStarted { .. } | Event::PhaseStarted { .. } | Event::Progress { .. } => None,
+        Event::TaskWaits { task, holder } => Some(format!(
+            "{task}: another mlwm does it, on {holder}; waiting for it"
+        )),
+        Event::TaskAgain {
+            task,
+            error,
+            pause_seconds,
+        } => Some(format!(
+            "{task}: failed, and is tried again in {pause_seconds:.0} s: {error}"
+        )),
         Event::PhaseFinished {
+            phase: Phase::Queue,
+            seconds,
+            ..
+        } if *seconds < 0.1 => None,
+        Event::PhaseFinished {
+            task,
             phase,
             seconds,
             bytes,
-            ..
         } => {
             let moved = bytes.map(|bytes| format!(", {}", HumanBytes(bytes)));
             let moved = moved.unwrap_or_default();
-            Some(format!("  {:8} {seconds:.2} s{moved}", phase.name()))
+            Some(format!("{task}: {:8} {seconds:.2} s{moved}", phase.name()))
         }
-        Event::Log { line, .. } => Some(format!("    {line}")),
-        Event::TaskFinished(report) => Some(match (&report.error, &report.warning) {
-            (Some(error), _) => format!("  failed: {error}"),
-            (None, Some(warning)) => format!("  {}, but {warning}", outcome(report.outcome)),
-            (None, None) => format!("  {}", outcome(report.outcome)),
-        }),
+        Event::Log { task, line, .. } => Some(format!("{task}: | {line}")),
+        Event::TaskFinished(report) => {
+            let task = &report.task;
+            Some(match (&report.error, &report.warning) {
+                (Some(error), _) => format!("{task}: failed: {error}"),
+                (None, Some(warning)) => {
+                    format!("{task}: {}, but {warning}", outcome(report.outcome))
+                }
+                (None, None) => format!("{task}: {}", outcome(report.outcome)),
+            })
+        }
     }
 }
 
@@ -131,10 +166,20 @@ pub(crate) fn table(reports: &[TaskReport]) -> String {
     let mut table = Table::new();
     table.load_style(UTF8_BORDERS_ONLY);
     table.set_header([
-        "model", "member", "outcome", "stage", "check", "run", "verify", "publish", "in", "out",
+        "model",
+        "analysis time",
+        "member",
+        "outcome",
+        "stage",
+        "check",
+        "run",
+        "verify",
+        "publish",
+        "in",
+        "out",
         "task",
     ]);
-    for index in 3..10 {
+    for index in 4..11 {
         if let Some(column) = table.column_mut(index) {
             column.set_cell_alignment(CellAlignment::Right);
         }
@@ -146,6 +191,7 @@ pub(crate) fn table(reports: &[TaskReport]) -> String {
         };
         table.add_row([
             report.configuration.clone(),
+            report.analysis_time.to_string(),
             report.member.to_string(),
             outcome(report.outcome).to_owned(),
             seconds(Phase::Stage),

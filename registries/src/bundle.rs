@@ -1,22 +1,24 @@
-//! Bundles: artifacts, their signatures and an index in one file, or in parts of it, to carry to
-//! where no network leads (`docs/registries.md` §7).
+//! Bundles: artifacts, their signatures, images and an index in one file, or in parts of it, to carry
+//! to where no network leads (`docs/registries.md` §7).
 //!
-//! A bundle is a tar that is an OCI image layout, so `skopeo` and `oras` read it. The same artifacts
-//! give the same bytes. What is small lies in front, in the *head*, in this order:
+//! A bundle is a tar that is an OCI image layout, so `skopeo` and `oras` read it. The same content
+//! gives the same bytes. What is small lies in front, in the *head*, in this order:
 //!
 //! | entry | content |
 //! | --- | --- |
 //! | `mlwm-bundle.json` | format, size of the bundle, size and SHA-256 of the rest of the head |
 //! | `oci-layout` | version of the layout |
-//! | `index.json` | the manifests of artifacts and signatures, named `<name>:<tag>` |
+//! | `index.json` | the manifests of artifacts and signatures, named `<name>:<tag>`, and of images, named `images/<name>:<tag>` |
 //! | `blobs/sha256/…` | manifests, configs, provenance, signatures, by digest |
 //!
-//! After it come the zips, by digest. A bundle in parts is that tar cut into `<file>.001`,
+//! After it come the zips and layers, by digest. A bundle in parts is that tar cut into `<file>.001`,
 //! `<file>.002`, …, and `<file>.parts.json`, written last, with the digest of each part: `cat` makes
 //! the tar of them again.
 
+mod described;
 mod gather;
 mod hashing;
+mod images;
 mod import;
 mod layout;
 mod parts;
@@ -32,6 +34,7 @@ use std::sync::Arc;
 use mlwm_spec::{ArtifactName, Digest, Tag};
 use tokio_util::sync::CancellationToken;
 
+pub use images::{BundledImage, ImageSource};
 pub use import::{Imported, import};
 pub use read::Bundle;
 pub(crate) use source::FromStart;

@@ -4,7 +4,9 @@
 //! whoever uses it, and by whoever fetches or removes it alone. When the lock was last taken is when
 //! the artifact was last used.
 
+mod kept;
 mod pruning;
+mod unpacked;
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -12,11 +14,14 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use mlwm_artifacts::Receipts;
 use mlwm_spec::{ArtifactName, Digest, PublishedArtifact, Tag};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+pub use self::kept::{KeptEntry, KeptKind, hold_kept};
 pub use self::pruning::{PruneRequest, Pruned};
+pub use self::unpacked::{Unpacked, UnpackedArtifact};
 use crate::policy::{StoredSignature, Trust};
 use crate::pull::write_small;
 use crate::registry::blocking;
@@ -29,6 +34,8 @@ pub struct Cache {
     folder: PathBuf,
     /// The folder of the states of interrupted transfers.
     transfers: Option<PathBuf>,
+    /// The folder of whatever else is kept.
+    home: Option<PathBuf>,
 }
 
 /// An artifact in the cache. It is not removed as long as this value lives.
@@ -68,11 +75,12 @@ struct Note {
 }
 
 impl Cache {
-    /// `mlwm/artifacts` in `XDG_CACHE_HOME`, else in `~/.cache`; [`Cache::prune`] also cleans up
-    /// `mlwm/transfers` beside it.
+    /// `mlwm/artifacts` in `XDG_CACHE_HOME`, else in `~/.cache`; [`Cache::prune`] also cleans up what
+    /// is kept beside it.
     pub fn open_default() -> Result<Self, Error> {
         let mlwm = cache_home()?.join("mlwm");
-        Ok(Self::at(mlwm.join("artifacts")).with_transfers(mlwm.join("transfers")))
+        let cache = Self::at(mlwm.join("artifacts")).with_transfers(mlwm.join("transfers"));
+        Ok(cache.with_kept(mlwm))
     }
 
     /// In this folder, which is made when it is needed.
@@ -80,6 +88,7 @@ impl Cache {
         Self {
             folder: folder.into(),
             transfers: None,
+            home: None,
         }
     }
 
@@ -87,6 +96,15 @@ impl Cache {
     pub fn with_transfers(self, folder: impl Into<PathBuf>) -> Self {
         Self {
             transfers: Some(folder.into()),
+            ..self
+        }
+    }
+
+    /// The same; [`Cache::kept`] and [`Cache::prune`] are also about what is kept in this folder, and
+    /// what is fetched gets a receipt there.
+    pub fn with_kept(self, folder: impl Into<PathBuf>) -> Self {
+        Self {
+            home: Some(folder.into()),
             ..self
         }
     }
@@ -226,9 +244,23 @@ impl Cache {
                     }
                     pulled => drop(pulled?),
                 }
+                self.note_fetched(zip, digest).await?;
             }
             drop(alone);
         }
+    }
+
+    /// What has just been fetched has been hashed.
+    async fn note_fetched(&self, zip: PathBuf, digest: Digest) -> Result<(), Error> {
+        let Some(home) = &self.home else {
+            return Ok(());
+        };
+        let receipts = Receipts::at(home.join(KeptKind::Receipts.as_str()));
+        blocking(move || {
+            receipts.note(&zip, digest);
+            Ok(())
+        })
+        .await
     }
 
     fn note(&self, digest: Digest) -> Result<Option<Note>, Error> {
@@ -267,18 +299,7 @@ impl Cache {
     }
 
     fn files(&self) -> Result<Vec<PathBuf>, Error> {
-        let contents = self.contents();
-        let entries = match std::fs::read_dir(&contents) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(Error::local("list", &contents)(error)),
-        };
-        let paths = entries.map(|entry| entry.map(|entry| entry.path()));
-        let mut paths: Vec<PathBuf> = paths
-            .collect::<Result<_, _>>()
-            .map_err(Error::local("list", &contents))?;
-        paths.sort();
-        Ok(paths)
+        paths_in(&self.contents())
     }
 
     /// Whether anything of an artifact is there, be it damaged.
@@ -332,6 +353,21 @@ impl CachedArtifact {
             digest: self.digest,
         }
     }
+}
+
+/// All that lies in a folder, sorted; nothing if it is not there.
+fn paths_in(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Error::local("list", folder)(error)),
+    };
+    let paths = entries.map(|entry| entry.map(|entry| entry.path()));
+    let mut paths: Vec<PathBuf> = paths
+        .collect::<Result<_, _>>()
+        .map_err(Error::local("list", folder))?;
+    paths.sort();
+    Ok(paths)
 }
 
 fn name_of(path: &Path) -> Cow<'_, str> {

@@ -234,6 +234,19 @@ pub enum Error {
         /// What it should be.
         digest: Digest,
     },
+    /// An artifact is another one than it was a moment ago.
+    #[error(
+        "artifact {path} is {found} now, and was {expected} when it was looked at: run the same command again if it was replaced just now, else fetch or build it again",
+        path = path.display()
+    )]
+    Replaced {
+        /// The zip.
+        path: PathBuf,
+        /// What it was.
+        expected: Digest,
+        /// What it is.
+        found: Digest,
+    },
     /// Another file is at the destination.
     #[error(
         "{path} is already there and is not {expected}: choose another file, or remove it",
@@ -253,20 +266,20 @@ pub enum Error {
         /// What is wrong and what to do.
         why: String,
     },
-    /// A zip that goes into a bundle could not be read.
-    #[error("cannot read the zip of {what}, so no bundle was written: {source}")]
-    UnreadableZip {
-        /// The artifact.
+    /// A zip or a layer that goes into a bundle could not be read.
+    #[error("cannot read {what}, so no bundle was written: {source}")]
+    Unreadable {
+        /// The zip or layer, and of what it is.
         what: String,
         /// Why not.
         source: io::Error,
     },
-    /// A zip that goes into a bundle is not the artifact.
+    /// A zip or a layer that goes into a bundle is not what it should be.
     #[error(
-        "the zip of {what} has the digest {found}, not {expected}, so no bundle was written: `mlwm artifact verify` tells what is wrong with it"
+        "{what} has the digest {found}, not {expected}, so no bundle was written: it is damaged, fetch or build it again"
     )]
-    OtherZip {
-        /// The artifact.
+    NotBundled {
+        /// The zip or layer, and of what it is.
         what: String,
         /// What it should be.
         expected: Digest,
@@ -327,9 +340,10 @@ impl Error {
             | Self::BadRecord { .. }
             | Self::Damaged { .. }
             | Self::DamagedInCache { .. }
+            | Self::Replaced { .. }
             | Self::Unsigned { .. }
             | Self::Signature { .. }
-            | Self::OtherZip { .. }
+            | Self::NotBundled { .. }
             | Self::BadBundle { .. } => ExitCode::ArtifactMismatch,
             Self::Conflict { .. }
             | Self::Claimed { .. }
@@ -351,7 +365,11 @@ impl Error {
                 source,
             }
             .exit_code(),
-            Self::UnreadableZip { .. } | Self::Broken(_) => ExitCode::Failed,
+            Self::Unreadable { source, .. } => {
+                let inner = source.get_ref().and_then(|inner| inner.downcast_ref());
+                inner.map_or(ExitCode::Failed, mlwm_storage::Error::exit_code)
+            }
+            Self::Broken(_) => ExitCode::Failed,
             Self::Interrupted => ExitCode::Interrupted,
         }
     }

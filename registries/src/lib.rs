@@ -27,7 +27,10 @@ pub mod signature;
 mod stopping;
 mod transfers;
 
-pub use cache::{Cache, CacheEntry, CachedArtifact, PruneRequest, Pruned};
+pub use cache::{
+    Cache, CacheEntry, CachedArtifact, KeptEntry, KeptKind, PruneRequest, Pruned, Unpacked,
+    UnpackedArtifact, hold_kept,
+};
 pub use error::Error;
 pub use listing::{Fault, Listing};
 pub use outgoing::{PushContent, StoredZip};

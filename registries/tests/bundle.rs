@@ -80,7 +80,7 @@ fn sources(folder: &Path) -> Vec<Source> {
 }
 
 fn write(sources: &[Source], path: &Path, part_size: Option<u64>) -> Written {
-    bundle::write(sources, path, part_size, &Watch::default()).unwrap()
+    bundle::write(sources, &[], path, part_size, &Watch::default()).unwrap()
 }
 
 fn options(folder: &Path) -> RegistryOptions {

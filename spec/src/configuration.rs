@@ -4,10 +4,13 @@
 //! configuration must obey beyond its types.
 
 mod environment;
+mod retries;
 mod rules;
 #[cfg(test)]
 mod tests;
 mod uri;
+
+use std::fmt;
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;
@@ -22,6 +25,7 @@ use crate::yaml::{self, YamlError};
 use crate::{ArtifactReference, Digest, Members, Period};
 
 pub use environment::EnvironmentProblem;
+pub use retries::Retries;
 pub use rules::Problem;
 pub use uri::UriError;
 
@@ -39,6 +43,10 @@ pub struct Configuration {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub artifact: Option<ArtifactReference>,
+    /// How the container gets the artifact: in the image (`bake`, the default), or from the cache of
+    /// the machine that runs it (`mount`), so that the image holds only the environment.
+    #[serde(default, skip_serializing_if = "ArtifactDelivery::is_default")]
+    pub artifact_delivery: ArtifactDelivery,
     /// Reference of the image that `mlwm image build` starts from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_image: Option<String>,
@@ -61,6 +69,9 @@ pub struct Configuration {
     /// Time after which a container is stopped, ISO 8601.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Period>,
+    /// How often a task that failed is tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retries: Option<Retries>,
     /// Environment variables for the container. Never credentials: they would be recorded.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     #[schemars(extend("additionalProperties" = {"type": ["string", "number", "boolean"]}))]
@@ -169,6 +180,37 @@ fn repository_name(name: &str) -> String {
     }
 }
 
+/// How the container of a model gets its artifact.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ArtifactDelivery {
+    /// As layers of the image.
+    #[default]
+    Bake,
+    /// Unpacked on the machine that runs it, and mounted read-only.
+    Mount,
+}
+
+impl ArtifactDelivery {
+    /// As a configuration has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Bake => "bake",
+            Self::Mount => "mount",
+        }
+    }
+
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl fmt::Display for ArtifactDelivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// A dataset that the model reads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -203,6 +245,10 @@ pub struct Output {
     /// Variables to write; all predicted ones if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variables: Option<Vec<String>>,
+    /// What the values of variables must lie between, in their units: `t2m: [180, 340]`. A forecast
+    /// with a value outside is not published.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub ranges: IndexMap<String, [f64; 2]>,
     /// Zarr format that the built-in runner writes, 2 or 3 (the default).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zarr_format: Option<u8>,

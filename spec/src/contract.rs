@@ -4,6 +4,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::DatastoreConfig;
+
 /// Where the inference artifact lies in the container.
 pub const ARTIFACT_DIR: &str = "/workspace/inference_artifact";
 
@@ -82,6 +84,18 @@ pub enum TimeLayout {
 }
 
 impl TimeLayout {
+    /// The layout that datastores have: [`Self::Forecast`] if a variable of any has the dimension
+    /// `elapsed_forecast_duration`.
+    pub fn of<'a>(datastores: impl IntoIterator<Item = &'a DatastoreConfig>) -> Self {
+        let mut variables = datastores
+            .into_iter()
+            .flat_map(|config| config.output.variables.values());
+        match variables.any(|dims| dims.iter().any(|dim| dim == "elapsed_forecast_duration")) {
+            true => Self::Forecast,
+            false => Self::Time,
+        }
+    }
+
     /// Its value in [`env::TIME_DIMENSIONS`].
     pub fn as_str(self) -> &'static str {
         match self {

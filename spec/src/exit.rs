@@ -35,6 +35,8 @@ pub enum ExitCode {
     Timeout = 22,
     /// A container said it succeeded, but an output is missing or incomplete.
     Incomplete = 23,
+    /// An image does not make the forecast that its artifact's golden case expects.
+    Differs = 24,
     /// A store did not answer, refused, or ran out of space.
     StorageFailed = 30,
     /// Something else is already published where this forecast would go.
@@ -45,7 +47,7 @@ pub enum ExitCode {
 
 impl ExitCode {
     /// All codes, in the order of their numbers.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Ok,
         Self::Failed,
         Self::Usage,
@@ -59,6 +61,7 @@ impl ExitCode {
         Self::OutOfMemory,
         Self::Timeout,
         Self::Incomplete,
+        Self::Differs,
         Self::StorageFailed,
         Self::Conflict,
         Self::Interrupted,

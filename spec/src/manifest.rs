@@ -2,6 +2,7 @@
 //! verifiable. It lies beside the output: `<output>.manifest.json`.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{AnalysisTime, Digest};
 
@@ -40,10 +41,28 @@ pub struct Manifest {
     pub artifact: Option<NamedDigest>,
     /// What was read.
     pub inputs: Vec<InputRecord>,
+    /// The task as it was planned (docs/plan-format.md): what a replay of it needs. Absent in what
+    /// older versions published.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub plan: Value,
+    /// What was published here before and withdrawn for this, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replaces: Vec<Withdrawn>,
     /// Who ran it, where and when.
     pub run: RunRecord,
     /// Every object of the output, ordered by path.
     pub objects: Vec<ObjectRecord>,
+}
+
+/// An output that was withdrawn to publish another in its place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Withdrawn {
+    /// Identity of the task that made it.
+    pub task: Digest,
+    /// Its content ([`content_digest`]).
+    pub content: Digest,
+    /// When it was withdrawn, RFC 3339.
+    pub withdrawn: String,
 }
 
 /// A name and the content it stood for.
@@ -80,6 +99,12 @@ pub struct RunRecord {
     pub mlwm: String,
     /// Name and version of the container engine.
     pub engine: String,
+    /// Name of the host. Absent in what older versions published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// The GPUs that the container was given, as the configuration asks for them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpus: Vec<String>,
     /// Start of the container, RFC 3339.
     pub started: String,
     /// End of the container, RFC 3339.

@@ -126,6 +126,11 @@ impl Period {
         (seconds > 0).then_some(Self(seconds))
     }
 
+    /// A period of a known number of seconds; of less than one, one second.
+    pub(crate) const fn of_seconds(seconds: i64) -> Self {
+        Self(if seconds > 0 { seconds } else { 1 })
+    }
+
     /// Its length in seconds.
     pub fn seconds(self) -> i64 {
         self.0

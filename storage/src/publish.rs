@@ -6,7 +6,10 @@
 //! `<uri>.publishing.json` says whose unfinished work lies there. One publication:
 //!
 //! 1. **Manifest there?** The same task with the same objects: done before. Anything else is a
-//!    conflict, and nothing is touched.
+//!    conflict, and nothing is touched; or, if it shall be replaced, it is withdrawn: the marker of
+//!    the new task is put there, the manifest is kept in `<uri>.withdrawn-<content>.json`, and then
+//!    removed. What it listed is then leftovers of the new task, whose manifest says what it
+//!    replaces.
 //! 2. **Objects there without manifest and marker?** They are not mlwm's: a conflict, and nothing
 //!    is touched. With a marker they are what an interrupted publication left.
 //! 3. **Marker.** It holds the task's identity and a random number that tells this attempt from
@@ -44,8 +47,8 @@ use mlwm_spec::{Digest, Manifest};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-pub use self::marker::MARKER_SUFFIX;
 use self::marker::Marker;
+pub use self::marker::{MARKER_SUFFIX, WITHDRAWN_SUFFIX};
 use crate::progress::Counter;
 use crate::stage::hash_file;
 use crate::tree::{self, Gone, LocalFile};
@@ -93,6 +96,21 @@ pub async fn publish(
         .await
 }
 
+/// The same, but what another task published there is withdrawn.
+pub async fn republish(
+    local: &Path,
+    uri: &Uri,
+    task: Digest,
+    make_manifest: impl FnOnce(Vec<ObjectRecord>) -> Manifest + Send,
+    progress: &Progress,
+    cancel: &CancellationToken,
+) -> Result<Published, Error> {
+    let store = Store::open(uri).await?;
+    store
+        .republish(local, uri, task, make_manifest, progress, cancel)
+        .await
+}
+
 impl Store {
     /// Publishes the files below the folder `local` at `uri`, all or nothing (see the function
     /// [`publish`]).
@@ -105,13 +123,7 @@ impl Store {
         progress: &Progress,
         cancel: &CancellationToken,
     ) -> Result<Published, Error> {
-        if uri.is_root() {
-            return Err(Error::InvalidUri {
-                uri: uri.to_string(),
-                reason: "an output needs a name below the bucket or root folder".to_owned(),
-            });
-        }
-        let files = self.local_files(local, uri).await?;
+        let files = self.publishable(local, uri).await?;
         let work = Publication {
             store: self,
             uri,
@@ -122,26 +134,51 @@ impl Store {
         if let Some(theirs) = self.manifest(uri).await? {
             return work.compare(files, theirs, None).await;
         }
-        let marker = pool::unless_cancelled(uri, cancel, work.mark()).await?;
-        // Another attempt may have finished between the first look and the marker.
+        work.publish(files, make_manifest).await
+    }
+
+    /// The same, but what another task published there, or this one with other content, is
+    /// withdrawn.
+    pub async fn republish(
+        &self,
+        local: &Path,
+        uri: &Uri,
+        task: Digest,
+        make_manifest: impl FnOnce(Vec<ObjectRecord>) -> Manifest + Send,
+        progress: &Progress,
+        cancel: &CancellationToken,
+    ) -> Result<Published, Error> {
+        let files = self.publishable(local, uri).await?;
+        let work = Publication {
+            store: self,
+            uri,
+            task,
+            progress,
+            cancel,
+        };
         if let Some(theirs) = self.manifest(uri).await? {
-            return work.compare(files, theirs, Some(&marker)).await;
+            match work.compare(files.clone(), theirs.clone(), None).await {
+                Err(Error::Conflict { .. }) => {}
+                same => match self.verify(uri, progress, cancel).await {
+                    // It is what it should be, but not as it lies there.
+                    Err(Error::Corrupt { .. }) => drop(same?),
+                    Err(error) => return Err(error),
+                    Ok(_) => return same,
+                },
+            }
+            work.withdraw(&theirs).await?;
         }
-        work.clear(&files).await?;
-        let sent = work.send(files, &marker).await?;
-        work.check_arrived(&sent).await?;
-        let objects: Vec<ObjectRecord> = sent.into_iter().map(|(object, _)| object).collect();
-        let bytes = objects.iter().map(|object| object.size).sum();
-        let manifest = make_manifest(objects.clone());
-        work.check_manifest(&manifest, &objects)?;
-        work.check_marker(&marker).await?;
-        work.reveal(&manifest).await?;
-        work.tidy().await?;
-        Ok(Published {
-            outcome: Outcome::Published,
-            manifest,
-            bytes,
-        })
+        work.publish(files, make_manifest).await
+    }
+
+    async fn publishable(&self, local: &Path, uri: &Uri) -> Result<Vec<LocalFile>, Error> {
+        if uri.is_root() {
+            return Err(Error::InvalidUri {
+                uri: uri.to_string(),
+                reason: "an output needs a name below the bucket or root folder".to_owned(),
+            });
+        }
+        self.local_files(local, uri).await
     }
 
     async fn local_files(&self, local: &Path, uri: &Uri) -> Result<Vec<LocalFile>, Error> {
@@ -173,6 +210,37 @@ struct Publication<'a> {
 }
 
 impl Publication<'_> {
+    /// Steps 2 to 8: nothing was published here a moment ago.
+    async fn publish(
+        &self,
+        files: Vec<LocalFile>,
+        make_manifest: impl FnOnce(Vec<ObjectRecord>) -> Manifest + Send,
+    ) -> Result<Published, Error> {
+        let marker = pool::unless_cancelled(self.uri, self.cancel, self.mark()).await?;
+        // Another attempt may have finished between the first look and the marker.
+        if let Some(theirs) = self.store.manifest(self.uri).await? {
+            return self.compare(files, theirs, Some(&marker)).await;
+        }
+        self.clear(&files).await?;
+        let sent = self.send(files, &marker).await?;
+        self.check_arrived(&sent).await?;
+        let objects: Vec<ObjectRecord> = sent.into_iter().map(|(object, _)| object).collect();
+        let bytes = objects.iter().map(|object| object.size).sum();
+        let manifest = Manifest {
+            replaces: marker.replaces.clone(),
+            ..make_manifest(objects.clone())
+        };
+        self.check_manifest(&manifest, &objects)?;
+        self.check_marker(&marker).await?;
+        self.reveal(&manifest).await?;
+        self.tidy().await?;
+        Ok(Published {
+            outcome: Outcome::Published,
+            manifest,
+            bytes,
+        })
+    }
+
     /// Step 1: a manifest is there; whether it is ours.
     async fn compare(
         &self,
@@ -180,7 +248,7 @@ impl Publication<'_> {
         theirs: Manifest,
         marker: Option<&Marker>,
     ) -> Result<Published, Error> {
-        let objects = self.hash(files).await?;
+        let objects = hash(self.uri, files, self.progress, self.cancel).await?;
         let (their_objects, our_objects) =
             (content_digest(&theirs.objects), content_digest(&objects));
         if theirs.task != self.task || their_objects != our_objects {
@@ -203,37 +271,6 @@ impl Publication<'_> {
             manifest: theirs,
             bytes,
         })
-    }
-
-    async fn hash(&self, files: Vec<LocalFile>) -> Result<Vec<ObjectRecord>, Error> {
-        let counter = Counter::start(
-            self.progress,
-            Phase::Hashing,
-            files.iter().map(|file| file.size),
-        );
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        pool::run_all(
-            self.uri,
-            files,
-            cores,
-            self.cancel,
-            |file: LocalFile, cancel| {
-                let (uri, counter) = (self.uri.clone(), counter.clone());
-                async move {
-                    pool::blocking(&uri.clone(), move || {
-                        let sha256 = hash_file(&uri, &file.path, &counter, &cancel)?;
-                        counter.object();
-                        Ok(ObjectRecord {
-                            path: file.name,
-                            size: file.size,
-                            sha256,
-                        })
-                    })
-                    .await
-                }
-            },
-        )
-        .await
     }
 
     /// Step 4: removes what an interrupted publication left and this one will not replace.
@@ -400,6 +437,44 @@ impl Publication<'_> {
             .remove_temporaries(&self.uri.sibling_suffix(MANIFEST_SUFFIX))
             .await
     }
+}
+
+async fn hash(
+    uri: &Uri,
+    files: Vec<LocalFile>,
+    progress: &Progress,
+    cancel: &CancellationToken,
+) -> Result<Vec<ObjectRecord>, Error> {
+    let counter = Counter::start(progress, Phase::Hashing, files.iter().map(|file| file.size));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    pool::run_all(uri, files, cores, cancel, |file: LocalFile, cancel| {
+        let (uri, counter) = (uri.clone(), counter.clone());
+        async move {
+            pool::blocking(&uri.clone(), move || {
+                let sha256 = hash_file(&uri, &file.path, &counter, &cancel)?;
+                counter.object();
+                Ok(ObjectRecord {
+                    path: file.name,
+                    size: file.size,
+                    sha256,
+                })
+            })
+            .await
+        }
+    })
+    .await
+}
+
+/// Every object that would be published of a local folder, ordered by path, hashed.
+pub async fn local_objects(
+    local: &Path,
+    cancel: &CancellationToken,
+) -> Result<Vec<ObjectRecord>, Error> {
+    let progress = Progress::none();
+    let uri = Uri::from_path(local, &local.to_string_lossy())?;
+    let folder = local.to_owned();
+    let files = pool::blocking(&uri, move || tree::walk(&folder, Gone::Fault)).await?;
+    hash(&uri, files, &progress, cancel).await
 }
 
 fn json(place: &Uri, value: &impl Serialize) -> Result<Vec<u8>, Error> {

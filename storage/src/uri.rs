@@ -119,7 +119,7 @@ impl Uri {
         }
     }
 
-    fn from_path(path: &Path, original: &str) -> Result<Self, Error> {
+    pub(crate) fn from_path(path: &Path, original: &str) -> Result<Self, Error> {
         let absolute = std::path::absolute(path).map_err(|error| {
             invalid(original, &format!("the path cannot be resolved ({error})"))
         })?;

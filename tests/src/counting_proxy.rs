@@ -114,6 +114,15 @@ impl CountingProxy {
         self.shared.lock().hold_answer = Some(method);
     }
 
+    /// Lets what is held go on, as if nothing had been.
+    pub fn release(&self) {
+        let mut state = self.shared.lock();
+        state.hold = None;
+        state.hold_answer = None;
+        state.held = false;
+        self.shared.changed.notify_all();
+    }
+
     /// Waits until everything is held; `false` if that does not happen in time.
     pub fn wait_until_held(&self, timeout: Duration) -> bool {
         let state = self.shared.lock();

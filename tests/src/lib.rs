@@ -2,6 +2,7 @@
 
 pub mod counting_proxy;
 pub mod gcs;
+pub mod images;
 pub mod places;
 pub mod registry;
 pub mod s3;

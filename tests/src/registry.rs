@@ -40,17 +40,7 @@ impl Registry {
     /// The same, where [`LOGIN`] is asked for.
     pub fn with_password() -> Self {
         let folder = crate::scratch::folder();
-        let file = folder.path().join("htpasswd");
-        let (user, password) = LOGIN;
-        let output = Command::new("htpasswd")
-            .args(["-Bbn", user, password])
-            .output()
-            .expect("`htpasswd` must be there: run ci/setup");
-        std::fs::write(&file, output.stdout).unwrap();
-        let auth = format!(
-            "auth: {{htpasswd: {{realm: test, path: {}}}}}",
-            file.display()
-        );
+        let auth = password(folder.path());
         Self::docker(&auth, folder, Vec::new())
     }
 
@@ -78,11 +68,21 @@ impl Registry {
     /// The same, open, with encryption, under the name of this computer; and the file of the
     /// certificate that it shows.
     pub fn with_tls() -> (Self, PathBuf) {
+        Self::encrypted("", crate::scratch::folder())
+    }
+
+    /// The same, where [`LOGIN`] is asked for.
+    pub fn with_tls_and_password() -> (Self, PathBuf) {
+        let folder = crate::scratch::folder();
+        let auth = password(folder.path());
+        Self::encrypted(&auth, folder)
+    }
+
+    fn encrypted(auth: &str, folder: TempDir) -> (Self, PathBuf) {
         let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
         let name = name.trim();
         let mut addresses = (name, 0).to_socket_addrs().expect("a name that resolves");
         let address = addresses.next().unwrap().ip();
-        let folder = crate::scratch::folder();
         let (key, certificate) = (folder.path().join("key"), folder.path().join("certificate"));
         let output = Command::new("openssl")
             .args([
@@ -108,7 +108,7 @@ impl Registry {
             certificate.display(),
             key.display()
         );
-        let mut registry = Self::docker_at(&address.to_string(), &tls, "", folder, Vec::new());
+        let mut registry = Self::docker_at(&address.to_string(), &tls, auth, folder, Vec::new());
         let port = registry.host.rsplit_once(':').unwrap().1.to_owned();
         registry.host = format!("{name}:{port}").to_ascii_lowercase();
         (registry, certificate)
@@ -213,6 +213,21 @@ impl Drop for Registry {
             let _ = server.wait();
         }
     }
+}
+
+/// The settings of a registry that asks for [`LOGIN`], whose file of passwords lies in `folder`.
+fn password(folder: &Path) -> String {
+    let file = folder.join("htpasswd");
+    let (user, password) = LOGIN;
+    let output = Command::new("htpasswd")
+        .args(["-Bbn", user, password])
+        .output()
+        .expect("`htpasswd` must be there: run ci/setup");
+    std::fs::write(&file, output.stdout).unwrap();
+    format!(
+        "auth: {{htpasswd: {{realm: test, path: {}}}}}",
+        file.display()
+    )
 }
 
 fn program() -> PathBuf {

@@ -230,7 +230,7 @@ impl Site {
     /// Fails if anything is published, or any dataset is left in the working folder.
     #[track_caller]
     pub fn expect_nothing_left(&self) {
-        for folder in ["published", "mlwm-work/input", "mlwm-work/output"] {
+        for folder in ["published", "mlwm-work/tasks"] {
             assert_eq!(
                 self.files(folder),
                 Vec::<String>::new(),
@@ -263,6 +263,7 @@ pub fn example_configuration() -> String {
         "docker_image: {}
 artifact: danra.zip
 forecast_duration: PT18H
+retries: 0
 inputs:
   surface:
     uri: ./store/single_levels.zarr

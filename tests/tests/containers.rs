@@ -248,20 +248,32 @@ fn interrupted_publishes_nothing_and_the_same_command_starts_again() {
     let log = site.path("mlwm-work/log");
     wait_for(&log);
     std::thread::sleep(Duration::from_secs(1));
-    // Another one cannot work in the same folder meanwhile.
-    site.run("danra", &[])
-        .expect(31, &["another mlwm works in", "--workdir"]);
-    let kill = Command::new("kill")
-        .args(["-TERM", &child.id().to_string()])
-        .status()
+    // Another one waits meanwhile, and is told to stop before it would begin.
+    let other = site
+        .command(&["run", "--analysis-time", "2022-04-07T03:00Z"])
+        .stderr(Stdio::piped())
+        .spawn()
         .unwrap();
-    assert!(kill.success());
+    std::thread::sleep(Duration::from_secs(3));
+    terminate(&other);
+    let other = other.wait_with_output().unwrap();
+    assert_eq!(other.status.code(), Some(130));
+    let said = String::from_utf8(other.stderr).unwrap();
+    assert!(said.contains("another mlwm does it"), "{said}");
+    assert!(!said.contains("stage"), "{said}");
+    terminate(&child);
     let code = child.wait().unwrap().code();
     assert_eq!(code, Some(130));
     site.expect_nothing_left();
     no_container_left();
     std::fs::remove_file(site.path("store/single_levels.zarr/slow")).unwrap();
     site.run("danra", &[]).expect(0, &["published"]);
+}
+
+fn terminate(child: &std::process::Child) {
+    let id = child.id().to_string();
+    let kill = Command::new("kill").args(["-TERM", &id]).status();
+    assert!(kill.unwrap().success());
 }
 
 fn wait_for(path: &Path) {

@@ -21,10 +21,11 @@ impl Place {
         place
     }
 
-    fn settled(bytes: &[u8]) -> Self {
-        let place = Self::with(bytes);
-        settle();
-        place
+    /// A file on another file system than the receipts.
+    fn elsewhere(bytes: &[u8]) -> Option<Self> {
+        let place = Self(tempfile::tempdir_in("/dev/shm").ok()?);
+        fs::write(place.file(), bytes).unwrap();
+        Some(place)
     }
 
     fn file(&self) -> PathBuf {
@@ -57,7 +58,7 @@ impl Place {
     }
 }
 
-/// Until everything that is there now is old enough for a receipt.
+/// Until everything that is there now is old enough for a receipt of a file whose clock is not known.
 fn settle() {
     thread::sleep(Duration::from_millis(2100));
 }
@@ -65,7 +66,7 @@ fn settle() {
 #[test]
 fn a_file_that_is_as_it_was_is_not_hashed_again() {
     let bytes: Vec<u8> = (0..3_000_000u32).map(|i| (i >> 7) as u8).collect();
-    let place = Place::settled(&bytes);
+    let place = Place::with(&bytes);
     assert_eq!(place.digest(), Digest::of(&bytes));
     let forged = place.forge();
     assert_eq!(place.digest(), forged);
@@ -88,18 +89,74 @@ fn a_file_that_is_as_it_was_is_not_hashed_again() {
 }
 
 #[test]
-fn a_file_that_has_just_changed_gets_no_receipt() {
-    let place = Place::with(b"young");
-    assert_eq!(place.digest(), Digest::of("young"));
-    assert!(!place.note().exists());
+fn hashing_begins_in_a_later_tick_than_the_last_change() {
+    // Each change may come in the tick of the hash before it.
+    let place = Place::with(b"0");
+    for turn in 1..100u32 {
+        let bytes = turn.to_string();
+        let mut file = OpenOptions::new().write(true).open(place.file()).unwrap();
+        file.write_all(bytes.as_bytes()).unwrap();
+        assert_eq!(place.digest(), Digest::of(&bytes), "{turn}");
+        assert!(place.note().exists(), "{turn}");
+    }
+}
+
+#[test]
+fn a_young_file_on_another_file_system_gets_no_receipt() {
+    let Some(place) = Place::elsewhere(b"young") else {
+        return;
+    };
+    let home = Place::with(b"");
+    let device = |path: &Path| fs::metadata(path).unwrap().dev();
+    if device(home.0.path()) == device(place.0.path()) {
+        return;
+    }
+    let digest = || home.receipts().digest(&place.file()).unwrap();
+    let note = note(&home.folder(), &place.file()).unwrap();
+    assert_eq!(digest(), Digest::of("young"));
+    assert!(!note.exists());
     settle();
-    assert_eq!(place.digest(), Digest::of("young"));
-    assert!(place.note().exists());
+    assert_eq!(digest(), Digest::of("young"));
+    assert!(note.exists());
+}
+
+#[test]
+fn what_has_just_been_written_and_checked_is_not_read_again() {
+    let place = Place::with(b"bytes");
+    place.receipts().note(&place.file(), Digest::of("as told"));
+    assert_eq!(place.digest(), Digest::of("as told"));
+    fs::write(place.file(), b"other").unwrap();
+    assert_eq!(place.digest(), Digest::of("other"));
+    Receipts::paranoid().note(&place.file(), Digest::of("as told"));
+    assert_eq!(place.digest(), Digest::of("other"));
+    let absent = place.0.path().join("absent");
+    place.receipts().note(&absent, Digest::of("as told"));
+    assert!(place.receipts().digest(&absent).is_err());
+}
+
+#[test]
+fn the_use_of_a_receipt_is_noted_once_a_day() {
+    let place = Place::with(b"bytes");
+    place.digest();
+    let set = |age: Duration| {
+        let file = OpenOptions::new().write(true).open(place.note()).unwrap();
+        file.set_modified(SystemTime::now() - age).unwrap();
+    };
+    let age = || {
+        let modified = fs::metadata(place.note()).unwrap().modified().unwrap();
+        modified.elapsed().unwrap()
+    };
+    set(NOTED_AS_USED * 3);
+    place.digest();
+    assert!(age() < NOTED_AS_USED / 2);
+    set(NOTED_AS_USED / 2);
+    place.digest();
+    assert!(age() >= NOTED_AS_USED / 2);
 }
 
 #[test]
 fn a_change_is_seen_though_size_and_mtime_are_as_before() {
-    let place = Place::settled(b"before");
+    let place = Place::with(b"before");
     assert_eq!(place.digest(), Digest::of("before"));
     let was = fs::metadata(place.file()).unwrap();
 
@@ -117,7 +174,7 @@ fn a_change_is_seen_though_size_and_mtime_are_as_before() {
 
 #[test]
 fn a_file_in_place_of_another_is_hashed() {
-    let place = Place::settled(b"before");
+    let place = Place::with(b"before");
     let other = place.0.path().join("other");
     fs::write(&other, b"behind").unwrap();
     assert_eq!(place.digest(), Digest::of("before"));
@@ -132,7 +189,6 @@ fn a_file_in_place_of_another_is_hashed() {
     assert_eq!(place.digest(), Digest::of("behind"));
 
     // The same inode in another receipt's words: each of the five counts.
-    settle();
     place.digest();
     place.forge();
     let text = fs::read(place.note()).unwrap();
@@ -146,7 +202,7 @@ fn a_file_in_place_of_another_is_hashed() {
 
 #[test]
 fn paranoid_believes_no_receipt_and_writes_none() {
-    let place = Place::settled(b"bytes");
+    let place = Place::with(b"bytes");
     place.digest();
     let forged = place.forge();
     let paranoid = Receipts::paranoid();
@@ -157,7 +213,7 @@ fn paranoid_believes_no_receipt_and_writes_none() {
 
 #[test]
 fn a_folder_that_cannot_be_written_to_is_no_error() {
-    let place = Place::settled(b"bytes");
+    let place = Place::with(b"bytes");
     let below_file = Receipts::at(place.file().join("receipts"));
     assert_eq!(
         below_file.digest(&place.file()).unwrap(),
@@ -170,7 +226,7 @@ fn a_folder_that_cannot_be_written_to_is_no_error() {
 
 #[test]
 fn a_folder_that_others_may_write_to_is_not_believed() {
-    let place = Place::settled(b"bytes");
+    let place = Place::with(b"bytes");
     place.digest();
     let forged = place.forge();
     let allow = |mode| fs::set_permissions(place.folder(), Permissions::from_mode(mode));
@@ -186,7 +242,7 @@ fn a_folder_that_others_may_write_to_is_not_believed() {
 
 #[test]
 fn what_is_no_receipt_is_replaced() {
-    let place = Place::settled(b"bytes");
+    let place = Place::with(b"bytes");
     place.digest();
     let right = fs::read_to_string(place.note()).unwrap();
     let torn = &right[..right.len() / 2];
@@ -200,7 +256,7 @@ fn what_is_no_receipt_is_replaced() {
 
 #[test]
 fn many_write_one_receipt() {
-    let place = Place::settled(&[7; 100_000]);
+    let place = Place::with(&[7; 100_000]);
     thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
@@ -272,7 +328,6 @@ fn an_artifact_knows_the_digest_of_its_receipt() {
     })
     .unwrap();
     fs::rename(&built.path, place.file()).unwrap();
-    settle();
     let digest = |receipts: &Receipts| {
         let artifact = receipts.open(&place.file()).unwrap();
         assert_eq!(artifact.name(), "tiny");

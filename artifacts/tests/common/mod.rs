@@ -22,6 +22,7 @@ pub(crate) fn request(case: &Path, output: &Path) -> BuildRequest {
         training_args: case.join("train/training_cli_args.yaml"),
         onnx: Some(case.join("onnx/graph_lam.onnx")),
         interface: Some(case.join("onnx/graph_lam.json")),
+        golden: None,
         checkpoint_policy: CheckpointPolicy::default(),
         output: output.to_owned(),
         arguments: vec!["mlwm".into(), "artifact".into(), "build".into()],

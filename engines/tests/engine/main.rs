@@ -9,6 +9,7 @@
     clippy::print_stderr
 )]
 
+mod builds;
 mod docker;
 mod limits;
 mod podman;

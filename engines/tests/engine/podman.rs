@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use bytes::Bytes;
-use mlwm_engines::{BuildRequest, Endpoint, Engine, Error, Kind, Mount, Output};
+use mlwm_engines::{Endpoint, Engine, Error, Kind, Mount, Output};
 use mlwm_spec::ExitCode;
 use mlwm_spec::bytes::ByteSize;
 use mlwm_spec::configuration::Gpus;
 use tokio_util::sync::CancellationToken;
 
+use crate::builds::builds;
 use crate::support::{BASE, LABEL, docker, run, script};
 
 const CONTAINERS_CONF: &str = r#"
@@ -137,7 +137,14 @@ async fn podman_runs_and_builds() {
     isolation_and_output(&engine).await;
     limits(&engine).await;
     refusals(&engine).await;
-    builds(&engine).await;
+    let save = |reference: &str| {
+        podman(&service.folder)
+            .args(["save", reference])
+            .output()
+            .unwrap()
+            .stdout
+    };
+    builds(&engine, &save).await;
 
     // Podman's containers outlive its service, and their end is learnt when it is back.
     let request = script("echo up; sleep 6; exit 9");
@@ -261,43 +268,4 @@ async fn refusals(engine: &Engine) {
         "{:?}",
         run_comma.result
     );
-}
-
-async fn builds(engine: &Engine) {
-    let request = BuildRequest {
-        tag: "mlwm-test/built:podman".into(),
-        dockerfile: "Containerfile".into(),
-        labels: [("io.mlwm.test".into(), "built".into())].into(),
-        build_args: [("BASE".into(), BASE.into())].into(),
-    };
-    let mut lines = Vec::new();
-    let context = |containerfile: &str| {
-        let mut tar = tar::Builder::new(Vec::new());
-        for (name, text) in [("Containerfile", containerfile), ("data", "winds")] {
-            let mut header = tar::Header::new_gnu();
-            header.set_size(text.len() as u64);
-            header.set_mode(0o644);
-            tar.append_data(&mut header, name, text.as_bytes()).unwrap();
-        }
-        let archive = Bytes::from(tar.into_inner().unwrap());
-        futures::stream::iter([Ok(archive)])
-    };
-    let good = context("ARG BASE\nFROM ${BASE}\nCOPY data /data\n");
-    let id = engine
-        .build(good, &request, &mut |line| lines.push(line.to_owned()))
-        .await
-        .unwrap();
-    assert!(!lines.is_empty());
-    let image = engine.image(&request.tag).await.unwrap().unwrap();
-    assert_eq!(image.id, id);
-    assert_eq!(image.labels["io.mlwm.test"], "built");
-
-    let mut in_image = script("cat /data");
-    in_image.image = request.tag.clone();
-    assert_eq!(run(engine, &in_image).await.stdout(), ["winds"]);
-
-    let bad = context("ARG BASE\nFROM ${BASE}\nCOPY absent /data\n");
-    let error = engine.build(bad, &request, &mut |_| ()).await.unwrap_err();
-    assert!(matches!(error, Error::Build { .. }), "{error}");
-    assert!(error.to_string().contains("absent"), "{error}");
 }

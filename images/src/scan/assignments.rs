@@ -80,6 +80,7 @@ fn is_secret(name: &str, value: &str, kind: Kind, promise: Promise) -> bool {
             let mixed = has(|c| c.is_ascii_digit()) && has(|c| c.is_ascii_alphabetic());
             !spaces && mixed && value.len() >= 8 && !value.contains(['(', '{', '%', '\\'])
         }
+        Kind::Package => false,
     }
 }
 

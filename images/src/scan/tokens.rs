@@ -34,6 +34,7 @@ const GITHUB: &str = "a GitHub token";
 const GITLAB: &str = "a GitLab token";
 const SLACK: &str = "a Slack token";
 const GOOGLE: &str = "a Google key or token";
+pub(super) const PASSWORD_IN_URL: &str = "a password in a URL";
 const PROVIDER: &str = "a token of a service";
 
 /// The beginnings, as the services document them.
@@ -92,7 +93,7 @@ pub(super) fn search(text: &str) -> BTreeSet<&'static str> {
         found.insert("a private key");
     }
     if has_password_in_url(text) {
-        found.insert("a password in a URL");
+        found.insert(PASSWORD_IN_URL);
     }
     found
 }

@@ -38,6 +38,8 @@ const PLACEHOLDERS: &[&str] = &[
     "on",
     "optional",
     "pass",
+    // Of the example in OpenSSL's own configuration.
+    "passinsta",
     "passwd",
     "password",
     "passphrase",

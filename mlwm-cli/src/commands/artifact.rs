@@ -1,17 +1,17 @@
 //! `mlwm artifact`: inference artifacts, from the training run to a registry and back.
 
 mod build;
-mod bundle;
+pub(super) mod bundle;
 mod diff;
 mod extract;
-mod import;
+pub(super) mod import;
 mod inspect;
 mod key;
 mod list;
 mod policy;
 mod pull;
 mod push;
-mod registry;
+pub(super) mod registry;
 mod remove;
 mod sign;
 mod tag;

@@ -1,4 +1,4 @@
-//! `mlwm cache`: the artifacts of registries on this machine.
+//! `mlwm cache`: the artifacts of registries on this machine, and what else is kept to be used again.
 
 use std::time::Duration;
 
@@ -6,9 +6,10 @@ use clap::{ArgGroup, Args, Subcommand};
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, Table};
 use indicatif::{HumanBytes, HumanDuration};
-use mlwm_registries::{Cache, CacheEntry, PruneRequest};
+use mlwm_registries::{Cache, CacheEntry, KeptEntry, KeptKind, PruneRequest};
 use mlwm_spec::bytes::{ByteSize, InvalidByteSize};
 use mlwm_spec::{Digest, ExitCode, Period};
+use serde::Serialize;
 
 use crate::Outcome;
 use crate::commands::runtime;
@@ -21,7 +22,9 @@ pub(crate) enum Command {
     Remove(Remove),
 }
 
-/// List the artifacts in the cache, the longest unused first.
+/// List the artifacts in the cache, the longest unused first, and how much is kept of each kind:
+/// artifacts; those that are unpacked, to be mounted; bases of images; digests of layers; receipts of
+/// files that were hashed.
 #[derive(Args)]
 pub(crate) struct List {
     /// Print them as JSON.
@@ -29,7 +32,7 @@ pub(crate) struct List {
     json: bool,
 }
 
-/// Remove artifacts from the cache. What is in use stays.
+/// Remove from the cache what is not needed, of every kind. What is in use stays.
 #[derive(Args)]
 #[command(after_help = "Example:\n  mlwm cache prune --unused-for P30D --keep 50GB")]
 #[command(group(ArgGroup::new("what").required(true).multiple(true)))]
@@ -83,16 +86,42 @@ pub(crate) fn main(command: Command) -> Outcome {
 }
 
 fn list(arguments: &List) -> Outcome {
-    let entries = Cache::open_default()?.list()?;
+    let cache = Cache::open_default()?;
+    let (artifacts, kept) = (cache.list()?, cache.kept()?);
     if arguments.json {
+        let entries: Vec<Listed<'_>> = artifacts
+            .iter()
+            .map(|entry| Listed::Artifact {
+                kind: "artifact",
+                entry,
+            })
+            .chain(kept.iter().map(Listed::Kept))
+            .collect();
         let text = serde_json::to_string_pretty(&entries).map_err(mlwm_cycles::Error::Json)?;
         say!("{text}");
-    } else if entries.is_empty() {
-        eprintln!("the cache is empty");
-    } else {
-        say!("{}", table(&entries));
+        return Ok(ExitCode::Ok);
     }
+    if artifacts.is_empty() && kept.is_empty() {
+        eprintln!("the cache is empty");
+        return Ok(ExitCode::Ok);
+    }
+    if !artifacts.is_empty() {
+        say!("{}", table(&artifacts));
+    }
+    say!("{}", kinds(&artifacts, &kept));
     Ok(ExitCode::Ok)
+}
+
+/// An entry of the list in JSON.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Listed<'a> {
+    Artifact {
+        kind: &'static str,
+        #[serde(flatten)]
+        entry: &'a CacheEntry,
+    },
+    Kept(&'a KeptEntry),
 }
 
 fn prune(arguments: &Prune) -> Outcome {
@@ -125,6 +154,12 @@ fn prune(arguments: &Prune) -> Outcome {
     for entry in &pruned.in_use {
         say!("{}@{}: in use, stays", entry.name, entry.digest);
     }
+    for entry in &pruned.removed_kept {
+        say!("{}: {done}", named(entry));
+    }
+    for entry in &pruned.in_use_kept {
+        say!("{}: in use, stays", named(entry));
+    }
     say!("{} {done}", HumanBytes(pruned.freed_bytes));
     Ok(ExitCode::Ok)
 }
@@ -155,6 +190,47 @@ fn remove(what: &str) -> Outcome {
         }
     }
     Ok(code)
+}
+
+/// What is kept beside the artifacts, in words.
+fn named(entry: &KeptEntry) -> String {
+    let digest = entry.digest.map(|digest| digest.to_string());
+    match (entry.kind, digest) {
+        (KeptKind::Unpacked, Some(digest)) => format!("unpacked {digest}"),
+        (KeptKind::Bases, Some(digest)) => format!("base {digest}"),
+        (kind, _) => format!("{} {}", entry.number, kind.as_str()),
+    }
+}
+
+/// How much is kept of each kind.
+fn kinds(artifacts: &[CacheEntry], kept: &[KeptEntry]) -> Table {
+    let mut table = Table::new();
+    table.load_style(UTF8_BORDERS_ONLY);
+    table.set_header(["kind", "number", "size"]);
+    for column in [1, 2] {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let mut add = |kind: &str, number: u64, size: u64| {
+        table.add_row([
+            kind.to_owned(),
+            number.to_string(),
+            HumanBytes(size).to_string(),
+        ]);
+    };
+    let size = artifacts.iter().map(|entry| entry.size).sum();
+    add("artifacts", artifacts.len() as u64, size);
+    for kind in KeptKind::ALL {
+        let of_kind = || kept.iter().filter(|entry| entry.kind == kind);
+        let number = of_kind().map(|entry| entry.number).sum();
+        add(
+            kind.as_str(),
+            number,
+            of_kind().map(|entry| entry.size).sum(),
+        );
+    }
+    table
 }
 
 fn table(entries: &[CacheEntry]) -> Table {

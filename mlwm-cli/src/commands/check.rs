@@ -4,8 +4,8 @@ use std::path::Path;
 
 use clap::Args;
 use mlwm_cycles::{Artifacts, Loaded, PlanOptions, load_offline, names, plan};
-use mlwm_registries::{Cache, RegistryOptions};
-use mlwm_spec::{AnalysisTime, ArtifactReference, Configuration, ExitCode};
+use mlwm_registries::{Cache, RegistryOptions, Unpacked};
+use mlwm_spec::{AnalysisTime, ArtifactDelivery, ArtifactReference, Configuration, ExitCode};
 
 use crate::Outcome;
 use crate::commands::{Configurations, runtime};
@@ -40,6 +40,8 @@ pub(crate) fn main(arguments: Arguments) -> Outcome {
             cache: Cache::open_default()?,
             registry: None,
             options: RegistryOptions::default(),
+            receipts: Artifacts::receipts(false),
+            unpacked: Unpacked::open_default(Artifacts::receipts(false))?,
         };
         let mut worst = ExitCode::Ok;
         for name in wanted {
@@ -62,11 +64,15 @@ fn summary(loaded: &Loaded) -> String {
         Some(artifact @ ArtifactReference::Published(_)) => format!(", pins {artifact}"),
         _ => String::new(),
     };
+    let mounted = match loaded.configuration.artifact_delivery {
+        ArtifactDelivery::Mount => ", mounts its artifact",
+        ArtifactDelivery::Bake => "",
+    };
     let unread = match (&loaded.configuration.artifact, &loaded.artifact) {
         (Some(_), None) => ", which is not on this machine yet and was not read",
         _ => "",
     };
-    format!("ok, runs {image}{pinned}{unread}")
+    format!("ok, runs {image}{mounted}{pinned}{unread}")
 }
 
 /// The configuration, if it can be read and planned; whether it can does not depend on the time.
@@ -76,7 +82,7 @@ async fn planned(folder: &Path, name: &str, artifacts: &Artifacts) -> Result<Loa
     let options = PlanOptions::default();
     plan(
         std::slice::from_ref(&loaded),
-        AnalysisTime::UNIX_EPOCH,
+        &[AnalysisTime::UNIX_EPOCH],
         &options,
     )?;
     Ok(loaded)

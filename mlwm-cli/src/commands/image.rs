@@ -1,11 +1,15 @@
 //! `mlwm image`: one image per configured model.
 
 mod build;
+mod export;
+mod import;
 mod inspect;
 mod lock;
 mod parts;
 mod plan;
+mod push;
 mod rebase;
+mod test;
 
 use clap::Subcommand;
 
@@ -21,6 +25,11 @@ pub(crate) enum Command {
     Plan(plan::Arguments),
     /// Put the layers of an image onto another base, such as a patched one; nothing is built.
     Rebase(rebase::Arguments),
+    /// Run images on the golden case of their artifact, and compare what comes out.
+    Test(test::Arguments),
+    Push(push::Arguments),
+    Export(export::Arguments),
+    Import(import::Arguments),
     /// Show what an image is made of.
     Inspect(inspect::Inspect),
 }
@@ -31,6 +40,10 @@ pub(crate) fn main(command: Command) -> Outcome {
         Command::Lock(arguments) => lock::main(&arguments),
         Command::Plan(arguments) => plan::main(&arguments),
         Command::Rebase(arguments) => rebase::main(&arguments),
+        Command::Test(arguments) => test::main(&arguments),
+        Command::Push(arguments) => push::main(&arguments),
+        Command::Export(arguments) => export::main(&arguments),
+        Command::Import(arguments) => import::main(&arguments),
         Command::Inspect(arguments) => inspect::main(&arguments),
     }
 }

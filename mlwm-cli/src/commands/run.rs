@@ -1,46 +1,56 @@
-//! `mlwm run`: the configured models for an analysis time.
+//! `mlwm run`: the configured models for an analysis time, or a plan.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use mlwm_cycles::{Artifacts, PlanOptions, RunOptions, Tell, load_all, plan};
-use mlwm_spec::{AnalysisTime, ExitCode, Members, Period};
+use mlwm_cycles::{Artifacts, Budget, Plan, RunOptions, Tell};
+use mlwm_registries::Unpacked;
+use mlwm_spec::bytes::ByteSize;
+use mlwm_spec::{AnalysisTime, ExitCode};
 use tokio_util::sync::CancellationToken;
 
+use super::plan::{Planned, Wanted, print};
 use crate::Outcome;
-use crate::commands::{Configurations, artifacts, runtime, stop_on_signal};
+use crate::commands::{Workdir, runtime, stop_on_signal};
 use crate::failure::Failure;
 use crate::terminal::{Display, table};
-use crate::transfer::Transfer;
 
+/// Run the configured models for an analysis time, or the tasks of a plan.
+///
+/// What is published is not done again: after a kill or a fault the same command goes on.
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// The time the forecasts start from, UTC: `2025-09-22T12:00Z`.
-    #[arg(long, value_name = "TIME")]
-    analysis_time: AnalysisTime,
-    /// Configuration to run; may be given several times; all if none is given.
-    #[arg(long = "model", value_name = "NAME")]
-    models: Vec<String>,
-    #[command(flatten)]
-    configurations: Configurations,
-    /// Ensemble members instead of the configured ones: `0`, `0-49`, `1-5,7`.
-    #[arg(long)]
-    members: Option<Members>,
-    /// Length of the forecast instead of the configured one: `PT18H`.
-    #[arg(long, value_name = "PERIOD")]
-    forecast_duration: Option<Period>,
-    /// Folder for staged inputs, outputs before publication, and logs.
+    #[arg(long, value_name = "TIME", required_unless_present = "plan")]
+    analysis_time: Option<AnalysisTime>,
+    /// Carry out a plan that `mlwm plan` printed, or part of it.
     #[arg(
         long,
-        env = "MLWM_WORKDIR",
-        value_name = "DIR",
-        default_value = "mlwm-work"
+        value_name = "FILE",
+        conflicts_with_all = ["analysis_time", "to", "every", "models", "members", "forecast_duration"]
     )]
-    workdir: PathBuf,
-    /// Hash artifacts again, even those that have not changed since they were hashed.
+    plan: Option<PathBuf>,
+    #[command(flatten)]
+    wanted: Wanted,
+    #[command(flatten)]
+    workdir: Workdir,
+    /// Processors that containers may use in all [default: those of this machine].
+    #[arg(long, value_name = "N")]
+    cpus: Option<f64>,
+    /// Memory that containers may use in all, such as 64GiB [default: that of this machine].
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<ByteSize>,
+    /// Containers that may run at once, as far as their `resources` fit [default: one for each
+    /// processor].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    jobs: Option<u32>,
+    /// Withdraw what other tasks published in the places of these, and publish anew; what was there
+    /// stays on record.
     #[arg(long)]
-    paranoid: bool,
+    republish: bool,
     /// Print the plan as JSON and do nothing.
     #[arg(long)]
     dry_run: bool,
@@ -50,44 +60,86 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn main(arguments: Arguments) -> Outcome {
-    let runtime = runtime()?;
-    let loaded = runtime.block_on(async {
-        let transfer = Transfer::start()?;
-        let artifacts = artifacts(&transfer)?;
-        let folder = &arguments.configurations.folder;
-        let receipts = Artifacts::receipts(arguments.paranoid);
-        let loaded = load_all(folder, &arguments.models, &artifacts, &receipts).await;
-        transfer.finish();
-        Ok::<_, Failure>(loaded?)
-    })?;
-    let options = PlanOptions {
-        members: arguments.members,
-        forecast_duration: arguments.forecast_duration,
+    let planned = match (&arguments.plan, arguments.analysis_time) {
+        (Some(file), _) => Planned {
+            plan: read(file)?,
+            code: ExitCode::Ok,
+        },
+        (None, Some(time)) => arguments.wanted.plan(time)?,
+        (None, None) => {
+            let message = "give --analysis-time or --plan".to_owned();
+            return Err(Failure::new(ExitCode::Usage, message));
+        }
     };
-    let plan = plan(&loaded, arguments.analysis_time, &options)?;
     if arguments.dry_run {
-        let json = serde_json::to_string_pretty(&plan).map_err(mlwm_cycles::Error::Json)?;
-        say!("{json}");
-        return Ok(ExitCode::Ok);
+        print(&planned.plan)?;
+        return Ok(planned.code);
     }
+    let receipts = Artifacts::receipts(arguments.wanted.paranoid);
     let options = RunOptions {
-        workdir: arguments.workdir,
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        unpacked: Unpacked::open_default(receipts)?,
+        budget: budget(&arguments)?,
+        republish: arguments.republish,
+        workdir: arguments.workdir.workdir,
     };
     let display = Display::choose(arguments.json);
-    let reports = runtime.block_on(async {
+    let reports = runtime()?.block_on(async {
         let cancel = CancellationToken::new();
         stop_on_signal(
             &cancel,
-            "stopping: the container gets 10 s; a second signal ends mlwm at once",
+            "stopping: containers get 10 s; a second signal ends mlwm at once",
         )?;
         let tell: Tell = Arc::new(move |event| display.tell(&event));
-        let reports = mlwm_cycles::run(&plan, &options, &tell, &cancel).await?;
+        let reports = mlwm_cycles::run(&planned.plan, &options, &tell, &cancel).await?;
         Ok::<_, Failure>(reports)
     })?;
     if !arguments.json {
         say!("{}", table(&reports));
     }
-    let worst = reports.iter().map(|report| report.exit_code).max();
-    Ok(worst.unwrap_or(ExitCode::Ok))
+    let codes = reports.iter().map(|report| report.exit_code);
+    Ok(codes.fold(planned.code, ExitCode::max))
+}
+
+fn read(file: &Path) -> Result<Plan, Failure> {
+    let unreadable = |code, error: &dyn std::fmt::Display| {
+        Failure::new(
+            code,
+            format!("cannot read the plan {}: {error}", file.display()),
+        )
+    };
+    let opened = File::open(file).map_err(|error| unreadable(ExitCode::InputMissing, &error))?;
+    let plan: Plan = serde_json::from_reader(BufReader::new(opened))
+        .map_err(|error| unreadable(ExitCode::BadConfiguration, &error))?;
+    plan.check()?;
+    Ok(plan)
+}
+
+/// What this machine has, unless the command line says otherwise.
+pub(crate) fn budget_of_machine() -> Budget {
+    let memory = rustix::system::sysinfo();
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    Budget {
+        cpus: cpus as f64,
+        memory: u64::from(memory.mem_unit).saturating_mul(memory.totalram),
+        containers: cpus,
+    }
+}
+
+fn budget(arguments: &Arguments) -> Result<Budget, Failure> {
+    let machine = budget_of_machine();
+    if let Some(cpus) = arguments
+        .cpus
+        .filter(|cpus| !(cpus.is_finite() && *cpus > 0.0))
+    {
+        let message = format!("--cpus {cpus} is not a positive number");
+        return Err(Failure::new(ExitCode::Usage, message));
+    }
+    Ok(Budget {
+        cpus: arguments.cpus.unwrap_or(machine.cpus),
+        memory: arguments.memory.map_or(machine.memory, |memory| memory.0),
+        containers: arguments
+            .jobs
+            .map_or(machine.containers, |jobs| jobs as usize),
+    })
 }

@@ -1,7 +1,7 @@
 //! What goes into a bundle, from where it is now.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use mlwm_storage::{Content, FileContent};
 use super::source::FromStart;
 use super::{BundledArtifact, Source};
 use crate::policy::StoredSignature;
-use crate::{Error, Publication, Registry};
+use crate::{CachedArtifact, Error, Publication, Registry};
 
 impl Source {
     /// An artifact in a local zip, with its provenance and signatures where it has them. All of it is
@@ -47,6 +47,33 @@ impl Source {
             },
             zip: Arc::new(content),
         })
+    }
+
+    /// An artifact in the cache, with the provenance and the signatures that came with it. All of it
+    /// is read and verified: blocks, and is to be called outside of async code.
+    pub fn of_cached(cached: &CachedArtifact, tag: Tag) -> Result<Self, Error> {
+        let zip = &cached.path;
+        let read = |path: &Path| match std::fs::read_to_string(path) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::local("read", path)(error)),
+        };
+        let provenance = read(&zip.with_extension("provenance.yaml"))?;
+        let folder = zip.parent().unwrap_or(Path::new("."));
+        let beside = format!("{}.zip.", cached.digest.hex());
+        let mut signatures = Vec::new();
+        for entry in std::fs::read_dir(folder).map_err(Error::local("read", folder))? {
+            let entry = entry.map_err(Error::local("read", folder))?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with(&beside) && name.ends_with(".minisig") {
+                signatures.extend(read(&entry.path())?);
+            }
+        }
+        let source = Self::of_file(zip, tag, provenance, &signatures)?;
+        match source.artifact.digest == cached.digest {
+            true => Ok(source),
+            false => Err(cached.damaged()),
+        }
     }
 
     /// A publication, with its provenance and signatures. Its zip is fetched by request while the

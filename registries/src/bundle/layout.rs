@@ -1,23 +1,24 @@
-//! What lies where in a bundle: computed from what its artifacts are, before any zip is read.
+//! What lies where in a bundle: computed from what its artifacts and images are, before any zip or
+//! layer is read.
 //!
-//! On reading, the artifacts are found in the head, the layout of these artifacts is computed, and
-//! its head must be the one that was read: what is not where a writer would have put it is refused.
+//! On reading, they are found in the head, their layout is computed, and its head must be the one
+//! that was read: what is not where a writer would have put it is refused.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mlwm_spec::{ArtifactName, Digest, Tag};
+use mlwm_spec::{ArtifactName, Digest};
 use serde::{Deserialize, Serialize};
 
-use super::{BUNDLE_VERSION, BundledArtifact, tape};
-use crate::manifest::{
-    self, ARTIFACT, ArtifactConfig, ArtifactManifest, Descriptor, SIGNATURE, SignatureManifest,
-};
+use super::described::{described, signature_of};
+use super::images;
+use super::{BUNDLE_VERSION, BundledArtifact, BundledImage, tape};
+use crate::manifest::{self, ARTIFACT, ArtifactConfig, Descriptor, SIGNATURE};
 use crate::signature::Signature;
 
 /// Largest head: all that a reader keeps in memory.
 pub(super) const MAX_HEAD: u64 = 64 << 20;
 /// Largest manifest, config, provenance or signature.
-const MAX_BLOB: usize = 4 << 20;
+const MAX_DOCUMENT: usize = 4 << 20;
 /// Size of the first entry, whose content always fits into one block.
 pub(super) const PREAMBLE: u64 = 2 * tape::BLOCK;
 
@@ -27,26 +28,28 @@ const LAYOUT_NAME: &str = "oci-layout";
 const LAYOUT: &[u8] = b"{\"imageLayoutVersion\":\"1.0.0\"}";
 const INDEX_NAME: &str = "index.json";
 const BLOBS: &str = "blobs/sha256/";
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
+pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 /// What lies where in a bundle.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Layout {
     /// Ordered by name and tag.
     pub(super) artifacts: Vec<BundledArtifact>,
-    /// Everything before the zips.
+    /// Ordered by name and tag.
+    pub(super) images: Vec<BundledImage>,
+    /// Everything before the zips and layers.
     pub(super) head: Vec<u8>,
     /// SHA-256 of the head after its first entry: it stands for the whole content.
     pub(super) identity: Digest,
-    /// The zips, each once.
-    pub(super) zips: Vec<Zip>,
+    /// The zips and layers, each once.
+    pub(super) blobs: Vec<Blob>,
     /// Size of the bundle in bytes.
     pub(super) size: u64,
 }
 
-/// Where a zip is.
+/// Where a zip or a layer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Zip {
+pub(super) struct Blob {
     pub(super) digest: Digest,
     pub(super) size: u64,
     /// Of its first byte, in the bundle; its header is before it.
@@ -68,13 +71,13 @@ pub(super) struct Preamble {
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Index {
+pub(super) struct Index {
     schema_version: u32,
     media_type: String,
-    manifests: Vec<Descriptor>,
+    pub(super) manifests: Vec<Descriptor>,
 }
 
-impl Zip {
+impl Blob {
     /// The name of its entry.
     pub(super) fn name(&self) -> String {
         blob_name(self.digest)
@@ -82,18 +85,27 @@ impl Zip {
 }
 
 impl Layout {
-    /// The layout of a bundle of these artifacts. The error says what is wrong with them.
-    pub(super) fn of(mut artifacts: Vec<BundledArtifact>) -> Result<Self, String> {
+    /// The layout of a bundle of these artifacts and images. The error says what is wrong with them.
+    pub(super) fn of(
+        mut artifacts: Vec<BundledArtifact>,
+        mut images: Vec<BundledImage>,
+    ) -> Result<Self, String> {
+        if artifacts.is_empty() && images.is_empty() {
+            return Err("it has no artifact and no image".to_owned());
+        }
+        images.sort_by(|a, b| (&a.name, &a.tag).cmp(&(&b.name, &b.tag)));
+        images.dedup();
         artifacts.sort_by(|a, b| (&a.name, &a.tag).cmp(&(&b.name, &b.tag)));
         artifacts.dedup();
         share_signatures(&mut artifacts);
-        let sizes = check(&artifacts)?;
+        let mut sizes = check(&artifacts)?;
+        images::check(&images, &mut sizes)?;
 
-        let mut blobs = BTreeMap::new();
+        let mut documents = BTreeMap::new();
         let mut entries = BTreeMap::new();
         let mut signed = BTreeSet::new();
         for artifact in &artifacts {
-            let manifest = add_artifact(&mut blobs, artifact);
+            let manifest = add_artifact(&mut documents, artifact);
             let (name, tag) = (&artifact.name, artifact.tag.to_string());
             let listed = entry(ARTIFACT, &manifest, name, &tag);
             entries.insert((0, name, tag), listed);
@@ -103,54 +115,63 @@ impl Layout {
                 if !signed.insert((name, tag.clone())) {
                     continue;
                 }
-                let signature = add_signature(&mut blobs, name, &manifest, text);
+                let signature = add_signature(&mut documents, name, &manifest, text);
                 let listed = entry(SIGNATURE, &signature, name, &tag);
                 entries.insert((1, name, tag), listed);
             }
         }
-        if let Some((digest, _)) = blobs.iter().find(|(_, blob)| blob.len() > MAX_BLOB) {
+        let mut entries: Vec<Descriptor> = entries.into_values().collect();
+        for image in &images {
+            entries.push(image.entry()?);
+            add(&mut documents, image.config.clone());
+            add(&mut documents, image.manifest.clone());
+        }
+        let mut sized = documents.iter();
+        if let Some((digest, _)) = sized.find(|(_, document)| document.len() > MAX_DOCUMENT) {
             return Err(format!(
-                "the provenance or a signature of an artifact ({digest}) is larger than 4 MiB"
+                "a provenance, a signature or a document of an image ({digest}) is larger than 4 MiB"
             ));
         }
-        if let Some(digest) = sizes.keys().find(|digest| blobs.contains_key(digest)) {
-            return Err(format!("its zip {digest} is no zip"));
+        if let Some(digest) = sizes.keys().find(|digest| documents.contains_key(digest)) {
+            return Err(format!("its zip or layer {digest} is none"));
         }
         let index = to_json(&Index {
             schema_version: 2,
             media_type: manifest::INDEX.to_owned(),
-            manifests: entries.into_values().collect(),
+            manifests: entries,
         });
-        Self::assemble(&index, &blobs, &sizes, artifacts)
+        Self::assemble(&index, &documents, &sizes, artifacts, images)
     }
 
     fn assemble(
         index: &[u8],
-        blobs: &BTreeMap<Digest, Vec<u8>>,
+        documents: &BTreeMap<Digest, Vec<u8>>,
         sizes: &BTreeMap<Digest, u64>,
         artifacts: Vec<BundledArtifact>,
+        images: Vec<BundledImage>,
     ) -> Result<Self, String> {
         let mut rest = Vec::new();
         tape::append(&mut rest, LAYOUT_NAME, LAYOUT);
         tape::append(&mut rest, INDEX_NAME, index);
-        for (digest, blob) in blobs {
-            tape::append(&mut rest, &blob_name(*digest), blob);
+        for (digest, document) in documents {
+            tape::append(&mut rest, &blob_name(*digest), document);
         }
         let head_size = rest.len() as u64;
         if head_size > MAX_HEAD {
             return Err(
-                "it has too many artifacts, or too long provenances, for one bundle".into(),
+                "it has too many artifacts and images, or too long provenances, for one bundle"
+                    .into(),
             );
         }
         let too_large = || "it is larger than any bundle can be".to_owned();
-        let mut zips = Vec::new();
+        let mut blobs = Vec::new();
         let mut next = PREAMBLE + head_size;
         for (digest, size) in sizes {
             // A size may come from a bundle that was made to deceive.
             if *size > 1 << 50 {
                 return Err(too_large());
             }
-            zips.push(Zip {
+            blobs.push(Blob {
                 digest: *digest,
                 size: *size,
                 at: next + tape::BLOCK,
@@ -173,9 +194,10 @@ impl Layout {
         head.append(&mut rest);
         Ok(Self {
             artifacts,
+            images,
             head,
             identity,
-            zips,
+            blobs,
             size,
         })
     }
@@ -198,18 +220,19 @@ impl Layout {
         };
         fixed(LAYOUT_NAME)?;
         let index = fixed(INDEX_NAME)?;
-        let mut blobs = BTreeMap::new();
+        let mut documents = BTreeMap::new();
         while !rest.is_empty() {
             let (name, content) = tape::take(&mut rest)?;
             let digest = blob_digest(name)?;
             if Digest::of(content) != digest {
                 return Err(format!("its {name} was changed: copy the bundle again"));
             }
-            if blobs.insert(digest, content).is_some() {
+            if documents.insert(digest, content).is_some() {
                 return Err(format!("it has {name} twice"));
             }
         }
-        let layout = Self::of(described(index, &blobs)?)?;
+        let (artifacts, images) = described(index, &documents)?;
+        let layout = Self::of(artifacts, images)?;
         if layout.head == head {
             return Ok(layout);
         }
@@ -251,82 +274,6 @@ impl Preamble {
     }
 }
 
-/// The artifacts that the index and the blobs of a head describe.
-fn described(
-    index: &[u8],
-    blobs: &BTreeMap<Digest, &[u8]>,
-) -> Result<Vec<BundledArtifact>, String> {
-    let index: Index =
-        serde_json::from_slice(index).map_err(|error| format!("its index is invalid: {error}"))?;
-    let blob = |digest: Digest| {
-        let found = blobs.get(&digest).copied();
-        found.ok_or_else(|| format!("its index names {digest}, which it has not"))
-    };
-    let text = |digest: Digest| {
-        String::from_utf8(blob(digest)?.to_vec()).map_err(|_| format!("its {digest} is not text"))
-    };
-    let mut artifacts = Vec::new();
-    let mut signatures: BTreeMap<(ArtifactName, Digest), BTreeMap<String, String>> =
-        BTreeMap::new();
-    for entry in index.manifests {
-        let manifest = blob(entry.digest)?;
-        let (name, tag) = reference(&entry)?;
-        if entry.artifact_type.as_deref() == Some(SIGNATURE) {
-            let signature = SignatureManifest::parse(manifest)?;
-            let (digest, key_id) = signature_of(tag)?;
-            let of_one = signatures.entry((name, digest)).or_default();
-            of_one.insert(key_id.to_owned(), text(signature.minisig.digest)?);
-            continue;
-        }
-        let tag: Tag = tag.parse().map_err(|error| format!("{error}"))?;
-        let manifest = ArtifactManifest::parse(manifest)?;
-        let config: ArtifactConfig = serde_json::from_slice(blob(manifest.config.digest)?)
-            .map_err(|error| format!("its config of {name}:{tag} is invalid: {error}"))?;
-        artifacts.push(BundledArtifact {
-            name,
-            tag,
-            digest: manifest.zip.digest,
-            size: manifest.zip.size,
-            set_digest: config.set_digest,
-            files: config.files,
-            provenance: manifest
-                .provenance
-                .map(|layer| text(layer.digest))
-                .transpose()?,
-            signatures: BTreeMap::new(),
-        });
-    }
-    for artifact in &mut artifacts {
-        let key = (artifact.name.clone(), artifact.digest);
-        if let Some(found) = signatures.get(&key) {
-            artifact.signatures.clone_from(found);
-        }
-    }
-    Ok(artifacts)
-}
-
-/// Name and tag of an entry of the index.
-fn reference(entry: &Descriptor) -> Result<(ArtifactName, &str), String> {
-    let nameless = || "its index has an entry without `<name>:<tag>`".to_owned();
-    let reference = entry.annotations.get(REF_NAME).ok_or_else(nameless)?;
-    let (name, tag) = reference.split_once(':').ok_or_else(nameless)?;
-    Ok((name.parse().map_err(|_| nameless())?, tag))
-}
-
-/// Digest and key id in the tag of a signature.
-fn signature_of(tag: &str) -> Result<(Digest, &str), String> {
-    tag.strip_prefix("sha256-")
-        .and_then(|rest| rest.strip_suffix(".minisig"))
-        .and_then(|rest| rest.split_once('.'))
-        .and_then(|(hex, key_id)| Some((format!("sha256:{hex}").parse().ok()?, key_id)))
-        .ok_or_else(|| {
-            format!(
-                "its index has a signature with the tag `{}`",
-                tag.escape_debug()
-            )
-        })
-}
-
 /// A signature is that of a zip: it goes with every tag of the zip.
 fn share_signatures(artifacts: &mut [BundledArtifact]) {
     let mut all: BTreeMap<(ArtifactName, Digest), BTreeMap<String, String>> = BTreeMap::new();
@@ -348,9 +295,6 @@ fn share_signatures(artifacts: &mut [BundledArtifact]) {
 /// Looks whether these artifacts, ordered by name and tag, can be in one bundle. Gives the size of
 /// every zip.
 fn check(artifacts: &[BundledArtifact]) -> Result<BTreeMap<Digest, u64>, String> {
-    if artifacts.is_empty() {
-        return Err("it has no artifact".to_owned());
-    }
     let mut references = BTreeSet::new();
     let mut zips = BTreeMap::new();
     for artifact in artifacts {
@@ -384,7 +328,7 @@ fn check(artifacts: &[BundledArtifact]) -> Result<BTreeMap<Digest, u64>, String>
 }
 
 /// Adds what belongs to an artifact but its zip, and gives its manifest.
-fn add_artifact(blobs: &mut BTreeMap<Digest, Vec<u8>>, artifact: &BundledArtifact) -> Vec<u8> {
+fn add_artifact(documents: &mut BTreeMap<Digest, Vec<u8>>, artifact: &BundledArtifact) -> Vec<u8> {
     let config = ArtifactConfig {
         name: artifact.name.clone(),
         set_digest: artifact.set_digest,
@@ -398,30 +342,30 @@ fn add_artifact(blobs: &mut BTreeMap<Digest, Vec<u8>>, artifact: &BundledArtifac
         provenance,
         None,
     );
-    add(blobs, config.to_bytes());
+    add(documents, config.to_bytes());
     if let Some(provenance) = provenance {
-        add(blobs, provenance.to_vec());
+        add(documents, provenance.to_vec());
     }
-    add(blobs, manifest.clone());
+    add(documents, manifest.clone());
     manifest
 }
 
 /// Adds a signature of the artifact with the manifest `subject`, and gives its own manifest.
 fn add_signature(
-    blobs: &mut BTreeMap<Digest, Vec<u8>>,
+    documents: &mut BTreeMap<Digest, Vec<u8>>,
     name: &ArtifactName,
     subject: &[u8],
     text: &str,
 ) -> Vec<u8> {
     let manifest = manifest::signature(name, subject, text.as_bytes());
-    add(blobs, manifest::EMPTY_CONFIG.to_vec());
-    add(blobs, text.as_bytes().to_vec());
-    add(blobs, manifest.clone());
+    add(documents, manifest::EMPTY_CONFIG.to_vec());
+    add(documents, text.as_bytes().to_vec());
+    add(documents, manifest.clone());
     manifest
 }
 
-fn add(blobs: &mut BTreeMap<Digest, Vec<u8>>, blob: Vec<u8>) {
-    blobs.insert(Digest::of(&blob), blob);
+fn add(documents: &mut BTreeMap<Digest, Vec<u8>>, document: Vec<u8>) {
+    documents.insert(Digest::of(&document), document);
 }
 
 fn entry(artifact_type: &str, manifest: &[u8], name: &ArtifactName, tag: &str) -> Descriptor {

@@ -11,13 +11,14 @@ use mlwm_storage::Content;
 use super::hashing::Lane;
 use super::layout::{Layout, PREAMBLE, Preamble};
 use super::parts::{self, PartList, Place, part_path};
-use super::source::{Files, FromStart, ZipInBundle};
+use super::source::{BlobInBundle, Files, FromStart};
 use super::write::{Teller, read_piece};
-use super::{BundledArtifact, Watch, tape};
+use super::{BundledArtifact, BundledImage, Watch, tape};
 use crate::Error;
 
-/// A bundle whose head has been read and checked: all that is known of its artifacts, and where
-/// their zips lie. The zips are checked when they are read to their end, or by [`Bundle::verify`].
+/// A bundle whose head has been read and checked: all that is known of its artifacts and images, and
+/// where their zips and layers lie. These are checked when they are read to their end, or by
+/// [`Bundle::verify`].
 pub struct Bundle {
     /// For people.
     name: String,
@@ -67,6 +68,11 @@ impl Bundle {
         &self.layout.artifacts
     }
 
+    /// The images, ordered by name and tag.
+    pub fn images(&self) -> &[BundledImage] {
+        &self.layout.images
+    }
+
     /// What errors call it.
     pub(super) fn name(&self) -> &str {
         &self.name
@@ -85,28 +91,30 @@ impl Bundle {
 
     /// The zip of one of its artifacts, to be sent somewhere. What reads it must compare the digest.
     pub fn content(&self, artifact: &BundledArtifact) -> Result<Arc<dyn Content>, Error> {
-        Ok(Arc::new(self.zip(artifact)?))
+        Ok(Arc::new(self.blob(artifact.digest)?))
     }
 
     /// The zip of one of its artifacts, to be opened in the bundle.
     pub fn read_at(&self, artifact: &BundledArtifact) -> Result<Arc<dyn ReadAt>, Error> {
-        Ok(Arc::new(self.zip(artifact)?))
+        Ok(Arc::new(self.blob(artifact.digest)?))
     }
 
-    fn zip(&self, artifact: &BundledArtifact) -> Result<ZipInBundle, Error> {
-        let zip = self
-            .layout
-            .zips
-            .iter()
-            .find(|zip| zip.digest == artifact.digest);
-        Ok(ZipInBundle {
+    /// The layer of an image with this digest. What reads it must compare the digest.
+    pub fn layer(&self, digest: Digest) -> Result<Arc<dyn Content>, Error> {
+        Ok(Arc::new(self.blob(digest)?))
+    }
+
+    fn blob(&self, digest: Digest) -> Result<BlobInBundle, Error> {
+        let mut blobs = self.layout.blobs.iter();
+        let blob = blobs.find(|blob| blob.digest == digest);
+        Ok(BlobInBundle {
             files: Arc::clone(&self.files),
-            zip: *zip.ok_or_else(|| self.bad(format!("it has no zip {}", artifact.digest)))?,
+            blob: *blob.ok_or_else(|| self.bad(format!("it has no {digest}")))?,
             bundle: self.layout.identity,
         })
     }
 
-    /// Reads all of it and compares every digest: of the zips, and of the parts. All parts that are
+    /// Reads all of it and compares every digest: of the zips, layers, and parts. All parts that are
     /// damaged are named, so that only they have to be copied again.
     pub fn verify(&self, watch: &Watch) -> Result<(), Error> {
         self.read(watch, self.list.is_some()).map(drop)
@@ -120,14 +128,14 @@ impl Bundle {
     /// Reads all of it; what it gives is the digest of the whole only if `is_hashed_whole`.
     fn read(&self, watch: &Watch, is_hashed_whole: bool) -> Result<Digest, Error> {
         let mut damaged_parts = Vec::new();
-        let mut damaged_zips = Vec::new();
+        let mut damaged_blobs = Vec::new();
         let marks = Marks::new(self);
-        let (whole, part, zip) = (Lane::spawn(), Lane::spawn(), Lane::spawn());
+        let (whole, part, blob) = (Lane::spawn(), Lane::spawn(), Lane::spawn());
         let files: Arc<dyn ReadAt> = self.files.clone();
         let mut reader = FromStart::new(files);
         let mut tell = Teller::new(watch, self.layout.size);
         while reader.at < self.layout.size {
-            let in_zip = marks.in_zip(reader.at);
+            let in_blob = marks.in_blob(reader.at);
             let length = marks.next(reader.at) - reader.at;
             let piece =
                 read_piece(&mut reader, length).map_err(Error::local("read", &self.name))?;
@@ -140,18 +148,18 @@ impl Bundle {
             if self.list.is_some() {
                 part.push(&piece);
             }
-            if in_zip {
-                zip.push(&piece);
+            if in_blob {
+                blob.push(&piece);
             }
             if let Some(expected) = marks.part_ends(reader.at)
                 && part.end()? != expected.1
             {
                 damaged_parts.push(expected.0);
             }
-            if let Some(expected) = marks.zip_ends(reader.at)
-                && zip.end()? != expected
+            if let Some(expected) = marks.blob_ends(reader.at)
+                && blob.end()? != expected
             {
-                damaged_zips.push(expected);
+                damaged_blobs.push(expected);
             }
             tell.done(piece.len() as u64)?;
         }
@@ -161,9 +169,9 @@ impl Bundle {
                 why: "it is not what was written: copy it again".to_owned(),
             });
         }
-        if let Some(digest) = damaged_zips.first() {
+        if let Some(digest) = damaged_blobs.first() {
             return Err(self.bad(format!(
-                "the zip of {} was changed: copy the bundle again",
+                "{} was changed: copy the bundle again",
                 self.names_of(*digest)
             )));
         }
@@ -178,10 +186,17 @@ impl Bundle {
 
     fn names_of(&self, digest: Digest) -> String {
         let artifacts = self.layout.artifacts.iter();
-        let names = artifacts
+        let zips = artifacts
             .filter(|artifact| artifact.digest == digest)
-            .map(|artifact| format!("{}:{}", artifact.name, artifact.tag));
-        names.collect::<Vec<_>>().join(", ")
+            .map(|artifact| format!("the zip of {}:{}", artifact.name, artifact.tag));
+        let images = self.layout.images.iter();
+        let layers = images
+            .filter(|image| {
+                let layers = image.layers().unwrap_or_default();
+                layers.iter().any(|layer| layer.0 == digest)
+            })
+            .map(|image| format!("a layer of {}", image.reference()));
+        zips.chain(layers).collect::<Vec<_>>().join(", ")
     }
 
     /// What stands for its whole content.
@@ -256,7 +271,7 @@ impl From<std::io::Error> for Unusable {
     }
 }
 
-/// Reads everything but the zips themselves.
+/// Reads everything but the zips and layers themselves.
 fn read_layout(files: &Files) -> Result<Layout, Unusable> {
     let size = files.size();
     if size < PREAMBLE {
@@ -274,13 +289,16 @@ fn read_layout(files: &Files) -> Result<Layout, Unusable> {
     head.resize((PREAMBLE + preamble.head_size) as usize, 0);
     files.read_exact_at(&mut head[PREAMBLE as usize..], PREAMBLE)?;
     let layout = Layout::parse(&head)?;
-    for zip in &layout.zips {
+    for blob in &layout.blobs {
         let mut header = [0; tape::BLOCK as usize];
-        files.read_exact_at(&mut header, zip.at - tape::BLOCK)?;
-        let mut after = vec![0; tape::padding(zip.size) as usize];
-        files.read_exact_at(&mut after, zip.at + zip.size)?;
-        if header != tape::header(&zip.name(), zip.size) || after.iter().any(|byte| *byte != 0) {
-            let why = format!("the entry of its {} was changed: copy it again", zip.digest);
+        files.read_exact_at(&mut header, blob.at - tape::BLOCK)?;
+        let mut after = vec![0; tape::padding(blob.size) as usize];
+        files.read_exact_at(&mut after, blob.at + blob.size)?;
+        if header != tape::header(&blob.name(), blob.size) || after.iter().any(|byte| *byte != 0) {
+            let why = format!(
+                "the entry of its {} was changed: copy it again",
+                blob.digest
+            );
             return Err(why.into());
         }
     }
@@ -295,7 +313,7 @@ fn read_layout(files: &Files) -> Result<Layout, Unusable> {
 /// Where in a bundle something begins or ends that has a digest of its own.
 struct Marks {
     /// Start, end and digest.
-    zips: Vec<(u64, u64, Digest)>,
+    blobs: Vec<(u64, u64, Digest)>,
     /// End, name and digest.
     parts: Vec<(u64, String, Digest)>,
     all: Vec<u64>,
@@ -303,9 +321,9 @@ struct Marks {
 
 impl Marks {
     fn new(bundle: &Bundle) -> Self {
-        let zips = bundle.layout.zips.iter();
-        let zips: Vec<_> = zips
-            .map(|zip| (zip.at, zip.at + zip.size, zip.digest))
+        let blobs = bundle.layout.blobs.iter();
+        let blobs: Vec<_> = blobs
+            .map(|blob| (blob.at, blob.at + blob.size, blob.digest))
             .collect();
         let mut end = 0;
         let listed = bundle.list.iter().flat_map(|list| &list.parts);
@@ -316,16 +334,16 @@ impl Marks {
                 (end, path.display().to_string(), part.digest)
             })
             .collect();
-        let mut all: Vec<u64> = zips.iter().flat_map(|zip| [zip.0, zip.1]).collect();
+        let mut all: Vec<u64> = blobs.iter().flat_map(|blob| [blob.0, blob.1]).collect();
         all.extend(parts.iter().map(|part| part.0));
         all.push(bundle.layout.size);
         all.sort_unstable();
-        Self { zips, parts, all }
+        Self { blobs, parts, all }
     }
 
-    fn in_zip(&self, at: u64) -> bool {
-        let next = self.zips.partition_point(|zip| zip.1 <= at);
-        self.zips.get(next).is_some_and(|zip| zip.0 <= at)
+    fn in_blob(&self, at: u64) -> bool {
+        let next = self.blobs.partition_point(|blob| blob.1 <= at);
+        self.blobs.get(next).is_some_and(|blob| blob.0 <= at)
     }
 
     fn next(&self, at: u64) -> u64 {
@@ -339,8 +357,8 @@ impl Marks {
         Some((name.clone(), *digest))
     }
 
-    fn zip_ends(&self, at: u64) -> Option<Digest> {
-        let found = self.zips.binary_search_by_key(&at, |zip| zip.1).ok()?;
-        Some(self.zips[found].2)
+    fn blob_ends(&self, at: u64) -> Option<Digest> {
+        let found = self.blobs.binary_search_by_key(&at, |blob| blob.1).ok()?;
+        Some(self.blobs[found].2)
     }
 }

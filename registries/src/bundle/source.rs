@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use mlwm_artifacts::ReadAt;
 use mlwm_storage::Content;
 
-use super::layout::Zip;
+use super::layout::Blob;
 
 /// The files of a bundle, one after the other.
 pub(super) struct Files {
@@ -120,22 +120,22 @@ impl ReadAt for Files {
     }
 }
 
-/// A zip in a bundle.
+/// A zip or a layer in a bundle.
 #[derive(Clone)]
-pub(super) struct ZipInBundle {
+pub(super) struct BlobInBundle {
     pub(super) files: Arc<Files>,
-    pub(super) zip: Zip,
+    pub(super) blob: Blob,
     /// Which bundle it is: two with the same are the same.
     pub(super) bundle: mlwm_spec::Digest,
 }
 
-impl ReadAt for ZipInBundle {
+impl ReadAt for BlobInBundle {
     fn size(&self) -> u64 {
-        self.zip.size
+        self.blob.size
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let left = self.zip.size.saturating_sub(offset);
+        let left = self.blob.size.saturating_sub(offset);
         let wanted = buffer
             .len()
             .min(usize::try_from(left).unwrap_or(usize::MAX));
@@ -144,7 +144,7 @@ impl ReadAt for ZipInBundle {
         }
         let read = self
             .files
-            .read_at(&mut buffer[..wanted], self.zip.at + offset)?;
+            .read_at(&mut buffer[..wanted], self.blob.at + offset)?;
         match read {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             read => Ok(read),
@@ -152,13 +152,13 @@ impl ReadAt for ZipInBundle {
     }
 }
 
-impl Content for ZipInBundle {
+impl Content for BlobInBundle {
     fn size(&self) -> u64 {
-        self.zip.size
+        self.blob.size
     }
 
     fn fingerprint(&self) -> String {
-        format!("bundle {} {}", self.bundle, self.zip.digest)
+        format!("bundle {} {}", self.bundle, self.blob.digest)
     }
 
     fn open(&self) -> io::Result<Box<dyn Read + Send>> {

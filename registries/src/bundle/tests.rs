@@ -1,5 +1,7 @@
 //! Bundles of made-up zips: what is written, and what of it may change unnoticed (nothing).
 
+mod images;
+
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
@@ -69,7 +71,7 @@ fn sources(folder: &Path) -> Vec<Source> {
 }
 
 fn write_to(path: &Path, sources: &[Source], part_size: Option<u64>) -> Result<Written, Error> {
-    write(sources, path, part_size, &Watch::default())
+    write(sources, &[], path, part_size, &Watch::default())
 }
 
 fn names_in(folder: &Path) -> Vec<String> {
@@ -387,7 +389,14 @@ fn a_zip_that_is_not_what_it_should_be_leaves_nothing() {
         ..watch
     };
     let path = folder.path().join("a.tar");
-    let error = write(&[source("a", "latest", b"zip")], &path, None, &called_off).unwrap_err();
+    let error = write(
+        &[source("a", "latest", b"zip")],
+        &[],
+        &path,
+        None,
+        &called_off,
+    )
+    .unwrap_err();
     assert!(matches!(error, Error::Interrupted), "{error}");
     assert_eq!(names_in(folder.path()), [""; 0]);
 }

@@ -1,16 +1,19 @@
-//! Writing a bundle: each zip is read once and never held.
+//! Writing a bundle: each zip and each layer is read once and never held.
 
+use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use mlwm_spec::Digest;
+use mlwm_storage::Content;
 
 use super::hashing::{Lane, PIECE};
-use super::layout::{Layout, Zip};
+use super::layout::{Blob, Layout};
 use super::parts::{Place, list_path, part_path, part_sizes, parts_there};
 use super::sink::{Sink, in_the_way};
-use super::{Bundle, Source, Watch, tape};
+use super::{Bundle, ImageSource, Source, Watch, tape};
 use crate::Error;
 
 /// A bundle that was written.
@@ -26,11 +29,13 @@ pub struct Written {
     pub unchanged: bool,
 }
 
-/// Writes a bundle of these artifacts to the file `destination`, or with a `part_size` to parts of
-/// it with at most so many bytes. It appears whole or not at all, never replaces anything else, and
-/// every zip in it has the digest that it should have. Blocks; to be called outside of async code.
+/// Writes a bundle of these artifacts and images to the file `destination`, or with a `part_size` to
+/// parts of it with at most so many bytes. It appears whole or not at all, never replaces anything
+/// else, and every zip and layer in it has the digest that it should have. Blocks; to be called
+/// outside of async code.
 pub fn write(
     sources: &[Source],
+    images: &[ImageSource],
     destination: &Path,
     part_size: Option<u64>,
     watch: &Watch,
@@ -40,7 +45,8 @@ pub fn write(
         why,
     };
     let artifacts = sources.iter().map(|source| source.artifact.clone());
-    let layout = Layout::of(artifacts.collect()).map_err(bad)?;
+    let described = images.iter().map(|source| source.image.clone());
+    let layout = Layout::of(artifacts.collect(), described.collect()).map_err(bad)?;
     if let Some(part_size) = part_size {
         let _sizes = part_sizes(layout.size, part_size).map_err(bad)?;
     }
@@ -52,12 +58,12 @@ pub fn write(
     sink.write(Bytes::from(layout.head.clone()))?;
     tell.done(layout.head.len() as u64)?;
     let lane = Lane::spawn();
-    for zip in &layout.zips {
-        let source = sources
-            .iter()
-            .find(|source| source.artifact.digest == zip.digest)
-            .ok_or_else(|| bad(format!("it has no source for {}", zip.digest)))?;
-        write_zip(&mut sink, source, zip, &lane, &mut tell)?;
+    let contents = contents(sources, images).map_err(bad)?;
+    for blob in &layout.blobs {
+        let (what, content) = contents
+            .get(&blob.digest)
+            .ok_or_else(|| bad(format!("it has no source for {}", blob.digest)))?;
+        write_blob(&mut sink, what, content, blob, &lane, &mut tell)?;
     }
     sink.write(zeros(tape::END))?;
     let (digest, files) = sink.finish()?;
@@ -70,21 +76,42 @@ pub fn write(
     })
 }
 
-fn write_zip(
+/// Zips and layers by digest: what errors call each, and its bytes.
+type Contents = BTreeMap<Digest, (String, Arc<dyn Content>)>;
+
+fn contents(sources: &[Source], images: &[ImageSource]) -> Result<Contents, String> {
+    let mut contents = Contents::new();
+    for Source { artifact, zip } in sources {
+        let what = format!("the zip of {}:{}", artifact.name, artifact.tag);
+        contents.insert(artifact.digest, (what, Arc::clone(zip)));
+    }
+    for ImageSource { image, layers } in images {
+        for ((digest, _), layer) in image.layers()?.into_iter().zip(layers) {
+            let what = format!("the layer {digest} of {}", image.reference());
+            contents.insert(digest, (what, Arc::clone(layer)));
+        }
+    }
+    Ok(contents)
+}
+
+fn write_blob(
     sink: &mut Sink,
-    source: &Source,
-    zip: &Zip,
+    what: &str,
+    content: &Arc<dyn Content>,
+    blob: &Blob,
     lane: &Lane,
     tell: &mut Teller,
 ) -> Result<(), Error> {
-    let what = || format!("{}:{}", source.artifact.name, source.artifact.tag);
-    let unreadable = |error: io::Error| Error::UnreadableZip {
-        what: what(),
+    let unreadable = |error: io::Error| Error::Unreadable {
+        what: what.to_owned(),
         source: error,
     };
-    sink.write(Bytes::copy_from_slice(&tape::header(&zip.name(), zip.size)))?;
-    let mut reader = source.zip.open().map_err(unreadable)?;
-    let mut left = zip.size;
+    sink.write(Bytes::copy_from_slice(&tape::header(
+        &blob.name(),
+        blob.size,
+    )))?;
+    let mut reader = content.open().map_err(unreadable)?;
+    let mut left = blob.size;
     // One byte more than it should have tells that it has grown.
     loop {
         let piece = read_piece(&mut reader, left.saturating_add(1)).map_err(unreadable)?;
@@ -95,7 +122,7 @@ fn write_zip(
         left = left.checked_sub(read).ok_or_else(|| {
             unreadable(io::Error::other(format!(
                 "it has more than {} bytes",
-                zip.size
+                blob.size
             )))
         })?;
         lane.push(&piece);
@@ -103,14 +130,21 @@ fn write_zip(
         tell.done(read)?;
     }
     let found = lane.end()?;
-    if found != zip.digest {
-        return Err(Error::OtherZip {
-            what: what(),
-            expected: zip.digest,
+    if found != blob.digest {
+        return Err(Error::NotBundled {
+            what: what.to_owned(),
+            expected: blob.digest,
             found,
         });
     }
-    let pad = tape::padding(zip.size);
+    // Whoever described it said another size than its content has.
+    if left > 0 {
+        return Err(unreadable(io::Error::other(format!(
+            "it has fewer than {} bytes",
+            blob.size
+        ))));
+    }
+    let pad = tape::padding(blob.size);
     sink.write(zeros(pad))?;
     tell.done(tape::BLOCK + pad)
 }

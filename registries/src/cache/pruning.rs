@@ -6,7 +6,7 @@ use std::time::Duration;
 use mlwm_spec::Digest;
 use serde::Serialize;
 
-use super::{Cache, CacheEntry, age, name_of, remove_file, size_of};
+use super::{Cache, CacheEntry, KeptEntry, age, name_of, remove_file, size_of};
 use crate::Error;
 use crate::pull::WRITING;
 use crate::registry::blocking;
@@ -34,6 +34,10 @@ pub struct Pruned {
     pub removed: Vec<CacheEntry>,
     /// What should have gone, but is in use.
     pub in_use: Vec<CacheEntry>,
+    /// What is gone (or would be) of what is kept beside the artifacts.
+    pub removed_kept: Vec<KeptEntry>,
+    /// What should have gone of it, but is in use.
+    pub in_use_kept: Vec<KeptEntry>,
     /// What unfinished downloads and pushes left, if it is old, that is gone (or would be).
     pub unfinished: Vec<PathBuf>,
     /// Bytes that are free again (or would be).
@@ -49,16 +53,18 @@ impl Cache {
 
     fn prune_now(&self, request: PruneRequest) -> Result<Pruned, Error> {
         let mut pruned = Pruned::default();
-        for entry in surplus(&self.list()?, &request) {
-            let Some(_alone) = try_lock(&self.file(entry.digest, "lock"), Kind::Exclusive)? else {
-                pruned.in_use.push(entry);
-                continue;
-            };
-            if !request.dry_run {
-                self.remove_locked(entry.digest)?;
+        for entry in surplus(&self.entries()?, &request) {
+            match entry {
+                Entry::Artifact(entry) => self.prune_artifact(entry, &request, &mut pruned)?,
+                Entry::Kept(entry) => self.prune_kept(entry, &request, &mut pruned)?,
             }
-            pruned.freed_bytes += entry.size;
-            pruned.removed.push(entry);
+        }
+        // Notes are too small to count.
+        let everything = (request.keep_bytes == Some(0)).then_some(Duration::ZERO);
+        if let Some(unused_for) = everything.or(request.unused_for) {
+            let notes = self.prune_notes(unused_for, request.dry_run)?;
+            pruned.freed_bytes += notes.iter().map(|entry| entry.size).sum::<u64>();
+            pruned.removed_kept.extend(notes);
         }
         self.prune_unfinished(request.dry_run, &mut pruned)?;
         self.prune_remains(request.dry_run, &mut pruned)?;
@@ -66,7 +72,54 @@ impl Cache {
             let left = Transfers::at(Some(folder)).prune(request.dry_run)?;
             pruned.unfinished.extend(left);
         }
+        for (path, size) in self.prune_unfinished_kept(ABANDONED, request.dry_run)? {
+            pruned.freed_bytes += size;
+            pruned.unfinished.push(path);
+        }
         Ok(pruned)
+    }
+
+    /// All that counts, the longest unused first.
+    fn entries(&self) -> Result<Vec<Entry>, Error> {
+        let artifacts = self.list()?.into_iter().map(Entry::Artifact);
+        let kept = self.kept_folders()?.into_iter().map(Entry::Kept);
+        let mut entries: Vec<Entry> = artifacts.chain(kept).collect();
+        entries.sort_by_key(|entry| std::cmp::Reverse(entry.unused_seconds()));
+        Ok(entries)
+    }
+
+    fn prune_artifact(
+        &self,
+        entry: CacheEntry,
+        request: &PruneRequest,
+        pruned: &mut Pruned,
+    ) -> Result<(), Error> {
+        let Some(_alone) = try_lock(&self.file(entry.digest, "lock"), Kind::Exclusive)? else {
+            pruned.in_use.push(entry);
+            return Ok(());
+        };
+        if !request.dry_run {
+            self.remove_locked(entry.digest)?;
+        }
+        pruned.freed_bytes += entry.size;
+        pruned.removed.push(entry);
+        Ok(())
+    }
+
+    fn prune_kept(
+        &self,
+        entry: KeptEntry,
+        request: &PruneRequest,
+        pruned: &mut Pruned,
+    ) -> Result<(), Error> {
+        match self.remove_kept(&entry, request.dry_run)? {
+            true => {
+                pruned.freed_bytes += entry.size;
+                pruned.removed_kept.push(entry);
+            }
+            false => pruned.in_use_kept.push(entry),
+        }
+        Ok(())
     }
 
     /// Removes what unfinished downloads and writings left.
@@ -121,17 +174,40 @@ impl Cache {
     }
 }
 
+/// What is kept, by size and by when it was last used.
+#[derive(Clone, Debug)]
+enum Entry {
+    Artifact(CacheEntry),
+    Kept(KeptEntry),
+}
+
+impl Entry {
+    fn size(&self) -> u64 {
+        match self {
+            Self::Artifact(entry) => entry.size,
+            Self::Kept(entry) => entry.size,
+        }
+    }
+
+    fn unused_seconds(&self) -> u64 {
+        match self {
+            Self::Artifact(entry) => entry.unused_seconds,
+            Self::Kept(entry) => entry.unused_seconds,
+        }
+    }
+}
+
 /// What of these entries, the longest unused first, a request is about.
-fn surplus(entries: &[CacheEntry], request: &PruneRequest) -> Vec<CacheEntry> {
-    let mut bytes: u64 = entries.iter().map(|entry| entry.size).sum();
+fn surplus(entries: &[Entry], request: &PruneRequest) -> Vec<Entry> {
+    let mut bytes: u64 = entries.iter().map(Entry::size).sum();
     let mut surplus = Vec::new();
     for entry in entries {
         let old = request
             .unused_for
-            .is_some_and(|limit| entry.unused_seconds >= limit.as_secs());
+            .is_some_and(|limit| entry.unused_seconds() >= limit.as_secs());
         let over = request.keep_bytes.is_some_and(|limit| bytes > limit);
         if old || over {
-            bytes -= entry.size;
+            bytes -= entry.size();
             surplus.push(entry.clone());
         }
     }
@@ -143,21 +219,40 @@ mod tests {
     use mlwm_spec::Tag;
 
     use super::*;
+    use crate::KeptKind;
 
-    fn entry(name: &str, size: u64, unused_seconds: u64) -> CacheEntry {
-        CacheEntry {
+    fn entry(name: &str, size: u64, unused_seconds: u64) -> Entry {
+        Entry::Artifact(CacheEntry {
             name: name.parse().unwrap(),
             tag: Tag::latest(),
             digest: Digest::of(name),
             size,
             unused_seconds,
             path: PathBuf::new(),
+        })
+    }
+
+    fn kept(size: u64, unused_seconds: u64) -> Entry {
+        Entry::Kept(KeptEntry {
+            kind: KeptKind::Unpacked,
+            digest: None,
+            number: 1,
+            size,
+            unused_seconds,
+            path: PathBuf::new(),
+        })
+    }
+
+    fn name(entry: &Entry) -> &str {
+        match entry {
+            Entry::Artifact(entry) => entry.name.as_str(),
+            Entry::Kept(_) => "b",
         }
     }
 
     #[test]
     fn the_longest_unused_goes_first() {
-        let entries = [entry("a", 5, 300), entry("b", 5, 200), entry("c", 5, 100)];
+        let entries = [entry("a", 5, 300), kept(5, 200), entry("c", 5, 100)];
         let names = |unused_for: Option<u64>, keep_bytes| -> String {
             let request = PruneRequest {
                 unused_for: unused_for.map(Duration::from_secs),
@@ -165,7 +260,7 @@ mod tests {
                 dry_run: true,
             };
             let surplus = surplus(&entries, &request);
-            surplus.iter().map(|entry| entry.name.as_str()).collect()
+            surplus.iter().map(name).collect()
         };
         assert_eq!(names(None, None), "");
         assert_eq!(names(None, Some(15)), "");

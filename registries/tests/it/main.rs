@@ -5,6 +5,7 @@
 mod cache;
 mod claims;
 mod common;
+mod kept;
 mod parts;
 mod publications;
 mod races;

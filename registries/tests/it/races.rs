@@ -123,9 +123,12 @@ async fn signatures_of_the_same_content_are_of_what_was_published() {
         transfers: Some(place.scratch().join("second")),
         progress: Progress::new(move |_| {
             began.send(()).unwrap();
-            while !go_on.load(Ordering::SeqCst) {
-                std::thread::sleep(Duration::from_millis(10));
-            }
+            // What else the runtime has given to this thread must go on.
+            tokio::task::block_in_place(|| {
+                while !go_on.load(Ordering::SeqCst) {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+            });
         }),
         ..place.options.clone()
     };

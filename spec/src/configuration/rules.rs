@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::environment::{self, EnvironmentProblem};
 use super::uri::{self, UriError};
-use super::{Configuration, Gpus, Resources, UriArgs};
+use super::{ArtifactDelivery, Configuration, Gpus, Resources, UriArgs};
 use crate::dataset_path::is_plain_name;
 use crate::{AnalysisTime, ArtifactReference, Digest};
 
@@ -108,6 +108,14 @@ pub enum Problem {
     /// A Zarr format that is not 2 or 3.
     #[error("{0} is not a Zarr format that mlwm writes: use 2 or 3")]
     ZarrFormat(u8),
+    /// A range that no value lies in.
+    #[error("this is no range: give the lowest and the highest value, in this order")]
+    Range,
+    /// A range of a variable that is not written.
+    #[error(
+        "`{0}` is not among the `variables` of this output: add it there, or take its range out"
+    )]
+    RangeOfNothing(String),
     /// Not a reference of an image.
     #[error("`{0}` is not a reference: it is empty or holds white space")]
     Reference(String),
@@ -119,6 +127,9 @@ pub enum Problem {
         "`{0}` is not pinned: append the `@sha256:…` that `mlwm artifact list` and `mlwm artifact push` print"
     )]
     NotPinned(String),
+    /// Nothing that could be mounted.
+    #[error("there is no `artifact` that could be mounted: name one, or leave this key out")]
+    NothingToMount,
     /// A number of something that must be there.
     #[error(
         "{0} is not a positive number: give one, or leave the key out for the engine's default"
@@ -158,6 +169,16 @@ pub(super) fn broken(configuration: &Configuration) -> Vec<(Key, Problem)> {
         }
         if output.variables.as_deref().is_some_and(is_empty_or_repeats) {
             broken.add(["outputs", name, "variables"], Problem::List);
+        }
+        for (variable, [low, high]) in &output.ranges {
+            let key = ["outputs", name, "ranges", variable];
+            if !(low.is_finite() && high.is_finite() && low < high) {
+                broken.add(key, Problem::Range);
+            }
+            let wanted = output.variables.as_deref().unwrap_or_default();
+            if !wanted.is_empty() && !wanted.contains(variable) {
+                broken.add(key, Problem::RangeOfNothing(variable.clone()));
+            }
         }
     }
     broken.resources(&configuration.resources);
@@ -248,6 +269,11 @@ impl Broken {
             && artifact.digest.is_none()
         {
             self.add(["artifact"], Problem::NotPinned(artifact.to_string()));
+        }
+        if configuration.artifact_delivery == ArtifactDelivery::Mount
+            && configuration.artifact.is_none()
+        {
+            self.add(["artifact_delivery"], Problem::NothingToMount);
         }
     }
 

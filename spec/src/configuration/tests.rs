@@ -25,6 +25,8 @@ outputs:
     uri: file:///data/{analysis_time}/member{member}/forecast.zarr
     internal_path: /volume/outputs/forecast.zarr
     variables: [t2m, u10m]
+    ranges:
+      t2m: [180, 340]
     zarr_format: 2
 forecast_duration: PT18H
 time_layout: forecast
@@ -35,9 +37,13 @@ resources:
   memory: 4GiB
   shm_size: 1073741824
 timeout: PT1H
+retries:
+  infrastructure: 3
+  out_of_memory: 1
 environment:
   OMP_NUM_THREADS: 2
   GREETING: hello
+artifact_delivery: mount
 ";
 
 /// The same as DMI's deployment repository has for its dummy model, in other words.
@@ -269,8 +275,8 @@ fn all_broken_rules_are_told_at_once() {
     assert_eq!(
         keys,
         [
-            ("outputs.forecast.zarr_format", Some(23)),
-            ("resources.cpus", Some(29))
+            ("outputs.forecast.zarr_format", Some(25)),
+            ("resources.cpus", Some(31))
         ]
     );
 }

@@ -1,6 +1,8 @@
 //! The marker of an unfinished publication (steps 2 and 3 of the protocol).
 
-use mlwm_spec::Digest;
+use jiff::Timestamp;
+use mlwm_spec::manifest::{MANIFEST_SUFFIX, Withdrawn, content_digest};
+use mlwm_spec::{Digest, Manifest};
 use serde::{Deserialize, Serialize};
 
 use super::{Publication, json};
@@ -9,7 +11,11 @@ use crate::{Error, Uri};
 /// What is appended to an output's URI to name the marker of an unfinished publication.
 pub const MARKER_SUFFIX: &str = ".publishing.json";
 
-/// A marker has about 200 bytes.
+/// What is appended to an output's URI, with the beginning of its content's digest behind it and
+/// `.json`, to name the record of one that was withdrawn.
+pub const WITHDRAWN_SUFFIX: &str = ".withdrawn-";
+
+/// A marker has about 200 bytes, and as many for each output that was withdrawn.
 const MARKER_LIMIT: u64 = 64 << 10;
 
 /// Whose unfinished work lies at a URI.
@@ -18,6 +24,20 @@ pub(super) struct Marker {
     version: u32,
     pub(super) task: Digest,
     attempt: String,
+    /// What was withdrawn for this task: not lost if it is killed before it has published.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) replaces: Vec<Withdrawn>,
+}
+
+/// What remains of an output that was withdrawn, beside its place.
+#[derive(Serialize)]
+struct Record<'a> {
+    version: u32,
+    #[serde(flatten)]
+    withdrawn: &'a Withdrawn,
+    /// The task that it was withdrawn for.
+    replaced_by: Digest,
+    manifest: &'a Manifest,
 }
 
 impl Publication<'_> {
@@ -34,11 +54,8 @@ impl Publication<'_> {
                 });
             }
         }
-        let marker = Marker {
-            version: 1,
-            task: self.task,
-            attempt: random_number(),
-        };
+        let replaces = old.iter().flat_map(|old| old.replaces.clone());
+        let marker = self.new_marker(replaces.collect());
         let text = json(&place, &marker)?;
         let alone = match old {
             Some(_) => {
@@ -58,6 +75,47 @@ impl Publication<'_> {
         }
         self.check_marker(&marker).await?;
         Ok(marker)
+    }
+
+    /// Withdraws what is published here: says so in a record beside it, and removes its manifest. The
+    /// data are then leftovers of this task.
+    pub(super) async fn withdraw(&self, theirs: &Manifest) -> Result<(), Error> {
+        let withdrawn = Withdrawn {
+            task: theirs.task,
+            content: content_digest(&theirs.objects),
+            withdrawn: Timestamp::now().strftime("%FT%TZ").to_string(),
+        };
+        let mut replaces = theirs.replaces.clone();
+        replaces.push(withdrawn.clone());
+        let place = self.marker_place();
+        let marker = self.new_marker(replaces);
+        self.store.put(&place, json(&place, &marker)?).await?;
+        tokio::time::sleep(self.store.options.watch.mul_f64(2.5)).await;
+        self.check_marker(&marker).await?;
+        let content = &withdrawn.content.hex()[..16];
+        let place = self
+            .uri
+            .sibling_suffix(&format!("{WITHDRAWN_SUFFIX}{content}.json"));
+        let record = Record {
+            version: 1,
+            withdrawn: &withdrawn,
+            replaced_by: self.task,
+            manifest: theirs,
+        };
+        self.store.put(&place, json(&place, &record)?).await?;
+        self.check_marker(&marker).await?;
+        self.store
+            .remove(&self.uri.sibling_suffix(MANIFEST_SUFFIX))
+            .await
+    }
+
+    fn new_marker(&self, replaces: Vec<Withdrawn>) -> Marker {
+        Marker {
+            version: 1,
+            task: self.task,
+            attempt: random_number(),
+            replaces,
+        }
     }
 
     /// Comes back when another attempt has put its marker here.

@@ -125,6 +125,19 @@ impl Place {
             .await
     }
 
+    pub(crate) async fn republish(
+        &self,
+        local: &Path,
+        task: Digest,
+        progress: &Progress,
+        cancel: &CancellationToken,
+    ) -> Result<Published, Error> {
+        let make = |objects| manifest(task, &self.uri, objects);
+        self.store
+            .republish(local, &self.uri, task, make, progress, cancel)
+            .await
+    }
+
     pub(crate) async fn stage(&self, dest: &Path) -> Result<Staged, Error> {
         let cancel = CancellationToken::new();
         self.store
@@ -231,11 +244,15 @@ pub(crate) fn manifest(task: Digest, uri: &Uri, objects: Vec<ObjectRecord>) -> M
         image: named("image"),
         artifact: None,
         inputs: Vec::new(),
+        plan: serde_json::Value::Null,
+        replaces: Vec::new(),
         run: RunRecord {
             mlwm: "test".to_owned(),
             engine: "none".to_owned(),
             started: "2026-01-01T00:00:00Z".to_owned(),
             finished: "2026-01-01T00:01:00Z".to_owned(),
+            host: None,
+            gpus: Vec::new(),
         },
         objects,
     }

@@ -14,5 +14,6 @@ mod measure;
 mod names;
 mod patience;
 mod publication;
+mod republication;
 mod staging;
 mod transfers;

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use mlwm_spec::ExitCode;
+use mlwm_storage::oci::OciOptions;
 use mlwm_storage::{ByteRange, Error, Progress};
 use mlwm_tests::registry::{Breaker, Registry};
 use mlwm_tests::s3::free_port;
@@ -51,7 +52,12 @@ async fn what_passes_is_tried_again_and_what_does_not_is_not() {
 async fn an_upload_goes_on_after_errors_between_chunks() {
     let registry = Registry::open();
     let breaker = Breaker::to(&registry.host);
-    let repository = repository(&breaker.host, "a");
+    // Patient also on a busy machine: five waits that double.
+    let patient = OciOptions {
+        retry_for: Duration::from_secs(300),
+        ..options(None)
+    };
+    let repository = repository_with(&breaker.host, "a", &patient);
     let (bytes, sender) = (content(), Sender::new());
     // The first is for `POST`, the others hit chunks and the questions that follow.
     breaker.answer(&["503 Busy", "500 Oh", "429 Slow", "502 Oh", "503 Busy"]);

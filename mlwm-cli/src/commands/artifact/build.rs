@@ -42,6 +42,10 @@ pub(crate) struct Arguments {
     /// wrote.
     #[arg(long, value_name = "FILE", requires = "onnx")]
     interface: Option<PathBuf>,
+    /// Folder of a golden case to pack: a small input, and the forecast that the model must make of
+    /// it, which `mlwm image test` compares.
+    #[arg(long, value_name = "FOLDER")]
+    golden: Option<PathBuf>,
     /// Zip to write, or the folder to write `<name>.zip` into [default: this one].
     #[arg(long, short, value_name = "PATH")]
     output: Option<PathBuf>,
@@ -83,6 +87,7 @@ pub(crate) fn main(arguments: Arguments) -> Outcome {
         training_args: arguments.training_args,
         onnx: arguments.onnx,
         interface: arguments.interface,
+        golden: arguments.golden,
         output: arguments.output.unwrap_or_else(|| ".".into()),
         arguments: std::env::args().skip(1).collect(),
     };

@@ -8,7 +8,7 @@ use indicatif::HumanBytes;
 use mlwm_registries::bundle::{self, Source, Watch};
 use mlwm_registries::{Cache, CachedArtifact, RegistryOptions};
 use mlwm_spec::bytes::ByteSize;
-use mlwm_spec::{ArtifactFile, ArtifactReference, ExitCode, Tag};
+use mlwm_spec::{ArtifactFile, ArtifactReference, ExitCode, PublishedArtifact, Tag};
 use mlwm_storage::{FileContent, Phase, Progress, ProgressEvent};
 
 use super::registry::{
@@ -44,7 +44,7 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-fn part_size(text: &str) -> Result<ByteSize, String> {
+pub(in crate::commands) fn part_size(text: &str) -> Result<ByteSize, String> {
     match text.parse::<ByteSize>() {
         Ok(ByteSize(0)) => Err("nothing fits into such a part: write 4GB, say".to_owned()),
         Ok(size) => Ok(size),
@@ -63,7 +63,7 @@ pub(crate) fn main(arguments: &Arguments) -> Outcome {
                     let tag = arguments.tag.clone().unwrap_or_else(Tag::latest);
                     of_file(file.clone(), tag).await?
                 }
-                ArtifactReference::Published(_) => {
+                ArtifactReference::Published(reference) => {
                     let (source, cached) = of_published(reference, options.clone()).await?;
                     held.push(cached);
                     source
@@ -74,7 +74,7 @@ pub(crate) fn main(arguments: &Arguments) -> Outcome {
         let (output, part_size) = (arguments.output.clone(), arguments.part_size);
         let written = blocking(move || {
             let part_size = part_size.map(|size| size.0);
-            Ok(bundle::write(&sources, &output, part_size, &watch)?)
+            Ok(bundle::write(&sources, &[], &output, part_size, &watch)?)
         })
         .await;
         drop(held);
@@ -98,7 +98,7 @@ pub(crate) fn main(arguments: &Arguments) -> Outcome {
 }
 
 /// Shows how far a bundle has come, and calls it off.
-pub(super) fn watch(options: &RegistryOptions) -> Watch {
+pub(in crate::commands) fn watch(options: &RegistryOptions) -> Watch {
     let progress: Progress = options.progress.clone();
     Watch {
         progress: Arc::new(move |done_bytes, total_bytes| {
@@ -115,13 +115,11 @@ pub(super) fn watch(options: &RegistryOptions) -> Watch {
     }
 }
 
-async fn of_published(
-    reference: &ArtifactReference,
+/// A published artifact, by way of the cache, where it stays as long as the second value lives.
+pub(in crate::commands) async fn of_published(
+    reference: &PublishedArtifact,
     options: RegistryOptions,
 ) -> Result<(Source, CachedArtifact), Failure> {
-    let ArtifactReference::Published(reference) = reference else {
-        return Err(Failure::new(ExitCode::Usage, "not a published artifact"));
-    };
     let (registry, publication) = find(reference, options).await?;
     let cached = Cache::open_default()?
         .fetch(&registry, &publication)

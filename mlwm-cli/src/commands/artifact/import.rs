@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use mlwm_registries::Registry;
-use mlwm_registries::bundle::{self, Bundle};
+use mlwm_registries::bundle::{self, Bundle, Imported};
 use mlwm_registries::signature::PublicKey;
 use mlwm_spec::ExitCode;
 
@@ -13,6 +13,7 @@ use super::key::public_key;
 use super::pull::trusting;
 use super::registry::{RegistryArgument, blocking, pinned, with_transfer};
 use crate::Outcome;
+use crate::failure::Failure;
 
 /// Publish the artifacts of a bundle in a registry, with their signatures.
 ///
@@ -43,19 +44,42 @@ pub(crate) fn main(arguments: &Arguments) -> Outcome {
         let bundle = blocking(move || {
             let bundle = Bundle::open(&file)?;
             bundle.verify(&watch)?;
-            Ok(bundle)
+            match bundle.artifacts() {
+                [] => Err(Failure::new(
+                    ExitCode::InputMissing,
+                    format!(
+                        "{} has no artifact: `mlwm image import` brings its images",
+                        file.display()
+                    ),
+                )),
+                _ => Ok(bundle),
+            }
         })
         .await?;
         let registry = Registry::open(&arguments.registry.registry, options).await?;
         let all = bundle::import(&bundle, &registry).await;
         Ok((registry, all))
     })?;
+    let (code, objects) = tell(&registry, &all, arguments.json);
+    if arguments.json {
+        say!("{:#}", serde_json::Value::Array(objects));
+    }
+    Ok(code)
+}
+
+/// Says what came of each artifact, unless that is wanted as JSON; gives the exit code and the
+/// objects.
+pub(in crate::commands) fn tell(
+    registry: &Registry,
+    all: &[Imported],
+    json: bool,
+) -> (ExitCode, Vec<serde_json::Value>) {
     let mut code = ExitCode::Ok;
     let mut objects = Vec::new();
-    for imported in &all {
+    for imported in all {
         let (reference, outcome, error) = match &imported.outcome {
             Ok(pushed) => (
-                pinned(&registry, &pushed.publication),
+                pinned(registry, &pushed.publication),
                 if pushed.new {
                     "published"
                 } else {
@@ -72,7 +96,7 @@ pub(crate) fn main(arguments: &Arguments) -> Outcome {
                 (name, "failed", Some(error.to_string()))
             }
         };
-        if !arguments.json {
+        if !json {
             say!("{reference} {outcome}");
         }
         if let Some(error) = &error {
@@ -84,8 +108,5 @@ pub(crate) fn main(arguments: &Arguments) -> Outcome {
             "error": error,
         }));
     }
-    if arguments.json {
-        say!("{:#}", serde_json::Value::Array(objects));
-    }
-    Ok(code)
+    (code, objects)
 }

@@ -29,7 +29,7 @@ pub(super) struct RegistryArgument {
 }
 
 /// Parses the URI or path of a registry.
-pub(super) fn registry(text: &str) -> Result<String, InvalidReference> {
+pub(in crate::commands) fn registry(text: &str) -> Result<String, InvalidReference> {
     check_registry(text).map(|()| text.to_owned())
 }
 

@@ -4,15 +4,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use mlwm_artifacts::{Artifact, Receipts};
+use mlwm_artifacts::Artifact;
 use mlwm_cycles::{Artifacts, Loaded};
-use mlwm_engines::Engine;
+use mlwm_engines::{BuildSecret, Engine};
 use mlwm_images::{
     Allowed, BuildInputs, Image, ImagePlan, LayerDigests, Layout, Place, Transfers, assemble,
-    engine, labels, push, refused, secrets,
+    engine, labels, push, refused, scan_layers, secrets,
 };
 use mlwm_registries::cache_home;
-use mlwm_spec::ExitCode;
+use mlwm_spec::{ArtifactDelivery, ExitCode};
 use mlwm_storage::Journals;
 use mlwm_storage::oci::OciOptions;
 use serde_json::json;
@@ -57,6 +57,10 @@ pub(crate) struct Build {
     /// Which revision of them it is made of, for its labels.
     #[arg(long, value_name = "ID")]
     revision: Option<String>,
+    /// What steps of a Containerfile find with `RUN --mount=type=secret,id=NAME`: id=NAME,src=FILE or
+    /// id=NAME,env=VARIABLE. The image may not hold it. May be given several times.
+    #[arg(long, value_name = "id=NAME,src=FILE")]
+    secret: Vec<String>,
     /// A place that was found to hold what looks like a secret, and may: as it was named, or with
     /// `*` at its end. It is recorded in the image. May be given several times.
     #[arg(long, value_name = "PLACE")]
@@ -82,11 +86,16 @@ pub(crate) fn main(arguments: Build) -> Outcome {
     let names = arguments.chosen.names()?;
     check_places(&names, arguments.push.iter().chain(&arguments.output))?;
     let created = created()?;
+    let given = arguments
+        .secret
+        .iter()
+        .map(|given| BuildSecret::read(given));
+    let given: Vec<BuildSecret> = given.collect::<Result<_, _>>()?;
     runtime()?.block_on(async {
         let transfer = Transfer::start()?;
         let mut done = Ok(());
         for name in &names {
-            done = build(&arguments, name, &created, &transfer).await;
+            done = build(&arguments, name, &created, &given, &transfer).await;
             if done.is_err() {
                 break;
             }
@@ -121,9 +130,11 @@ async fn build(
     arguments: &Build,
     name: &str,
     created: &str,
+    given: &[BuildSecret],
     transfer: &Transfer,
 ) -> Result<(), Failure> {
-    let loaded = arguments.chosen.load(name, transfer).await?;
+    let receipts = Artifacts::receipts(arguments.paranoid);
+    let loaded = arguments.chosen.load(name, transfer, &receipts).await?;
     let environment = arguments.chosen.environment(&loaded)?;
     let runner = match environment {
         Some(_) => None,
@@ -132,9 +143,7 @@ async fn build(
             arguments.onnxruntime.clone(),
         )?),
     };
-    let receipts = Artifacts::receipts(arguments.paranoid);
-    let artifact = artifact_of(&loaded, runner.is_some())?;
-    let artifact = hashed(&artifact, &loaded, &receipts)?;
+    let artifact = artifact_in(&loaded, runner.is_some())?;
     let lock = arguments.chosen.lock(&loaded)?;
     let built = environment
         .as_ref()
@@ -147,7 +156,7 @@ async fn build(
         base: built.or(arguments.chosen.base(&loaded)).unwrap_or_default(),
         base_image: None,
         runner: runner.as_ref(),
-        artifact: Some(&artifact),
+        artifact: artifact.as_deref(),
         source: arguments.source.as_deref(),
         revision: arguments.revision.as_deref(),
         allowed: &arguments.allow_secret,
@@ -157,21 +166,27 @@ async fn build(
         show(&inputs.plan(&receipts)?);
         return Ok(());
     }
-    let base = arguments
+    let ground = arguments
         .chosen
-        .ground(&loaded, lock.as_ref(), environment.as_ref())
+        .ground(&loaded, lock.as_ref(), environment.as_ref(), given)
         .await?;
     let inputs = BuildInputs {
-        base_image: Some(&base),
+        base_image: Some(&ground.image),
         ..inputs
     };
     let plan = inputs.plan(&receipts)?;
-    let digests = LayerDigests::at(cache_home()?.join("mlwm/layers"));
+    let notes = cache_home()?.join("mlwm/layers");
+    let given = given.to_vec();
     let allowed = Allowed::new(arguments.allow_secret.clone());
     let (planned, created) = (plan.clone(), created.to_owned());
     let (image, found) = in_background(move || {
-        let image = assemble(&planned, &base, Some(&artifact), &digests, &created)?;
-        let found = secrets(&planned, &image, Some(&artifact))?;
+        let digests = LayerDigests::at(&notes);
+        let base = &ground.image;
+        let image = assemble(&planned, base, artifact.as_ref(), &digests, &created)?;
+        let mut found = secrets(&planned, &image, artifact.as_ref())?;
+        if ground.is_environment {
+            found.extend(scan_layers(base, ground.base.as_ref(), &given, &notes)?);
+        }
         Ok((image, refused(found, &allowed).0))
     })
     .await?;
@@ -208,24 +223,28 @@ async fn build(
     Ok(())
 }
 
-/// The artifact with its digest, which must be the one that the configuration was loaded with.
-fn hashed(
-    artifact: &Artifact,
-    loaded: &Loaded,
-    receipts: &Receipts,
-) -> Result<Arc<Artifact>, Failure> {
-    let artifact = receipts.open(artifact.path())?;
+/// The artifact that goes into the image, with its digest, which must be the one that the
+/// configuration was loaded with; none if it is mounted.
+fn artifact_in(loaded: &Loaded, onnx: bool) -> Result<Option<Arc<Artifact>>, Failure> {
+    if loaded.configuration.artifact_delivery == ArtifactDelivery::Mount {
+        // One that is on this machine should fit all the same.
+        if loaded.artifact.is_some() {
+            artifact_of(loaded, onnx)?;
+        }
+        return Ok(None);
+    }
+    let artifact = artifact_of(loaded, onnx)?;
+    // It was hashed when it was loaded.
+    let artifact = Artifacts::receipts(false).open(artifact.path())?;
     let found = artifact.digest()?;
     match &loaded.artifact {
-        Some(facts) if facts.digest != found => Err(Failure::new(
-            ExitCode::ArtifactMismatch,
-            format!(
-                "artifact {} is {found}, and was {} when it was looked at: run the same command again if it was replaced just now, else it is damaged; fetch or build it again",
-                artifact.path().display(),
-                facts.digest
-            ),
-        )),
-        _ => Ok(Arc::new(artifact)),
+        Some(facts) if facts.digest != found => Err(mlwm_registries::Error::Replaced {
+            path: artifact.path().to_owned(),
+            expected: facts.digest,
+            found,
+        }
+        .into()),
+        _ => Ok(Some(Arc::new(artifact))),
     }
 }
 

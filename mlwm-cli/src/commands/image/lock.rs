@@ -1,6 +1,7 @@
 //! `mlwm image lock`: what an image is made of, pinned.
 
 use clap::Args;
+use mlwm_cycles::Artifacts;
 use mlwm_spec::ExitCode;
 
 use super::parts::Chosen;
@@ -24,11 +25,11 @@ pub(crate) fn main(arguments: &Lock) -> Outcome {
         let transfer = Transfer::start()?;
         let mut stale = Vec::new();
         for name in chosen.names()? {
-            let loaded = chosen.load(&name, &transfer).await?;
+            let receipts = Artifacts::receipts(false);
+            let loaded = chosen.load(&name, &transfer, &receipts).await?;
             let image = chosen.find_base(&loaded, None).await?;
             let base = chosen.base(&loaded).zip(image.as_ref());
-            let artifact = loaded.artifact.as_ref().map(|facts| facts.digest);
-            let new = mlwm_images::Lock::new(base, artifact);
+            let new = mlwm_images::Lock::new(base, loaded.artifact_digest());
             let path = chosen.lock_file(&name);
             let old = mlwm_images::Lock::read(&path)?;
             let same = old.as_ref() == Some(&new);

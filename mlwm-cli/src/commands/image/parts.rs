@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use mlwm_artifacts::Artifact;
-use mlwm_cycles::{Loaded, load, load_offline, names};
-use mlwm_engines::Engine;
+use mlwm_artifacts::{Artifact, Receipts};
+use mlwm_cycles::{Artifacts, Loaded, load, load_offline, names, read};
+use mlwm_engines::{BuildSecret, Engine};
 use mlwm_images::environment::{CONTAINERFILE, Environment};
 use mlwm_images::{Image, Lock, Place, Platform, Runner, engine, find};
-use mlwm_spec::ExitCode;
+use mlwm_spec::{ArtifactDelivery, ExitCode};
 use mlwm_storage::oci::OciOptions;
 
 use crate::commands::{Configurations, artifacts};
@@ -58,9 +58,23 @@ impl Chosen {
             .unwrap_or_else(Platform::of_this_machine)
     }
 
-    /// Reads a configuration and its artifact.
-    pub(super) async fn load(&self, name: &str, transfer: &Transfer) -> Result<Loaded, Failure> {
-        Ok(load(&self.folder.folder, name, &artifacts(transfer)?).await?)
+    /// Reads a configuration and its artifact, which is fetched if it goes into the image and is not
+    /// on this machine.
+    pub(super) async fn load(
+        &self,
+        name: &str,
+        transfer: &Transfer,
+        receipts: &Receipts,
+    ) -> Result<Loaded, Failure> {
+        let (folder, receipts) = (&self.folder.folder, receipts.clone());
+        let artifacts = Artifacts {
+            receipts,
+            ..artifacts(transfer)?
+        };
+        match read(folder, name)?.configuration.artifact_delivery {
+            ArtifactDelivery::Bake => Ok(load(folder, name, &artifacts).await?),
+            ArtifactDelivery::Mount => Ok(load_offline(folder, name, &artifacts).await?),
+        }
     }
 
     /// The same without fetching the artifact, of which nothing is known if it is not on this
@@ -101,8 +115,7 @@ impl Chosen {
         let Some(lock) = Lock::read(&path)? else {
             return Ok(None);
         };
-        let artifact = loaded.artifact.as_ref().map(|facts| facts.digest);
-        lock.check(&path, self.base(loaded), artifact)?;
+        lock.check(&path, self.base(loaded), loaded.artifact_digest())?;
         Ok(Some(lock))
     }
 
@@ -129,23 +142,43 @@ impl Chosen {
         loaded: &Loaded,
         lock: Option<&Lock>,
         environment: Option<&Environment>,
-    ) -> Result<Image, Failure> {
+        secrets: &[BuildSecret],
+    ) -> Result<Ground, Failure> {
         let base = self.find_base(loaded, lock).await?;
         let Some(environment) = environment else {
-            return base.ok_or_else(|| {
+            let image = base.ok_or_else(|| {
                 let message = format!("configuration `{}` names no base", loaded.name);
                 Failure::new(ExitCode::BadConfiguration, message)
+            })?;
+            return Ok(Ground {
+                image,
+                is_environment: false,
+                base: None,
             });
         };
         // What the builder says is worth reading only if it fails.
         let mut lines = Vec::new();
         let mut keep = |line: &str| lines.push(line.to_owned());
         let built = environment
-            .build(&Engine::connect().await?, &mut keep)
+            .build(&Engine::connect().await?, secrets, &mut keep)
             .await;
         built.inspect_err(|_| lines.iter().for_each(|line| eprintln!("{line}")))?;
-        find_image(&environment.reference, &self.platform()).await
+        let image = find_image(&environment.reference, &self.platform()).await?;
+        Ok(Ground {
+            image,
+            is_environment: true,
+            base,
+        })
     }
+}
+
+/// What the layers of a configuration are put on.
+pub(super) struct Ground {
+    pub(super) image: Image,
+    /// Whether a `Containerfile` made it.
+    pub(super) is_environment: bool,
+    /// What the configuration names as the base of its environment.
+    pub(super) base: Option<Image>,
 }
 
 /// The image that `named` means, wherever it is.
@@ -154,7 +187,7 @@ pub(super) async fn find_image(named: &str, platform: &Platform) -> Result<Image
     let found = match &place {
         Place::Engine(reference) => {
             let kept = mlwm_registries::cache_home()?.join("mlwm/bases");
-            engine::find(&Engine::connect().await?, reference, &kept).await?
+            engine::find(&Engine::connect().await?, reference, platform, &kept).await?
         }
         place => find(place, platform, &OciOptions::default()).await?,
     };

@@ -7,7 +7,7 @@ use clap::Args;
 use mlwm_cycles::{Artifacts, Loaded};
 use mlwm_engines::Engine;
 use mlwm_images::{BuildInputs, Lock, Place, find, labels};
-use mlwm_spec::{ArtifactReference, Digest, ExitCode};
+use mlwm_spec::{ArtifactDelivery, Digest, ExitCode};
 use mlwm_storage::oci::OciOptions;
 use serde::Serialize;
 
@@ -19,9 +19,10 @@ use crate::failure::Failure;
 use crate::transfer::Transfer;
 
 /// Labels that say what an image is made of, and what each is called.
-const PARTS: [(&str, &str); 5] = [
+const PARTS: [(&str, &str); 6] = [
     (labels::RUNNER_DIGEST, "runner"),
     (labels::ARTIFACT_DIGEST, "artifact"),
+    (labels::DELIVERY, "artifact delivery"),
     (labels::CONFIGURATION_DIGEST, "configuration"),
     (labels::MLWM_VERSION, "mlwm"),
     (labels::CONTRACT, "contract"),
@@ -169,17 +170,13 @@ async fn wanted(arguments: &Arguments, loaded: &Loaded) -> Result<Wanted, Failur
             arguments.onnxruntime.clone(),
         )?),
     };
-    let pinned = match &loaded.configuration.artifact {
-        Some(ArtifactReference::Published(published)) => published.digest,
-        _ => None,
-    };
+    let digest = loaded.artifact_digest();
     // Of an artifact that is not on this machine, the digest suffices.
-    let artifact = match (&loaded.artifact, pinned) {
+    let artifact = match (&loaded.artifact, digest) {
         (None, Some(_)) => None,
         _ => Some(artifact_of(loaded, runner.is_some())?),
     };
-    let digest = loaded.artifact.as_ref().map(|facts| facts.digest);
-    let digest = digest.or(pinned);
+    let is_mounted = loaded.configuration.artifact_delivery == ArtifactDelivery::Mount;
     let path = chosen.lock_file(&loaded.name);
     let lock = Lock::read(&path)?;
     if let Some(lock) = &lock {
@@ -199,18 +196,19 @@ async fn wanted(arguments: &Arguments, loaded: &Loaded) -> Result<Wanted, Failur
         base: built.or(chosen.base(loaded)).unwrap_or_default(),
         base_image: base.as_ref().filter(|_| environment.is_none()),
         runner: runner.as_ref(),
-        artifact: artifact.as_deref(),
+        artifact: artifact.as_deref().filter(|_| !is_mounted),
         source: None,
         revision: None,
         allowed: &arguments.allow_secret,
         version: env!("CARGO_PKG_VERSION"),
     };
     let mut labels = inputs.plan(&Artifacts::receipts(false))?.labels;
-    if let Some(digest) = digest {
-        labels.insert(labels::ARTIFACT_DIGEST.to_owned(), digest.to_string());
-    }
-    if artifact.is_none() {
+    if artifact.is_none() && !is_mounted {
         labels.remove(labels::BUILD);
+        labels.remove(labels::DELIVERY);
+    }
+    if let Some(digest) = digest.filter(|_| !is_mounted) {
+        labels.insert(labels::ARTIFACT_DIGEST.to_owned(), digest.to_string());
     }
     Ok(Wanted {
         labels,

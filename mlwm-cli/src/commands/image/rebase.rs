@@ -141,7 +141,11 @@ async fn old_base(image: &Image, platform: &Platform) -> Option<Image> {
 }
 
 /// Brings the image to its place; whether it was there.
-async fn deliver(image: &Image, place: &Place, transfer: &Transfer) -> Result<bool, Failure> {
+pub(super) async fn deliver(
+    image: &Image,
+    place: &Place,
+    transfer: &Transfer,
+) -> Result<bool, Failure> {
     match place {
         Place::Layout { folder, tag, .. } => {
             let (image, layout) = (image.clone(), Layout::at(folder));

@@ -1,0 +1,93 @@
+//! An output that is complete and not yet published: kept through a kill or a fault of its store, so
+//! that the model does not run again only to be published.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+
+use mlwm_spec::Digest;
+use mlwm_spec::manifest::{InputRecord, content_digest};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use crate::Error;
+use crate::container::Ran;
+use crate::plan::PlannedTask;
+use crate::scratch::{Scratch, failed};
+
+/// What is known of complete outputs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Complete {
+    /// Identity of the task that made them.
+    pub(crate) identity: Digest,
+    /// What it read.
+    pub(crate) inputs: Vec<InputRecord>,
+    /// How its container went.
+    pub(crate) ran: Ran,
+    /// The content of each output, by name.
+    outputs: BTreeMap<String, Digest>,
+}
+
+impl Complete {
+    /// Notes that the outputs of a task are complete; on the disk when this returns.
+    pub(crate) async fn note(
+        scratch: &Scratch,
+        planned: &PlannedTask,
+        identity: Digest,
+        inputs: &[InputRecord],
+        ran: &Ran,
+        cancel: &CancellationToken,
+    ) -> Result<Self, Error> {
+        let complete = Self {
+            identity,
+            inputs: inputs.to_vec(),
+            ran: ran.clone(),
+            outputs: contents(scratch, planned, cancel).await?,
+        };
+        let path = scratch.complete(planned);
+        let folder = path.parent().unwrap_or(scratch.root());
+        let text = serde_json::to_vec(&complete).map_err(Error::Json)?;
+        let written = || {
+            let mut file = tempfile::NamedTempFile::new_in(folder)?;
+            file.write_all(&text)?;
+            file.as_file().sync_all()?;
+            file.persist(&path).map_err(|error| error.error)
+        };
+        written().map_err(|source| failed(&path, source))?;
+        Ok(complete)
+    }
+
+    /// What an earlier attempt left that was killed or could not publish: all of it there and
+    /// unchanged, which is read to be seen. What is not so is to be made again.
+    pub(crate) async fn find(
+        scratch: &Scratch,
+        planned: &PlannedTask,
+        cancel: &CancellationToken,
+    ) -> Result<Option<Self>, Error> {
+        let Ok(text) = fs::read(scratch.complete(planned)) else {
+            return Ok(None);
+        };
+        let Ok(complete) = serde_json::from_slice::<Self>(&text) else {
+            return Ok(None);
+        };
+        match contents(scratch, planned, cancel).await {
+            Ok(contents) if contents == complete.outputs => Ok(Some(complete)),
+            Err(error) if cancel.is_cancelled() => Err(error),
+            _ => Ok(None),
+        }
+    }
+}
+
+async fn contents(
+    scratch: &Scratch,
+    planned: &PlannedTask,
+    cancel: &CancellationToken,
+) -> Result<BTreeMap<String, Digest>, Error> {
+    let mut contents = BTreeMap::new();
+    for output in &planned.outputs {
+        let folder = scratch.output(planned, &output.name);
+        let objects = mlwm_storage::local_objects(&folder, cancel).await?;
+        contents.insert(output.name.clone(), content_digest(&objects));
+    }
+    Ok(contents)
+}

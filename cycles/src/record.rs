@@ -1,0 +1,145 @@
+//! What a run writes into the ledger. That it cannot be written does not stop a forecast, which has
+//! a due time: it is told with the task.
+
+use std::sync::{Mutex, PoisonError};
+
+use mlwm_ledger::{
+    AttemptId, AttemptResult, Error, Found, Ledger, NewRun, Published, RunId, State, TaskName,
+};
+use mlwm_spec::ExitCode;
+
+use crate::event::{Outcome, Phase, TaskReport};
+use crate::plan::PlannedTask;
+
+/// The ledger of a run.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    ledger: Ledger,
+    run: RunId,
+    trouble: Mutex<Option<String>>,
+}
+
+/// An attempt; without a ledger that can be written, it has a number alone.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attempt {
+    id: Option<AttemptId>,
+    /// 1 is the first.
+    pub(crate) number: u32,
+}
+
+impl Recorder {
+    pub(crate) fn begin(
+        ledger: Ledger,
+        run: &NewRun,
+        tasks: &[TaskName],
+    ) -> Result<Self, crate::Error> {
+        let run = ledger.begin_run(run, tasks)?;
+        Ok(Self {
+            ledger,
+            run,
+            trouble: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn end(&self, exit_code: ExitCode) {
+        self.keep(self.ledger.end_run(self.run, exit_code));
+    }
+
+    pub(crate) fn begin_attempt(&self, planned: &PlannedTask) -> Attempt {
+        match self.keep(self.ledger.begin_attempt(self.run, &planned.name())) {
+            Some((id, number)) => Attempt {
+                id: Some(id),
+                number,
+            },
+            None => Attempt {
+                id: None,
+                number: 0,
+            },
+        }
+    }
+
+    pub(crate) fn begin_phase(&self, attempt: Attempt, phase: Phase) {
+        if let Some(id) = attempt.id {
+            self.keep(self.ledger.begin_phase(id, phase.name()));
+        }
+    }
+
+    pub(crate) fn end_phase(
+        &self,
+        attempt: Attempt,
+        phase: Phase,
+        seconds: f64,
+        bytes: Option<u64>,
+    ) {
+        if let Some(id) = attempt.id {
+            self.keep(self.ledger.end_phase(id, phase.name(), seconds, bytes));
+        }
+    }
+
+    /// Where the log of an attempt is, as soon as there is one.
+    pub(crate) fn has_log(&self, attempt: Attempt, log: &str) {
+        if let Some(id) = attempt.id {
+            self.keep(self.ledger.has_log(id, log));
+        }
+    }
+
+    pub(crate) fn end_attempt(&self, attempt: Attempt, report: &TaskReport) {
+        let Some(id) = attempt.id else { return };
+        let state = match (report.outcome, report.exit_code) {
+            (Outcome::Published | Outcome::AlreadyPublished, _) => State::Published,
+            (Outcome::Failed, ExitCode::Interrupted) => State::Interrupted,
+            (Outcome::Failed, _) => State::Failed,
+        };
+        let result = AttemptResult {
+            state,
+            exit_code: report.exit_code,
+            identity: report.identity,
+            error: report.error.clone(),
+            log: report.log.clone(),
+            bytes_in: report.bytes_in,
+            bytes_out: report.bytes_out,
+            peak_memory: report.peak_memory,
+            outputs: published(report),
+        };
+        self.keep(self.ledger.end_attempt(id, &result));
+    }
+
+    /// A task was found to be published.
+    pub(crate) fn found(&self, planned: &PlannedTask, report: &TaskReport) {
+        if let Some(identity) = report.identity {
+            self.keep(self.ledger.found(&Found {
+                task: planned.name(),
+                identity,
+                times: None,
+                outputs: published(report),
+            }));
+        }
+    }
+
+    /// What could not be written since this was asked last.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        trouble.take()
+    }
+
+    fn keep<T>(&self, written: Result<T, Error>) -> Option<T> {
+        match written {
+            Ok(value) => Some(value),
+            Err(error) => {
+                let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+                trouble.get_or_insert_with(|| error.to_string());
+                None
+            }
+        }
+    }
+}
+
+fn published(report: &TaskReport) -> Vec<Published> {
+    let outputs = report.outputs.iter().map(|output| Published {
+        name: output.name.clone(),
+        uri: output.uri.clone(),
+        manifest: output.manifest.clone(),
+        digest: output.digest,
+    });
+    outputs.collect()
+}

@@ -1,0 +1,435 @@
+//! One attempt at a task, from its inputs to its published outputs.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use mlwm_engines::Image;
+use mlwm_registries::UnpackedArtifact;
+use mlwm_spec::manifest::{InputRecord, ObjectRecord};
+use mlwm_spec::task::{InputIdentity, TaskKey};
+use mlwm_spec::{ArtifactDelivery, Digest, ExitCode, Manifest};
+use mlwm_storage::{Progress, Uri};
+
+use crate::claim::Claim;
+use crate::complete::Complete;
+use crate::container::{self, Ran};
+use crate::event::{Event, Outcome, Phase, TaskReport};
+use crate::place::{self, Place};
+use crate::plan::{PlannedInput, PlannedTask};
+use crate::record::Attempt;
+use crate::run::Context;
+use crate::{Error, output, preflight, publication};
+
+/// The time between two events of progress of a transfer.
+const BETWEEN_EVENTS: Duration = Duration::from_millis(100);
+
+/// What an attempt starts from.
+pub(crate) struct Ground {
+    image: Image,
+    places: Vec<Place>,
+}
+
+pub(crate) struct Work<'a> {
+    context: &'a Context<'a>,
+    turn: usize,
+    planned: &'a PlannedTask,
+    claim: &'a Claim,
+    attempt: Option<Attempt>,
+    report: TaskReport,
+}
+
+impl<'a> Work<'a> {
+    pub(crate) fn new(
+        context: &'a Context<'a>,
+        turn: usize,
+        planned: &'a PlannedTask,
+        claim: &'a Claim,
+    ) -> Self {
+        Self {
+            context,
+            turn,
+            planned,
+            claim,
+            attempt: None,
+            report: TaskReport::new(planned),
+        }
+    }
+
+    pub(crate) fn into_report(self) -> TaskReport {
+        self.report
+    }
+
+    /// Looks at the image and at what is published: `None` if nothing need be done.
+    pub(crate) async fn look(&mut self) -> Result<Option<Ground>, Error> {
+        let image = self.image().await?;
+        let places = Place::of(self.planned).await?;
+        let republish = self.context.options.republish;
+        if !republish {
+            for place in &places {
+                place.refuse_other_task(self.planned, &image)?;
+            }
+        }
+        // A manifest of another task has another identity, which is found with the inputs.
+        let known = match republish {
+            true => None,
+            false => place::published_from_same_listings(self.planned, &places).await?,
+        };
+        match known {
+            Some(identity) => self
+                .already_published(identity, &places)
+                .await
+                .map(|()| None),
+            None => Ok(Some(Ground { image, places })),
+        }
+    }
+
+    pub(crate) async fn run(&mut self, attempt: Attempt, ground: Ground) -> Result<Outcome, Error> {
+        self.attempt = Some(attempt);
+        let Ground { image, places } = ground;
+        if let Some(complete) = self.complete(&image).await? {
+            self.publish(&image, &complete, &places).await?;
+            return Ok(Outcome::Published);
+        }
+        self.context.scratch.clear_outputs(self.planned)?;
+        let inputs = self.stage().await?;
+        let identity = self.identity(&image, &inputs);
+        self.report.identity = Some(identity);
+        if !self.context.options.republish && place::published_by(identity, &places)? {
+            self.already_published(identity, &places).await?;
+            return Ok(Outcome::AlreadyPublished);
+        }
+        self.check().await?;
+        let mounted = self.mounted().await?;
+        let ran = self
+            .container(attempt, &image, mounted.as_ref(), identity)
+            .await?;
+        drop(mounted);
+        self.verify(&ran).await?;
+        let complete = Complete::note(
+            self.context.scratch,
+            self.planned,
+            identity,
+            &inputs,
+            &ran,
+            self.context.cancel,
+        );
+        let complete = complete.await?;
+        self.publish(&image, &complete, &places).await?;
+        Ok(Outcome::Published)
+    }
+
+    async fn already_published(&mut self, identity: Digest, places: &[Place]) -> Result<(), Error> {
+        self.report.identity = Some(identity);
+        for place in places {
+            place.refuse_damage().await?;
+            let manifest = place.manifest.as_ref();
+            self.report
+                .outputs
+                .extend(manifest.map(|manifest| place.report(manifest)));
+        }
+        Ok(())
+    }
+
+    /// The image: made from the artifact that the configuration names, or without one if that is
+    /// mounted.
+    async fn image(&self) -> Result<Image, Error> {
+        let planned = self.planned;
+        let found = self.context.engine.image(&planned.image).await?;
+        let image = found.ok_or_else(|| Error::ImageMissing {
+            image: planned.image.clone(),
+            configuration: planned.configuration.clone(),
+        })?;
+        place::refuse_other_artifact(planned, &image)?;
+        Ok(image)
+    }
+
+    /// Complete outputs of an earlier attempt, if they are what this one would make.
+    async fn complete(&mut self, image: &Image) -> Result<Option<Complete>, Error> {
+        let (scratch, cancel) = (self.context.scratch, self.context.cancel);
+        let Some(complete) = Complete::find(scratch, self.planned, cancel).await? else {
+            return Ok(None);
+        };
+        let same = complete.identity == self.identity(image, &complete.inputs)
+            && place::same_listings(self.planned, &complete.inputs).await?;
+        self.report.identity = same.then_some(complete.identity);
+        Ok(same.then_some(complete))
+    }
+
+    async fn stage(&mut self) -> Result<Vec<InputRecord>, Error> {
+        let clock = self.begin(Phase::Stage);
+        // What was staged whole is staged again: it is not known to be what was asked for.
+        self.context.scratch.clear_inputs(self.planned)?;
+        let progress = self.transfer(Phase::Stage);
+        let mut records = Vec::new();
+        for input in &self.planned.inputs {
+            let uri: Uri = input.uri.parse()?;
+            let dest = self.context.scratch.input(self.planned, &input.name);
+            let staged = mlwm_storage::stage(&uri, &dest, &progress, self.context.cancel)
+                .await
+                .map_err(|error| self.interrupted_or(error.into()))?;
+            self.report.bytes_in += staged.bytes;
+            records.push(InputRecord {
+                name: input.name.clone(),
+                uri: uri.to_string(),
+                digest: staged.digest,
+                listing: staged.listing,
+                objects: staged.objects.len() as u64,
+                bytes: staged.bytes,
+            });
+        }
+        self.end(Phase::Stage, clock, Some(self.report.bytes_in));
+        Ok(records)
+    }
+
+    fn identity(&self, image: &Image, inputs: &[InputRecord]) -> Digest {
+        let planned = self.planned;
+        let inputs = inputs.iter().map(|input| InputIdentity {
+            name: input.name.clone(),
+            digest: input.digest,
+        });
+        let key = TaskKey {
+            image: image.id,
+            artifact: planned.artifact.as_ref().map(|artifact| artifact.digest),
+            configuration: planned.configuration_digest,
+            analysis_time: planned.analysis_time,
+            member: planned.member,
+            forecast_duration: planned.forecast_duration(),
+            inputs: inputs.collect(),
+        };
+        key.identity()
+    }
+
+    /// Everything that can be known to be wrong before a container is started.
+    async fn check(&mut self) -> Result<(), Error> {
+        let clock = self.begin(Phase::Check);
+        let path = |input: &PlannedInput| self.context.scratch.input(self.planned, &input.name);
+        let inputs = self.planned.inputs.iter();
+        let staged: Vec<(PlannedInput, PathBuf)> =
+            inputs.map(|input| (input.clone(), path(input))).collect();
+        let planned = self.planned.clone();
+        self.unless_cancelled(move || preflight::check(&planned, &staged))
+            .await??;
+        self.end(Phase::Check, clock, None);
+        Ok(())
+    }
+
+    /// The artifact, unpacked and verified, if it is to be mounted; kept as long as this lives.
+    async fn mounted(&mut self) -> Result<Option<UnpackedArtifact>, Error> {
+        let Some(artifact) = &self.planned.artifact else {
+            return Ok(None);
+        };
+        if artifact.delivery == ArtifactDelivery::Bake {
+            return Ok(None);
+        }
+        let clock = self.begin(Phase::Unpack);
+        let (zip, cancel) = (Path::new(&artifact.path), self.context.cancel);
+        let unpacked = self
+            .context
+            .options
+            .unpacked
+            .get(zip, artifact.digest, cancel);
+        let unpacked = unpacked
+            .await
+            .map_err(|error| self.interrupted_or(error.into()))?;
+        self.end(Phase::Unpack, clock, None);
+        Ok(Some(unpacked))
+    }
+
+    async fn container(
+        &mut self,
+        attempt: Attempt,
+        image: &Image,
+        artifact: Option<&UnpackedArtifact>,
+        identity: Digest,
+    ) -> Result<Ran, Error> {
+        let clock = self.begin(Phase::Queue);
+        let _room = tokio::select! {
+            room = self.context.machine.room(self.turn, &self.planned.resources) => room,
+            () = self.context.cancel.cancelled() => return Err(Error::Interrupted),
+        };
+        self.end(Phase::Queue, clock, None);
+        self.claim.check()?;
+        let clock = self.begin(Phase::Run);
+        let log = self.context.scratch.log(self.planned, attempt.number);
+        self.report.log = Some(log.display().to_string());
+        self.context
+            .recorder
+            .has_log(attempt, &log.display().to_string());
+        let stop = self.context.cancel.child_token();
+        let job = container::Job {
+            planned: self.planned,
+            image,
+            artifact,
+            identity,
+            log: &log,
+        };
+        let running = container::run(self.context, &job, &stop);
+        tokio::pin!(running);
+        let ran = tokio::select! {
+            ran = &mut running => ran,
+            // Another does the task now: two must not.
+            () = self.claim.lost.cancelled() => {
+                stop.cancel();
+                let _ = running.await;
+                self.claim.check().and(Err(Error::Interrupted))
+            }
+        };
+        if !log.is_file() {
+            self.report.log = None;
+        }
+        let ran = ran?;
+        self.report.peak_memory = ran.peak_memory;
+        self.end(Phase::Run, clock, None);
+        Ok(ran)
+    }
+
+    async fn verify(&mut self, ran: &Ran) -> Result<(), Error> {
+        let clock = self.begin(Phase::Verify);
+        for wanted in &self.planned.outputs {
+            let path = self.context.scratch.output(self.planned, &wanted.name);
+            let (name, wanted, planned) = (&wanted.name, wanted.clone(), self.planned.clone());
+            self.unless_cancelled(move || output::check(&path, &wanted, &planned))
+                .await?
+                .map_err(|reason| Error::Incomplete {
+                    output: name.clone(),
+                    reason,
+                    log: ran.log.clone(),
+                })?;
+        }
+        self.end(Phase::Verify, clock, None);
+        Ok(())
+    }
+
+    async fn publish(
+        &mut self,
+        image: &Image,
+        complete: &Complete,
+        places: &[Place],
+    ) -> Result<(), Error> {
+        self.claim.check()?;
+        let clock = self.begin(Phase::Publish);
+        for place in places {
+            let published = match &place.manifest {
+                // Published by this same task before it was killed.
+                Some(manifest) if manifest.task == complete.identity => {
+                    if !self.context.options.republish {
+                        self.report.outputs.push(place.report(manifest));
+                        continue;
+                    }
+                    self.publish_one(image, complete, place).await?
+                }
+                _ => self.publish_one(image, complete, place).await?,
+            };
+            self.report.bytes_out += published.bytes;
+            self.report.outputs.push(place.report(&published.manifest));
+        }
+        self.end(Phase::Publish, clock, Some(self.report.bytes_out));
+        Ok(())
+    }
+
+    async fn publish_one(
+        &self,
+        image: &Image,
+        complete: &Complete,
+        place: &Place,
+    ) -> Result<mlwm_storage::Published, Error> {
+        let progress = self.transfer(Phase::Publish);
+        let (task, cancel) = (complete.identity, self.context.cancel);
+        let local = self
+            .context
+            .scratch
+            .output(self.planned, &place.output.name);
+        let manifest = |objects: Vec<ObjectRecord>| -> Manifest {
+            publication::manifest(self.context, self.planned, place, image, complete, objects)
+        };
+        let published = match self.context.options.republish {
+            true => {
+                let uri = &place.uri;
+                mlwm_storage::republish(&local, uri, task, manifest, &progress, cancel).await
+            }
+            false => {
+                let uri = &place.uri;
+                mlwm_storage::publish(&local, uri, task, manifest, &progress, cancel).await
+            }
+        };
+        published.map_err(|error| match error.exit_code() {
+            ExitCode::StorageFailed if !cancel.is_cancelled() => Error::Unpublished {
+                kept: local.clone(),
+                source: error,
+            },
+            _ => self.interrupted_or(error.into()),
+        })
+    }
+
+    fn begin(&self, phase: Phase) -> Instant {
+        (self.context.tell)(Event::PhaseStarted {
+            task: self.planned.title(),
+            phase,
+        });
+        if let Some(attempt) = self.attempt {
+            self.context.recorder.begin_phase(attempt, phase);
+        }
+        Instant::now()
+    }
+
+    fn end(&mut self, phase: Phase, clock: Instant, bytes: Option<u64>) {
+        let seconds = clock.elapsed().as_secs_f64();
+        self.report.phases.push((phase, seconds));
+        if let Some(attempt) = self.attempt {
+            self.context
+                .recorder
+                .end_phase(attempt, phase, seconds, bytes);
+        }
+        (self.context.tell)(Event::PhaseFinished {
+            task: self.planned.title(),
+            phase,
+            seconds,
+            bytes,
+        });
+    }
+
+    /// Tells how far a transfer is.
+    fn transfer(&self, phase: Phase) -> Progress {
+        let task = self.planned.title();
+        let tell = Arc::clone(self.context.tell);
+        let last: Mutex<Option<(Instant, u64)>> = Mutex::new(None);
+        Progress::new(move |event| {
+            // A poisoned lock would only mean that an event was lost.
+            let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+            let at_end = event.done_bytes == event.total_bytes;
+            let worth_telling = last.is_none_or(|(time, done)| {
+                done != event.done_bytes && (at_end || time.elapsed() >= BETWEEN_EVENTS)
+            });
+            if !worth_telling {
+                return;
+            }
+            *last = Some((Instant::now(), event.done_bytes));
+            tell(Event::Progress {
+                task: task.clone(),
+                phase,
+                done: event.done_bytes,
+                total: Some(event.total_bytes),
+            });
+        })
+    }
+
+    /// Runs what blocks on a thread of its own; when told to stop, does not wait for its end.
+    async fn unless_cancelled<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        tokio::select! {
+            done = tokio::task::spawn_blocking(work) => Ok(done?),
+            () = self.context.cancel.cancelled() => Err(Error::Interrupted),
+        }
+    }
+
+    /// An error that follows from being told to stop is not an error of the store.
+    fn interrupted_or(&self, error: Error) -> Error {
+        match self.context.cancel.is_cancelled() {
+            true => Error::Interrupted,
+            false => error,
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! What the tests of images start from, and the programs that look at what came of it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::sync::LazyLock;
+
+use mlwm_spec::Digest;
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::site::{Ran, Site, example_artifact, ran};
+
+/// Runs another program, which must end well.
+#[track_caller]
+pub fn tool(program: &str, arguments: &[&str]) -> String {
+    tried(program, arguments).expect(0, &[]).stdout
+}
+
+/// Runs another program.
+pub fn tried(program: &str, arguments: &[&str]) -> Ran {
+    let output = Command::new(program).args(arguments).output();
+    ran(&output.unwrap_or_else(|error| panic!("{program}: {error}: run ci/setup")))
+}
+
+/// The base image that `ci/setup` makes, as an OCI layout with the tag `v1`: no engine is asked.
+pub fn base_layout() -> &'static Path {
+    static BASE: LazyLock<TempDir> = LazyLock::new(|| {
+        let folder = crate::scratch::folder();
+        let layout = format!("oci:{}:v1", folder.path().display());
+        let base = "docker-daemon:mlwm-base:bookworm";
+        tool("skopeo", &["copy", "--quiet", base, &layout]);
+        folder
+    });
+    BASE.path()
+}
+
+/// Writes an OCI layout whose tag `v1` is an image with one file that holds `content`, for `architecture`.
+pub fn small_base(folder: &Path, architecture: &str, content: &str) {
+    let blobs = folder.join("blobs/sha256");
+    fs::create_dir_all(&blobs).unwrap();
+    let put = |kind: &str, bytes: &[u8]| {
+        let digest = Digest::of(bytes);
+        fs::write(blobs.join(digest.hex()), bytes).unwrap();
+        let media_type = format!("application/vnd.oci.image.{kind}");
+        json!({"mediaType": media_type, "digest": digest, "size": bytes.len()})
+    };
+    let layer = put("layer.v1.tar", &archive(content));
+    let config = json!({
+        "architecture": architecture, "os": "linux", "config": {"Env": ["PATH=/bin"]},
+        "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]},
+        "history": [{"created_by": content}],
+    });
+    let config = put("config.v1+json", config.to_string().as_bytes());
+    let media_type = "application/vnd.oci.image.manifest.v1+json";
+    let manifest =
+        json!({"schemaVersion": 2, "mediaType": media_type, "config": config, "layers": [layer]});
+    let mut entry = put("manifest.v1+json", manifest.to_string().as_bytes());
+    entry["annotations"] = json!({"org.opencontainers.image.ref.name": "v1"});
+    let index = json!({"schemaVersion": 2, "manifests": [entry]});
+    fs::write(folder.join("index.json"), index.to_string()).unwrap();
+    let marker = r#"{"imageLayoutVersion":"1.0.0"}"#;
+    fs::write(folder.join("oci-layout"), marker).unwrap();
+}
+
+/// A tar archive with one file.
+fn archive(content: &str) -> Vec<u8> {
+    let folder = crate::scratch::folder();
+    fs::write(folder.path().join("base"), content).unwrap();
+    let output = Command::new("tar")
+        .args(["--mtime=@0", "--owner=0", "--group=0", "-cf", "-", "base"])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    output.stdout
+}
+
+/// A configuration of the example's artifact on a base, whose image an engine calls `reference`.
+pub fn configuration_on(base: &str, reference: &str) -> String {
+    format!(
+        "docker_image: {reference}\nartifact: danra.zip\nbase_image: \"{base}\"\ninputs: {{}}\noutputs:\n  surface:\n    uri: ./published/surface.zarr\n    internal_path: /volume/outputs/surface.zarr\n"
+    )
+}
+
+/// A working folder with the example's artifact and the configuration `danra` on a base; its commands
+/// cannot reach any engine.
+pub fn site_on(base: &str) -> Site {
+    let mut site = Site::new();
+    fs::copy(example_artifact(), site.path("danra.zip")).unwrap();
+    site.configure("danra", &configuration_on(base, "mlwm-test/danra:latest"));
+    site.env("DOCKER_HOST", "unix:///nonexistent/engine.sock");
+    site
+}
+
+/// The digest of a manifest in a registry or a layout, as skopeo finds it; `None` if there is none.
+/// `more` are options of skopeo.
+pub fn digest_at(place: &str, more: &[&str]) -> Option<String> {
+    let mut arguments = vec!["inspect", "--raw"];
+    arguments.extend(more);
+    arguments.push(place);
+    let found = tried("skopeo", &arguments);
+    match found.code {
+        0 => Some(Digest::of(&found.stdout).to_string()),
+        _ => {
+            let absent = [
+                "manifest unknown",
+                "name unknown",
+                "no such file",
+                "no descriptor found",
+            ];
+            let said = found.stderr.to_lowercase();
+            assert!(absent.iter().any(|text| said.contains(text)), "{said}");
+            None
+        }
+    }
+}
+
+/// The digest that `mlwm image build` prints.
+#[track_caller]
+pub fn digest_in(text: &str) -> String {
+    let digest = text.lines().find(|line| line.starts_with("sha256:"));
+    digest
+        .unwrap_or_else(|| panic!("no digest in:\n{text}"))
+        .to_owned()
+}
