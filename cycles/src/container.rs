@@ -10,6 +10,7 @@ use mlwm_engines::{Ended, Engine, Image, Mount, Output, Request};
 use mlwm_registries::UnpackedArtifact;
 use mlwm_spec::Digest;
 use mlwm_spec::contract::{ARTIFACT_DIR, Progress, env};
+use mlwm_storage::points::reach;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -207,6 +208,7 @@ impl<'a> Lines<'a> {
             Output::Stdout(line) => ("stdout", line),
             Output::Stderr(line) => ("stderr", line),
         };
+        reach("container: a line");
         if let Some(progress) = Progress::parse(&line) {
             (self.context.tell)(Event::Progress {
                 task: self.task.clone(),

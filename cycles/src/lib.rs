@@ -21,6 +21,7 @@ mod plan;
 mod preflight;
 mod provenance;
 mod publication;
+mod rebuild;
 mod record;
 mod retry;
 mod run;
@@ -36,4 +37,5 @@ pub use load::{ArtifactFacts, Artifacts, Loaded, load, load_all, load_offline, n
 pub use machine::Budget;
 pub use plan::{Plan, PlanOptions, PlannedInput, PlannedOutput, PlannedTask, plan};
 pub use provenance::statement;
+pub use rebuild::{Rebuilt, rebuild};
 pub use run::{RunOptions, Tell, run};

@@ -9,6 +9,7 @@ use mlwm_engines::{Engine, owner};
 use mlwm_ledger::{Ledger, NewRun, TaskName};
 use mlwm_registries::Unpacked;
 use mlwm_spec::ExitCode;
+use mlwm_storage::points::reach;
 use tokio_util::sync::CancellationToken;
 
 use crate::claim::{Claim, Claims, Tried};
@@ -80,6 +81,7 @@ pub async fn run(
         plan: plan.digest()?,
     };
     let recorder = Recorder::begin(ledger, &this_run, &names)?;
+    reach("run: begun");
     let machine = Machine::new(options.budget);
     let context = Context {
         engine: &engine,
@@ -99,13 +101,18 @@ pub async fn run(
         .collect()
         .await;
     let worst = reports.iter().map(|report| report.exit_code).max();
+    reach("run: all done");
     recorder.end(worst.unwrap_or(ExitCode::Ok));
+    reach("run: ended");
     Ok(reports)
 }
 
 async fn one(context: &Context<'_>, turn: usize, planned: &PlannedTask) -> TaskReport {
     let report = match claim(context, planned).await {
-        Ok(Some(claim)) => task::run(context, turn, planned, &claim).await,
+        Ok(Some(claim)) => {
+            reach("task: claimed");
+            task::run(context, turn, planned, &claim).await
+        }
         Ok(None) => task::not_begun(planned, &Error::Interrupted),
         Err(error) => task::not_begun(planned, &error),
     };

@@ -2,6 +2,7 @@
 
 use mlwm_spec::ExitCode;
 use mlwm_spec::configuration::Retries;
+use mlwm_storage::points::reach;
 
 use crate::Error;
 use crate::claim::Claim;
@@ -65,6 +66,7 @@ async fn attempt(
         return report;
     }
     let attempt = context.recorder.begin_attempt(planned);
+    reach("attempt: begun");
     let done = match looked {
         Ok(Some(ground)) => work.run(attempt, ground).await,
         Ok(None) => Ok(Outcome::AlreadyPublished),
@@ -82,7 +84,9 @@ async fn attempt(
             report.error = Some(error.to_string());
         }
     }
+    reach("attempt: cleared");
     context.recorder.end_attempt(attempt, &report);
+    reach("attempt: ended");
     report
 }
 

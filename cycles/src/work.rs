@@ -9,6 +9,7 @@ use mlwm_registries::UnpackedArtifact;
 use mlwm_spec::manifest::{InputRecord, ObjectRecord};
 use mlwm_spec::task::{InputIdentity, TaskKey};
 use mlwm_spec::{ArtifactDelivery, Digest, ExitCode, Manifest};
+use mlwm_storage::points::reach;
 use mlwm_storage::{Progress, Uri};
 
 use crate::claim::Claim;
@@ -88,11 +89,13 @@ impl<'a> Work<'a> {
         self.attempt = Some(attempt);
         let Ground { image, places } = ground;
         if let Some(complete) = self.complete(&image).await? {
+            reach("attempt: found complete");
             self.publish(&image, &complete, &places).await?;
             return Ok(Outcome::Published);
         }
         self.context.scratch.clear_outputs(self.planned)?;
         let inputs = self.stage().await?;
+        reach("attempt: staged");
         let identity = self.identity(&image, &inputs);
         self.report.identity = Some(identity);
         if !self.context.options.republish && place::published_by(identity, &places)? {
@@ -100,12 +103,15 @@ impl<'a> Work<'a> {
             return Ok(Outcome::AlreadyPublished);
         }
         self.check().await?;
+        reach("attempt: checked");
         let mounted = self.mounted().await?;
         let ran = self
             .container(attempt, &image, mounted.as_ref(), identity)
             .await?;
         drop(mounted);
+        reach("attempt: ran");
         self.verify(&ran).await?;
+        reach("attempt: verified");
         let complete = Complete::note(
             self.context.scratch,
             self.planned,
@@ -115,6 +121,7 @@ impl<'a> Work<'a> {
             self.context.cancel,
         );
         let complete = complete.await?;
+        reach("attempt: complete");
         self.publish(&image, &complete, &places).await?;
         Ok(Outcome::Published)
     }
@@ -264,6 +271,7 @@ impl<'a> Work<'a> {
             identity,
             log: &log,
         };
+        reach("attempt: before the container");
         let running = container::run(self.context, &job, &stop);
         tokio::pin!(running);
         let ran = tokio::select! {

@@ -127,9 +127,7 @@ impl Configuration {
     }
 
     /// The reference of the image that runs the model: that of the configuration, or for the
-    /// configuration called `name` the one that `mlwm image build` makes. A reference may not hold
-    /// all that a name may: capitals are lowered, and every run of other characters than letters,
-    /// digits and single `.`, `_`, `-` becomes one `-`.
+    /// configuration called `name` the one that `mlwm image build` makes.
     pub fn image_reference(&self, name: &str) -> String {
         match &self.docker_image {
             Some(reference) => reference.clone(),
@@ -157,8 +155,10 @@ impl Configuration {
     }
 }
 
-/// A component of an OCI repository name: `[a-z0-9]+` joined by single separators.
-fn repository_name(name: &str) -> String {
+/// The name of a configuration as a component of an OCI repository name, `[a-z0-9]+` joined by single
+/// separators, which may not hold all that a name may: capitals are lowered, and every run of other
+/// characters than letters, digits and single `.`, `_`, `-` becomes one `-`.
+pub fn repository_name(name: &str) -> String {
     let mut component = String::new();
     let mut separator = None;
     for c in name.chars().flat_map(char::to_lowercase) {

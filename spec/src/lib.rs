@@ -28,7 +28,7 @@ pub mod yaml;
 pub use artifact_reference::{
     ArtifactFile, ArtifactName, ArtifactReference, PublishedArtifact, Tag,
 };
-pub use configuration::{ArtifactDelivery, Configuration};
+pub use configuration::{ArtifactDelivery, Configuration, repository_name};
 pub use dataset_path::{BoundingBox, DatasetPath, Resolution};
 pub use datastore::{DatastoreConfig, NeuralLamConfig};
 pub use digest::Digest;

@@ -20,6 +20,12 @@ pub trait Content: Send + Sync {
     /// continued by content with the same fingerprint. It holds no secret.
     fn fingerprint(&self) -> String;
 
+    /// Its SHA-256, if it is known and the bytes need not be hashed on their way, since what they are
+    /// brought to compares them with it.
+    fn digest(&self) -> Option<Digest> {
+        None
+    }
+
     /// A reader from the first byte. It fails if it finds that the content has changed.
     fn open(&self) -> io::Result<Box<dyn Read + Send>>;
 }

@@ -21,6 +21,7 @@ mod gcs;
 mod local;
 mod names;
 pub mod oci;
+pub mod points;
 mod pool;
 mod progress;
 mod publish;

@@ -49,6 +49,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::marker::Marker;
 pub use self::marker::{MARKER_SUFFIX, WITHDRAWN_SUFFIX};
+use crate::points::reach;
 use crate::progress::Counter;
 use crate::stage::hash_file;
 use crate::tree::{self, Gone, LocalFile};
@@ -221,8 +222,11 @@ impl Publication<'_> {
         if let Some(theirs) = self.store.manifest(self.uri).await? {
             return self.compare(files, theirs, Some(&marker)).await;
         }
+        reach("publish: marked");
         self.clear(&files).await?;
+        reach("publish: cleared");
         let sent = self.send(files, &marker).await?;
+        reach("publish: sent");
         self.check_arrived(&sent).await?;
         let objects: Vec<ObjectRecord> = sent.into_iter().map(|(object, _)| object).collect();
         let bytes = objects.iter().map(|object| object.size).sum();
@@ -232,7 +236,9 @@ impl Publication<'_> {
         };
         self.check_manifest(&manifest, &objects)?;
         self.check_marker(&marker).await?;
+        reach("publish: before the manifest");
         self.reveal(&manifest).await?;
+        reach("publish: visible");
         self.tidy().await?;
         Ok(Published {
             outcome: Outcome::Published,
@@ -333,6 +339,7 @@ impl Publication<'_> {
                     let (path, size) = (file.name.clone(), file.size);
                     let target = uri.join(&path)?;
                     let uploaded = store.upload(&target, file, &counter, &cancel).await?;
+                    reach("publish: object");
                     Ok((
                         ObjectRecord {
                             path,

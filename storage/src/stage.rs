@@ -18,6 +18,7 @@ use mlwm_spec::manifest::{ObjectRecord, content_digest};
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
+use crate::points::reach;
 use crate::progress::Counter;
 use crate::{Error, Listed, Listing, Phase, Progress, Store, Uri, names, pool, tree};
 
@@ -65,6 +66,7 @@ impl Store {
         }
         check_names(uri, &listed)?;
         let listing = Listing::of(&listed);
+        reach("stage: listed");
         let area = {
             let (uri, dest, listed) = (uri.clone(), dest.to_owned(), listed.clone());
             pool::blocking(&uri.clone(), move || {
@@ -133,6 +135,7 @@ impl Store {
                 .await?;
             Digest::from_hasher(sink.hasher)
         };
+        reach("stage: object");
         Ok(ObjectRecord {
             path: object.path,
             size: object.size,

@@ -7,4 +7,5 @@ pub mod places;
 pub mod registry;
 pub mod s3;
 pub mod scratch;
+pub mod scripted;
 pub mod site;

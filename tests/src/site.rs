@@ -164,7 +164,12 @@ impl Site {
 
     /// The command `mlwm` in this folder, not yet run.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(program("mlwm"));
+        self.command_of("mlwm", arguments)
+    }
+
+    /// The same of another program that `cargo build` makes.
+    pub fn command_of(&self, name: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program(name));
         command.current_dir(self.folder.path()).args(arguments);
         for name in [
             "AWS_CA_BUNDLE",

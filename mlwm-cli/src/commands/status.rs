@@ -6,13 +6,13 @@ use clap::Args;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use jiff::Timestamp;
-use mlwm_cycles::{ledger_file, note_killed};
+use mlwm_cycles::{ledger_file, names, note_killed, read, rebuild};
 use mlwm_ledger::{AttemptRecord, Cell, CycleRow, Ledger, State, TaskName};
 use mlwm_spec::{AnalysisTime, ExitCode};
 use serde_json::json;
 
 use crate::Outcome;
-use crate::commands::Workdir;
+use crate::commands::{Configurations, Workdir, runtime};
 use crate::failure::Failure;
 
 /// Show how far each cycle and model is, as the ledger of the working folder has it.
@@ -35,12 +35,21 @@ pub(crate) struct Arguments {
     /// How many cycles to show, from the newest on.
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     last: u32,
+    /// First look for all that is published of the configurations, and note it in the ledger; makes
+    /// one where there is none.
+    #[arg(long)]
+    rebuild: bool,
+    #[command(flatten)]
+    configurations: Configurations,
     /// Print as JSON.
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) fn main(arguments: &Arguments) -> Outcome {
+    if arguments.rebuild {
+        rebuilt(arguments)?;
+    }
     let ledger = ledger(&arguments.workdir)?;
     match arguments.analysis_time {
         Some(time) => cycle(arguments, &ledger, time)?,
@@ -49,12 +58,27 @@ pub(crate) fn main(arguments: &Arguments) -> Outcome {
     Ok(ExitCode::Ok)
 }
 
+fn rebuilt(arguments: &Arguments) -> Result<(), Failure> {
+    let folder = &arguments.configurations.folder;
+    let mut configurations = Vec::new();
+    for name in names(folder)? {
+        configurations.push((name.clone(), read(folder, &name)?.configuration));
+    }
+    let ledger = Ledger::open(&ledger_file(&arguments.workdir.workdir))?;
+    let rebuilt = runtime()?.block_on(rebuild(&ledger, &configurations))?;
+    eprintln!(
+        "found {} tasks with {} outputs; passed over {} manifests of others",
+        rebuilt.tasks, rebuilt.outputs, rebuilt.passed_over
+    );
+    Ok(())
+}
+
 /// The ledger of a working folder, in which runs that were killed are noted.
 pub(super) fn ledger(workdir: &Workdir) -> Result<Ledger, Failure> {
     let file = ledger_file(&workdir.workdir);
     let Some(ledger) = Ledger::look(&file)? else {
         let message = format!(
-            "there is no ledger at {}: run a cycle, or give the --workdir of one",
+            "there is no ledger at {}: run a cycle, give the --workdir of one, or make it with --rebuild",
             file.display()
         );
         return Err(Failure::new(ExitCode::InputMissing, message));

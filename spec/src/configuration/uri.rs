@@ -83,6 +83,26 @@ impl Output {
             member,
         )
     }
+
+    /// The URI of the deepest folder below which it is published at any analysis time and for any
+    /// member.
+    pub fn root(&self) -> Result<String, UriError> {
+        // In none of its digits is this time like the first.
+        let other =
+            AnalysisTime::from_unix_seconds(1_005_477_060).unwrap_or(AnalysisTime::UNIX_EPOCH);
+        let one = self.uri(AnalysisTime::UNIX_EPOCH, 0)?;
+        let other = self.uri(other, 11)?;
+        let mut root = 0;
+        for ((at, a), b) in one.char_indices().zip(other.chars()) {
+            if a != b {
+                break;
+            }
+            if a == '/' {
+                root = at;
+            }
+        }
+        Ok(one[..root].to_owned())
+    }
 }
 
 pub(super) fn resolve(
@@ -224,6 +244,20 @@ mod tests {
             let uri = input(Some(args(bucket)), None).uri(time(), 3);
             assert_eq!(uri, Ok(format!("{base}/{path}")));
         }
+    }
+
+    #[test]
+    fn the_root_of_an_output_is_the_same_for_all_times_and_members() {
+        let root = |uri: &str| {
+            let yaml = format!("{{internal_path: /out, uri: '{uri}'}}");
+            let output: Output = crate::yaml::parse(&yaml, "x").unwrap();
+            output.root().unwrap()
+        };
+        assert_eq!(root("s3://b/m/{analysis_time}/x.zarr"), "s3://b/m");
+        assert_eq!(root("s3://b/m/member{member}.zarr"), "s3://b/m");
+        assert_eq!(root("s3://b/{analysis_time}.zarr"), "s3://b");
+        assert_eq!(root("./published/x.zarr"), "./published");
+        assert_eq!(root("file:///data/1{member}/a/b.zarr"), "file:///data");
     }
 
     #[test]

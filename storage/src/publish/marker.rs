@@ -6,6 +6,7 @@ use mlwm_spec::{Digest, Manifest};
 use serde::{Deserialize, Serialize};
 
 use super::{Publication, json};
+use crate::points::reach;
 use crate::{Error, Uri};
 
 /// What is appended to an output's URI to name the marker of an unfinished publication.
@@ -102,7 +103,9 @@ impl Publication<'_> {
             replaced_by: self.task,
             manifest: theirs,
         };
+        reach("withdraw: marked");
         self.store.put(&place, json(&place, &record)?).await?;
+        reach("withdraw: recorded");
         self.check_marker(&marker).await?;
         self.store
             .remove(&self.uri.sibling_suffix(MANIFEST_SUFFIX))

@@ -1,0 +1,88 @@
+//! Models that are a shell script on the example's data.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::site::{Site, ran};
+
+/// An image whose container runs this shell script.
+pub fn image(name: &str, script: &str) -> String {
+    let reference = format!("mlwm-test/{name}:latest");
+    let base = std::env::var("MLWM_TEST_BASE_IMAGE").unwrap_or("mlwm-base:bookworm".into());
+    let mut build = Command::new("docker")
+        .args(["build", "--quiet", "--tag", &reference, "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("docker runs");
+    let command =
+        serde_json::to_string(&["/bin/bash", "-c", script]).expect("docker build can be fed");
+    let text = format!("FROM {base}\nENTRYPOINT {command}\n");
+    build
+        .stdin
+        .take()
+        .expect("docker build can be fed")
+        .write_all(text.as_bytes())
+        .expect("docker build can be fed");
+    assert!(
+        build.wait().expect("docker build can be fed").success(),
+        "docker build of {name}"
+    );
+    reference
+}
+
+/// A site whose configuration `danra` runs `script` on the example's data.
+pub fn scripted(name: &str, script: &str, more: &str) -> Site {
+    let site = Site::with_example();
+    let yaml = format!(
+        "docker_image: {}
+inputs:
+  surface:
+    uri: ./store/single_levels.zarr
+    internal_path: /in/surface.zarr
+outputs:
+  surface:
+    uri: ./published/surface.zarr
+    internal_path: /out/surface.zarr
+    variables: [t2m]
+{more}",
+        image(name, script)
+    );
+    site.configure("danra", &yaml);
+    site
+}
+
+/// Fails if a container of mlwm that has ended stays. Those of other tests, which run at the same
+/// time, are seen for a moment, too.
+#[track_caller]
+pub fn no_container_left() {
+    let ended = || {
+        let listed = Command::new("docker")
+            .args([
+                "ps",
+                "--all",
+                "--quiet",
+                "--filter",
+                "label=io.mlwm.contract=1",
+            ])
+            .args(["--filter", "status=exited"])
+            .output()
+            .expect("docker runs");
+        ran(&listed)
+            .stdout
+            .lines()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let mut left = ended();
+    for _ in 0..100 {
+        if left.is_empty() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+        let now = ended();
+        left.retain(|id| now.contains(id));
+    }
+    panic!("containers are left: {left:?}");
+}
