@@ -129,6 +129,14 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// A published output cannot be made again.
+    #[error("{uri} cannot be made again: {why}")]
+    Replay {
+        /// The output.
+        uri: String,
+        /// Why not.
+        why: String,
+    },
     /// Another mlwm has taken the task over, because it saw no sign of life of this one.
     #[error("another mlwm has taken this task over ({}): it saw no sign of life of this one; nothing of this attempt is published", claim.display())]
     TakenOver {
@@ -328,6 +336,7 @@ impl Error {
             Self::Published { .. } | Self::Damaged { .. } | Self::TakenOver { .. } => {
                 ExitCode::Conflict
             }
+            Self::Replay { .. } => ExitCode::InputMissing,
             Self::Ledger(source) => source.exit_code(),
             Self::Scratch { .. } => ExitCode::StorageFailed,
             Self::ContainerFailed { .. } => ExitCode::ContainerFailed,

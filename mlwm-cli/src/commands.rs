@@ -9,6 +9,7 @@ pub(crate) mod logs;
 pub(crate) mod paths;
 pub(crate) mod plan;
 pub(crate) mod plot;
+pub(crate) mod replay;
 pub(crate) mod run;
 pub(crate) mod status;
 pub(crate) mod verify;

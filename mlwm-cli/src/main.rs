@@ -24,7 +24,7 @@ use std::sync::OnceLock;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    artifact, cache, check, image, list, logs, paths, plan, plot, run, status, verify, why,
+    artifact, cache, check, image, list, logs, paths, plan, plot, replay, run, status, verify, why,
 };
 use crate::failure::Failure;
 
@@ -58,6 +58,8 @@ enum Command {
     Logs(logs::Arguments),
     /// Tell how a published output came about.
     Why(why::Arguments),
+    /// Make a published output again from its record, and compare.
+    Replay(replay::Arguments),
     /// Read a published output again and compare every byte with its manifest.
     Verify(verify::Arguments),
     /// Check configurations, or print their JSON Schema.
@@ -82,6 +84,7 @@ fn main() -> ExitCode {
         Command::Status(arguments) => status::main(&arguments),
         Command::Logs(arguments) => logs::main(&arguments),
         Command::Why(arguments) => why::main(&arguments),
+        Command::Replay(arguments) => replay::main(arguments),
         Command::Verify(arguments) => verify::main(&arguments),
         Command::Check(arguments) => check::main(arguments),
         Command::List(arguments) => list::main(&arguments),
