@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use mlwm_spec::configuration::{ConfigurationError, UriError};
 use mlwm_spec::contract::ContractError;
-use mlwm_spec::{ArtifactDelivery, Digest, ExitCode, Period};
+use mlwm_spec::{AnalysisTime, ArtifactDelivery, Digest, ExitCode, Period};
 
 /// An error of planning or running a cycle.
 #[derive(Debug, thiserror::Error)]
@@ -129,6 +129,19 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// A plan that cannot be read.
+    #[error(
+        "cannot read the plan {name}: {why}; `mlwm plan` prints a right one (docs/plan-format.md)"
+    )]
+    BadPlan {
+        /// The file.
+        name: String,
+        /// Why not.
+        why: String,
+    },
+    /// A task that a plan has twice.
+    #[error("the plan has {0} twice: keep one")]
+    Twice(String),
     /// A published output cannot be made again.
     #[error("{uri} cannot be made again: {why}")]
     Replay {
@@ -199,6 +212,19 @@ pub enum Error {
         manifest: String,
         /// What is different.
         difference: String,
+    },
+    /// An input is of another analysis time than its place says.
+    #[error(
+        "{uri} holds the analysis time {}, not {wanted}: whoever writes it there is late or wrong; nothing is run",
+        list(found)
+    )]
+    OtherAnalysisTime {
+        /// The input.
+        uri: String,
+        /// What it holds.
+        found: Vec<String>,
+        /// What it should.
+        wanted: AnalysisTime,
     },
     /// An input is not fit for the model.
     #[error("{source} (staged from {})", uris.join(", "))]
@@ -321,6 +347,8 @@ impl Error {
             | Self::UnfedDatastoreInputs { .. }
             | Self::NotPredicted { .. }
             | Self::GoldenCase { .. }
+            | Self::BadPlan { .. }
+            | Self::Twice(_)
             | Self::SharedOutput { .. } => ExitCode::BadConfiguration,
             Self::Folder { .. } => ExitCode::BadConfiguration,
             Self::PinMismatch { .. }
@@ -336,6 +364,7 @@ impl Error {
             Self::Published { .. } | Self::Damaged { .. } | Self::TakenOver { .. } => {
                 ExitCode::Conflict
             }
+            Self::OtherAnalysisTime { .. } => ExitCode::InputCorrupt,
             Self::Replay { .. } => ExitCode::InputMissing,
             Self::Ledger(source) => source.exit_code(),
             Self::Scratch { .. } => ExitCode::StorageFailed,

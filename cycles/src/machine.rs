@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use mlwm_spec::configuration::{Gpus, Resources};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 /// What containers may use in all.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -19,6 +19,8 @@ pub struct Budget {
     pub cpus: f64,
     /// Memory in bytes.
     pub memory: u64,
+    /// Space in the working folder, in bytes.
+    pub disk: u64,
     /// Containers.
     pub containers: usize,
 }
@@ -29,6 +31,8 @@ pub(crate) struct Machine {
     budget: Budget,
     state: Mutex<State>,
     changed: Notify,
+    /// Space in the working folder, in MiB.
+    disk: Semaphore,
 }
 
 #[derive(Debug, Default)]
@@ -71,7 +75,19 @@ impl Machine {
             budget,
             state: Mutex::default(),
             changed: Notify::new(),
+            disk: Semaphore::new(mebibytes(budget.disk) as usize),
         }
+    }
+
+    /// Waits until there is space for a task's inputs and outputs, as far as it says how much they
+    /// need; all there is if they need more. It is kept until the task is done.
+    pub(crate) async fn space(&self, resources: &Resources) -> Option<SemaphorePermit<'_>> {
+        let needed = mebibytes(resources.disk.map_or(0, |disk| disk.0));
+        // It is never closed.
+        let space = self
+            .disk
+            .acquire_many(needed.min(mebibytes(self.budget.disk)));
+        space.await.ok()
     }
 
     /// How many tasks to have under way: as many as may run, and one that is prepared meanwhile.
@@ -157,6 +173,13 @@ impl Machine {
     }
 }
 
+fn mebibytes(bytes: u64) -> u32 {
+    // A semaphore counts to 2^29 at least: half an exbibyte.
+    u32::try_from(bytes.div_ceil(1 << 20))
+        .unwrap_or(u32::MAX)
+        .min(1 << 29)
+}
+
 impl Devices {
     fn overlap(&self, other: &Self) -> bool {
         match (self, other) {
@@ -195,6 +218,7 @@ mod tests {
         Machine::new(Budget {
             cpus: 8.0,
             memory: 16 << 30,
+            disk: 100 << 30,
             containers: 4,
         })
     }
@@ -279,6 +303,28 @@ mod tests {
         };
         tokio::join!(enter(1, &all), enter(2, &small), begin);
         assert_eq!(*order.lock().unwrap(), [1, 2]);
+    }
+
+    #[tokio::test]
+    async fn space_is_for_as_many_as_fit() {
+        let machine = machine();
+        let large = needs(r#"{"disk": "60GiB"}"#);
+        let first = machine.space(&large).await;
+        let soon = |resources: &'static str| {
+            let machine = &machine;
+            async move {
+                let resources = needs(resources);
+                let space = machine.space(&resources);
+                tokio::time::timeout(Duration::from_millis(20), space)
+                    .await
+                    .is_ok()
+            }
+        };
+        assert!(soon("{}").await);
+        assert!(soon(r#"{"disk": "40GiB"}"#).await);
+        assert!(!soon(r#"{"disk": "41GiB"}"#).await);
+        drop(first);
+        assert!(soon(r#"{"disk": "1TiB"}"#).await, "alone");
     }
 
     #[tokio::test]

@@ -7,6 +7,7 @@ use mlwm_datasets::{Dataset, Element, Values, Variable};
 use mlwm_spec::time::utc_text;
 
 use crate::plan::{PlannedOutput, PlannedTask, Steps};
+use crate::preflight::ANALYSIS_TIME;
 
 /// Checks the dataset that a container wrote into the folder `path`. The error says what is wrong,
 /// to be read after the words "output `x`".
@@ -42,6 +43,17 @@ pub(crate) fn check(
         return Err(format!(
             "has no variable `{name}`, for which there is a range"
         ));
+    }
+    if dataset.contains(ANALYSIS_TIME) {
+        let wanted = planned.analysis_time.unix_seconds();
+        let times = dataset.times(ANALYSIS_TIME).map_err(unreadable)?;
+        if let Some(other) = times.iter().find(|time| **time != wanted) {
+            return Err(format!(
+                "is of the analysis time {}, not {}",
+                utc_text(*other),
+                planned.analysis_time
+            ));
+        }
     }
     let mut data = 0;
     for name in dataset.names() {

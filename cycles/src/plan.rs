@@ -1,6 +1,7 @@
 //! The deterministic list of the tasks of an analysis time. Pure: no disk, no clock, no network.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
 
 use mlwm_ledger::TaskName;
 use mlwm_spec::configuration::{Resources, Retries};
@@ -30,9 +31,33 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// What must hold between its tasks.
-    pub fn check(&self) -> Result<(), Error> {
-        refuse_shared_outputs(&self.tasks)
+    /// Reads a plan from JSON; `name` is what errors call it.
+    pub fn read(json: impl Read, name: &str) -> Result<Self, Error> {
+        let unreadable = |why: String| Error::BadPlan {
+            name: name.to_owned(),
+            why,
+        };
+        let mut plan: Self =
+            serde_json::from_reader(json).map_err(|error| unreadable(error.to_string()))?;
+        if plan.version != 1 {
+            let version = plan.version;
+            return Err(unreadable(format!(
+                "it has version {version}, and this mlwm knows version 1"
+            )));
+        }
+        plan.settle()?;
+        Ok(plan)
+    }
+
+    /// Gives each task its key, and refuses what cannot be done together.
+    fn settle(&mut self) -> Result<(), Error> {
+        for task in &mut self.tasks {
+            task.key = None;
+            let value = serde_json::to_value(&*task).map_err(Error::Json)?;
+            task.key = Some(Digest::of(canonical_json(&value)));
+        }
+        refuse_shared_outputs(&self.tasks)?;
+        refuse_twice(&self.tasks)
     }
 
     /// SHA-256 of its canonical JSON.
@@ -46,6 +71,11 @@ impl Plan {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlannedTask {
+    /// SHA-256 over the canonical JSON of all the rest: two plans have the same task if it has the same
+    /// key. What it publishes has the task's identity instead, which the content of image and inputs
+    /// belongs to and the place of publication does not. Of an edited task it is made anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Digest>,
     /// Name of the configuration.
     pub configuration: String,
     /// Digest of its `config.yaml`.
@@ -199,8 +229,8 @@ pub fn plan(
             }
         }
     }
-    let plan = Plan { version: 1, tasks };
-    plan.check()?;
+    let mut plan = Plan { version: 1, tasks };
+    plan.settle()?;
     Ok(plan)
 }
 
@@ -285,6 +315,7 @@ fn plan_task(
         set(env::DATASTORE_INPUT_PATHS, paths);
     }
     Ok(PlannedTask {
+        key: None,
         configuration: loaded.name.clone(),
         configuration_digest: loaded.digest,
         analysis_time,
@@ -418,6 +449,15 @@ fn check_datastore_inputs(
     }
 }
 
+/// A configuration, analysis time and member stand for one task: for its claim and its history.
+fn refuse_twice(tasks: &[PlannedTask]) -> Result<(), Error> {
+    let mut seen = BTreeSet::new();
+    match tasks.iter().find(|task| !seen.insert(task.name())) {
+        Some(task) => Err(Error::Twice(task.title())),
+        None => Ok(()),
+    }
+}
+
 /// Two tasks that publish to the same place would overwrite each other.
 fn refuse_shared_outputs(tasks: &[PlannedTask]) -> Result<(), Error> {
     let mut seen: BTreeMap<&str, String> = BTreeMap::new();
@@ -442,6 +482,7 @@ pub(crate) mod tests {
     /// A task that says nothing but its name.
     pub(crate) fn task(member: u32) -> PlannedTask {
         PlannedTask {
+            key: None,
             configuration: "model".to_owned(),
             configuration_digest: Digest::of("configuration"),
             analysis_time: "2022-04-07T03:00Z".parse().unwrap(),

@@ -5,20 +5,25 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use mlwm_artifacts::{Artifact, statistics_member};
-use mlwm_datasets::Statistics;
 use mlwm_datasets::prepare::{self, ForecastRequest};
+use mlwm_datasets::{Dataset, Statistics};
 use mlwm_spec::DatastoreConfig;
 use mlwm_spec::contract::DatastoreInputPath;
+use mlwm_spec::time::utc_text;
 
 use crate::Error;
 use crate::plan::{PlannedInput, PlannedTask};
 
-/// Checks the staged inputs of a task against its artifact. Without an artifact that has an
-/// interface nothing is known of what the model needs, and nothing is checked.
+/// Checks the staged inputs of a task: that they are of the analysis time that their places name, and
+/// against its artifact. Without an artifact that has an interface nothing more is known of what the
+/// model needs.
 pub(crate) fn check(
     planned: &PlannedTask,
     staged: &[(PlannedInput, PathBuf)],
 ) -> Result<(), Error> {
+    for (input, folder) in staged {
+        check_analysis_time(planned, input, folder)?;
+    }
     let (Some(artifact), Some(steps)) = (&planned.artifact, &planned.steps) else {
         return Ok(());
     };
@@ -64,6 +69,38 @@ pub(crate) fn check(
         }
     }
     Ok(())
+}
+
+/// The analysis time of a dataset, by name of its coordinate.
+pub(crate) const ANALYSIS_TIME: &str = "analysis_time";
+
+/// A dataset at a place that is named after the analysis time, and that says what its own is, must have
+/// that one: what lies there may be yesterday's.
+fn check_analysis_time(
+    planned: &PlannedTask,
+    input: &PlannedInput,
+    folder: &Path,
+) -> Result<(), Error> {
+    if !input.uri.contains(&planned.analysis_time.path_text()) {
+        return Ok(());
+    }
+    // What is no Zarr store is not looked into.
+    let Ok(dataset) = Dataset::open(folder) else {
+        return Ok(());
+    };
+    if !dataset.contains(ANALYSIS_TIME) {
+        return Ok(());
+    }
+    let times = dataset.times(ANALYSIS_TIME)?;
+    if times.contains(&planned.analysis_time.unix_seconds()) {
+        return Ok(());
+    }
+    let found = times.iter().map(|time| utc_text(*time)).collect();
+    Err(Error::OtherAnalysisTime {
+        uri: input.uri.clone(),
+        found,
+        wanted: planned.analysis_time,
+    })
 }
 
 /// Where each datastore's inputs are staged.

@@ -65,6 +65,10 @@ async fn attempt(
         context.recorder.found(planned, &report);
         return report;
     }
+    let _space = tokio::select! {
+        space = context.machine.space(&planned.resources) => space,
+        () = context.cancel.cancelled() => return not_begun(planned, &Error::Interrupted),
+    };
     let attempt = context.recorder.begin_attempt(planned);
     reach("attempt: begun");
     let done = match looked {

@@ -287,6 +287,10 @@ pub struct Resources {
     /// Memory, such as `4GiB` or `512MiB`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<ByteSize>,
+    /// Space that inputs and outputs of a task need in the working folder, such as `20GiB`: as many
+    /// tasks are under way as fit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<ByteSize>,
     /// Size of `/dev/shm`, such as `1GiB`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shm_size: Option<ByteSize>,

@@ -383,3 +383,32 @@ fn a_lost_ledger_is_made_from_what_is_published() {
         .json();
     assert_eq!(same, tasks);
 }
+
+#[test]
+fn data_of_another_analysis_time_are_refused_on_their_way_in_and_out() {
+    let site = Site::with_example();
+    let image = image("copies", COPIES);
+    let store = |place: &str, time: &str| {
+        oracle("dated.py", &[site.path(place).to_str().unwrap(), time]);
+    };
+    let configure = |uri: &str| {
+        let yaml = many(&image, "danra", "retries: 0\n");
+        let quoted = format!("'{uri}'");
+        site.configure("danra", &yaml.replace("./store/single_levels.zarr", &quoted));
+    };
+    // Where this cycle's data should be, the last cycle's are still.
+    store("store/2022-04-07T0300Z/levels.zarr", "2022-04-06T21:00");
+    configure("./store/{analysis_time}/levels.zarr");
+    let texts = ["2022-04-06T21:00Z", "not 2022-04-07T03:00Z", "levels.zarr"];
+    site.mlwm(&RUN).expect(12, &texts);
+    site.expect_nothing_left();
+    // A model that passes them on is found out at the end.
+    store("store/newest.zarr", "2022-04-06T21:00");
+    configure("./store/newest.zarr");
+    site.mlwm(&RUN)
+        .expect(23, &["2022-04-06T21:00Z", "nothing is published"]);
+    site.expect_nothing_left();
+    store("store/2022-04-07T0300Z/levels.zarr", "2022-04-07T03:00");
+    configure("./store/{analysis_time}/levels.zarr");
+    site.mlwm(&RUN).expect(0, &["published"]);
+}

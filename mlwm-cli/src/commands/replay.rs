@@ -44,11 +44,11 @@ pub(crate) struct Arguments {
 pub(crate) fn main(arguments: Arguments) -> Outcome {
     let manifest = manifest_of(&arguments.output)?;
     let options = RunOptions {
-        workdir: arguments.workdir.workdir,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         unpacked: Unpacked::open_default(Artifacts::receipts(false))?,
-        budget: budget_of_machine(),
+        budget: budget_of_machine(&arguments.workdir.workdir),
         republish: false,
+        workdir: arguments.workdir.workdir,
     };
     let display = (!arguments.json).then(|| Display::choose(false));
     let report = runtime()?.block_on(async {

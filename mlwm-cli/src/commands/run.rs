@@ -43,6 +43,10 @@ pub(crate) struct Arguments {
     /// Memory that containers may use in all, such as 64GiB [default: that of this machine].
     #[arg(long, value_name = "SIZE")]
     memory: Option<ByteSize>,
+    /// Space that tasks may use in the working folder, as far as their `resources` say what they need
+    /// [default: what is free there].
+    #[arg(long, value_name = "SIZE")]
+    disk: Option<ByteSize>,
     /// Containers that may run at once, as far as their `resources` fit [default: one for each
     /// processor].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -94,7 +98,7 @@ pub(crate) fn main(arguments: Arguments) -> Outcome {
         let reports = mlwm_cycles::run(&planned.plan, &options, &tell, &cancel).await?;
         Ok::<_, Failure>(reports)
     })?;
-    if !arguments.json {
+    if !arguments.json && !reports.is_empty() {
         say!("{}", table(&reports));
     }
     let codes = reports.iter().map(|report| report.exit_code);
@@ -102,32 +106,31 @@ pub(crate) fn main(arguments: Arguments) -> Outcome {
 }
 
 fn read(file: &Path) -> Result<Plan, Failure> {
-    let unreadable = |code, error: &dyn std::fmt::Display| {
-        Failure::new(
-            code,
-            format!("cannot read the plan {}: {error}", file.display()),
-        )
-    };
-    let opened = File::open(file).map_err(|error| unreadable(ExitCode::InputMissing, &error))?;
-    let plan: Plan = serde_json::from_reader(BufReader::new(opened))
-        .map_err(|error| unreadable(ExitCode::BadConfiguration, &error))?;
-    plan.check()?;
-    Ok(plan)
+    let opened = File::open(file).map_err(|error| Failure::local("read the plan", file, &error))?;
+    Ok(Plan::read(
+        BufReader::new(opened),
+        &file.display().to_string(),
+    )?)
 }
 
-/// What this machine has, unless the command line says otherwise.
-pub(crate) fn budget_of_machine() -> Budget {
+/// What this machine has for tasks that are done in a folder.
+pub(crate) fn budget_of_machine(workdir: &Path) -> Budget {
+    // The folder may have to be made yet.
+    let there = workdir.ancestors().find(|folder| folder.is_dir());
+    let there = there.unwrap_or(Path::new("."));
+    let disk = rustix::fs::statvfs(there).map_or(u64::MAX, |found| found.f_bavail * found.f_frsize);
     let memory = rustix::system::sysinfo();
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     Budget {
         cpus: cpus as f64,
         memory: u64::from(memory.mem_unit).saturating_mul(memory.totalram),
+        disk,
         containers: cpus,
     }
 }
 
 fn budget(arguments: &Arguments) -> Result<Budget, Failure> {
-    let machine = budget_of_machine();
+    let machine = budget_of_machine(&arguments.workdir.workdir);
     if let Some(cpus) = arguments
         .cpus
         .filter(|cpus| !(cpus.is_finite() && *cpus > 0.0))
@@ -138,6 +141,7 @@ fn budget(arguments: &Arguments) -> Result<Budget, Failure> {
     Ok(Budget {
         cpus: arguments.cpus.unwrap_or(machine.cpus),
         memory: arguments.memory.map_or(machine.memory, |memory| memory.0),
+        disk: arguments.disk.map_or(machine.disk, |disk| disk.0),
         containers: arguments
             .jobs
             .map_or(machine.containers, |jobs| jobs as usize),
