@@ -12,10 +12,11 @@ use crate::error::{Error, io_error};
 use crate::facts;
 use crate::form::Plan;
 use crate::framing::{self, Directory, Member};
+use crate::hashing::digest_of;
 use crate::layout::{ARTIFACT_YAML, INTERFACE_JSON, NEURAL_LAM_CONFIG, datastore_config_member};
 use crate::member::{MemberReader, check};
 use crate::record::{self, FileEntry, Found, Record, set_digest};
-use crate::source::{FileSource, ReadAt, Span, Tail, digest_of};
+use crate::source::{FileSource, ReadAt, Span, Tail};
 
 /// Largest `artifact.yaml`, configuration or interface that is read, in bytes.
 const MAX_TEXT: u64 = 64 << 20;
@@ -223,16 +224,19 @@ impl Artifact {
     /// recorded) SHA-256 at the end, and fails there if they differ.
     pub fn reader(&self, member: &str) -> Result<MemberReader, Error> {
         let position = self.position(member)?;
-        let recorded = self.files[position].sha256;
+        Ok(self.reader_at(position, self.files[position].sha256))
+    }
+
+    /// The same without SHA-256, for who knows the digest of the whole artifact, or compares that of
+    /// the file otherwise.
+    pub fn quick_reader(&self, member: &str) -> Result<MemberReader, Error> {
+        Ok(self.reader_at(self.position(member)?, None))
+    }
+
+    fn reader_at(&self, position: usize, sha256: Option<Digest>) -> MemberReader {
         let member = self.members[position].clone();
         let source = Arc::clone(&self.source) as _;
-        Ok(MemberReader::new(
-            &self.path,
-            source,
-            member,
-            recorded,
-            self.plan.is_some(),
-        ))
+        MemberReader::new(&self.path, source, member, sha256, self.plan.is_some())
     }
 
     fn position(&self, member: &str) -> Result<usize, Error> {
@@ -274,7 +278,8 @@ impl Artifact {
         crc32: u32,
     ) -> Result<(), Error> {
         let recorded = self.files[position].sha256;
-        check(&self.path, &self.members[position], recorded, sha256, crc32)
+        let sha256 = recorded.map(|recorded| (recorded, sha256));
+        check(&self.path, &self.members[position], sha256, crc32)
     }
 
     /// The bytes of a file of at most `limit` bytes, checked.

@@ -7,9 +7,9 @@ use serde::Serialize;
 
 use crate::artifact::Artifact;
 use crate::error::{Error, io_error};
+use crate::hashing::digest_of;
 use crate::layout::ARTIFACT_YAML;
 use crate::record::FileEntry;
-use crate::source::digest_of;
 
 /// The difference of two artifacts, file by file. `artifact.yaml`, which lists the files, is not
 /// compared as one.

@@ -14,8 +14,8 @@ use tempfile::TempPath;
 
 use crate::artifact::Artifact;
 use crate::error::{Error, io_error};
+use crate::hashing::digest_of;
 use crate::record::FileEntry;
-use crate::source::digest_of;
 use crate::workplace::{Workplace, beside, make_folder, parent, sync_folder};
 
 /// Bytes that are copied at once.

@@ -15,8 +15,8 @@ use rustix::io::Errno;
 use tempfile::TempPath;
 
 use crate::error::{Error, io_error};
+use crate::hashing::digest_of;
 use crate::pack::{Packed, Packing};
-use crate::source::digest_of;
 use crate::workplace::{Workplace, beside, parent, sync_folder};
 
 /// What offsets, lengths and addresses of direct writes are multiples of, on any usual disk.

@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::{Scope, ScopedJoinHandle};
+use std::thread::{self, Scope, ScopedJoinHandle};
 
 use mlwm_spec::Digest;
 use sha2::{Digest as _, Sha256};
@@ -18,6 +18,23 @@ const BUFFERS: usize = 8;
 
 /// Buffers start at a page: what is read into them can be written to a disk directly.
 const PAGE: usize = crate::file::BLOCK;
+
+/// SHA-256 of all that a reader gives, of which the next piece is read while one is hashed.
+pub fn digest_of(mut source: impl Read) -> io::Result<Digest> {
+    let mut pool = Pool::new();
+    let mut piece = pool.read(&mut source, u64::MAX)?;
+    if piece.len() < BUFFER {
+        return Ok(Digest::of(&**piece));
+    }
+    thread::scope(|scope| {
+        let lane = Lane::spawn(scope);
+        while !piece.is_empty() {
+            lane.push(&piece);
+            piece = pool.read(&mut source, u64::MAX)?;
+        }
+        lane.digest()
+    })
+}
 
 /// A piece of a stream. Its buffer goes back to the pool when the last user drops it.
 pub(crate) struct Piece {

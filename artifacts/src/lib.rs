@@ -45,6 +45,7 @@ pub use diff::{Change, Diff, Side, diff};
 pub use error::Error;
 pub use framing::FramingError;
 pub use golden::{GOLDEN, GoldenCase, GoldenInput, Tolerance};
+pub use hashing::digest_of;
 pub use inspect::{CheckpointFacts, DatastoreFacts, Inspection, VariableFacts};
 pub use layout::{
     ARTIFACT_YAML, CHECKPOINT_ONNX, CHECKPOINT_PICKLE, INTERFACE_JSON, NEURAL_LAM_CONFIG,

@@ -12,9 +12,6 @@ use crate::error::Error;
 use crate::framing::{FramingError, Member};
 use crate::source::{ReadAt, Span};
 
-/// What buffers reads of a member: a read may be a request to a registry.
-const READ_AHEAD: u64 = 1 << 20;
-
 /// Reads one file of an artifact and checks it: the read that would report the end fails with
 /// [`Error::Hash`] (inside [`io::Error`]) if the bytes were not those recorded.
 pub struct MemberReader {
@@ -25,8 +22,8 @@ pub struct MemberReader {
     after: Vec<u8>,
     left: u64,
     member: Member,
-    expected: Option<Digest>,
-    sha256: Sha256,
+    /// What is recorded, and what was read.
+    sha256: Option<(Digest, Sha256)>,
     crc32: crc32fast::Hasher,
 }
 
@@ -57,16 +54,15 @@ impl MemberReader {
         };
         let start = placed.data_at - before.len() as u64;
         let length = before.len() as u64 + placed.size + after.len() as u64;
-        let read_ahead = usize::try_from(length.min(READ_AHEAD)).unwrap_or(usize::MAX);
+        let read_ahead = usize::try_from(length.min(source.read_ahead())).unwrap_or(usize::MAX);
         Self {
             artifact: artifact.to_owned(),
             source: BufReader::with_capacity(read_ahead, Span::new(source, start, length)),
             before,
             after,
             left: placed.size,
-            expected: recorded,
             member,
-            sha256: Sha256::new(),
+            sha256: recorded.map(|recorded| (recorded, Sha256::new())),
             crc32: crc32fast::Hasher::new(),
         }
     }
@@ -91,22 +87,24 @@ impl MemberReader {
     }
 
     fn check_content(&self) -> io::Result<()> {
-        let sha256 = Digest::from_hasher(self.sha256.clone());
+        let found =
+            |(recorded, read): &(Digest, Sha256)| (*recorded, Digest::from_hasher(read.clone()));
+        let sha256 = self.sha256.as_ref().map(found);
         let crc32 = self.crc32.clone().finalize();
-        check(&self.artifact, &self.member, self.expected, sha256, crc32).map_err(io::Error::other)
+        check(&self.artifact, &self.member, sha256, crc32).map_err(io::Error::other)
     }
 }
 
-/// Compares what the bytes of a member give with what was recorded.
+/// Compares what the bytes of a member give with what was recorded; `sha256` are the recorded one and
+/// that of the bytes.
 pub(crate) fn check(
     artifact: &Path,
     member: &Member,
-    recorded: Option<Digest>,
-    sha256: Digest,
+    sha256: Option<(Digest, Digest)>,
     crc32: u32,
 ) -> Result<(), Error> {
-    let (expected, found) = match recorded {
-        Some(recorded) if recorded != sha256 => (recorded.to_string(), sha256.to_string()),
+    let (expected, found) = match sha256 {
+        Some((recorded, found)) if recorded != found => (recorded.to_string(), found.to_string()),
         _ if member.crc32 != crc32 => (
             format!("crc32:{:08x}", member.crc32),
             format!("crc32:{crc32:08x}"),
@@ -133,7 +131,9 @@ impl Read for MemberReader {
         self.left -= read as u64;
         let bytes = &buffer[..read];
         self.crc32.update(bytes);
-        self.sha256.update(bytes);
+        if let Some((_, sha256)) = &mut self.sha256 {
+            sha256.update(bytes);
+        }
         if self.left == 0 && read == 0 {
             self.check_content()?;
             let after = std::mem::take(&mut self.after);

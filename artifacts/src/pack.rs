@@ -18,12 +18,12 @@ use crate::build::BuildRequest;
 use crate::error::{Error, io_error};
 use crate::form::{Placed, Plan};
 use crate::framing::MAX_MEMBERS;
+use crate::hashing::digest_of;
 use crate::hashing::{Lane, Piece, Pool};
 use crate::input::Input;
 use crate::layout::ARTIFACT_YAML;
 use crate::pickle::Checkpoint;
 use crate::record::{FileEntry, Record, RecordedFile};
-use crate::source::digest_of;
 
 /// Where the bytes of a member come from.
 #[derive(Debug)]

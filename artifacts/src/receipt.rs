@@ -34,7 +34,7 @@ use tempfile::NamedTempFile;
 
 use crate::artifact::Artifact;
 use crate::error::{Error, io_error};
-use crate::hashing::{Lane, Pool};
+use crate::hashing::digest_of;
 use crate::source::FileSource;
 
 #[cfg(test)]
@@ -290,18 +290,8 @@ pub(crate) fn hash_unchanged(
     ))
 }
 
-/// SHA-256 of a file, of which the next piece is read while one is hashed.
+/// SHA-256 of a file.
 pub(crate) fn hash(mut file: &File) -> io::Result<Digest> {
     file.rewind()?;
-    thread::scope(|scope| {
-        let lane = Lane::spawn(scope);
-        let mut pool = Pool::new();
-        loop {
-            let piece = pool.read(&mut file, u64::MAX)?;
-            if piece.is_empty() {
-                return lane.digest();
-            }
-            lane.push(&piece);
-        }
-    })
+    digest_of(file)
 }

@@ -7,10 +7,6 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use sha2::{Digest as _, Sha256};
-
-use mlwm_spec::Digest;
-
 use crate::error::{Error, io_error};
 
 /// Bytes that can be read from anywhere in them. A read may be a request over a network: opening
@@ -22,6 +18,11 @@ pub trait ReadAt: Send + Sync {
     /// Reads bytes from `offset` on into `buffer` and gives their number, which is 0 only at the
     /// end or for an empty buffer.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// How many bytes are asked for at least, if that many are wanted one after the other.
+    fn read_ahead(&self) -> u64 {
+        1 << 20
+    }
 
     /// Fills `buffer` with the bytes from `offset` on.
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
@@ -77,6 +78,11 @@ impl ReadAt for FileSource {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         FileExt::read_at(&self.file, buffer, offset)
     }
+
+    fn read_ahead(&self) -> u64 {
+        // What is copied once more costs more than another call.
+        8 << 10
+    }
 }
 
 /// Bytes in memory.
@@ -126,6 +132,10 @@ impl Tail {
 impl ReadAt for Tail {
     fn size(&self) -> u64 {
         self.source.size()
+    }
+
+    fn read_ahead(&self) -> u64 {
+        self.source.read_ahead()
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
@@ -244,18 +254,6 @@ impl Seek for Window {
         };
         self.position = target.ok_or(io::ErrorKind::InvalidInput)?;
         Ok(self.position)
-    }
-}
-
-/// SHA-256 of all that a reader gives.
-pub(crate) fn digest_of(mut source: impl Read) -> io::Result<Digest> {
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match source.read(&mut buffer)? {
-            0 => return Ok(Digest::from_hasher(hasher)),
-            read => hasher.update(&buffer[..read]),
-        }
     }
 }
 

@@ -17,9 +17,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::artifact::Artifact;
 use crate::error::{Error, io_error};
+use crate::hashing::digest_of;
 use crate::receipt::{Receipts, State, hash, hash_unchanged};
 use crate::record::FileEntry;
-use crate::source::digest_of;
 
 #[cfg(test)]
 mod tests;

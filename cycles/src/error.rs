@@ -177,7 +177,7 @@ pub enum Error {
     },
     /// The image was made from another artifact.
     #[error(
-        "image `{image}` was built from artifact {built}, but the configuration names {wanted}: run `mlwm image build {configuration}`"
+        "image `{image}` {built}, but the configuration names {wanted}: run `mlwm image build {configuration}`"
     )]
     ImageArtifact {
         /// The reference.

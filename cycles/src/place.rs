@@ -166,9 +166,10 @@ pub(crate) fn refuse_other_artifact(planned: &PlannedTask, image: &Image) -> Res
         (ArtifactDelivery::Bake, false) if built == Some(&artifact.digest.to_string()) => Ok(()),
         (ArtifactDelivery::Bake, false) => Err(Error::ImageArtifact {
             image: planned.image.clone(),
-            built: built
-                .cloned()
-                .unwrap_or_else(|| "none that it names".to_owned()),
+            built: built.map_or_else(
+                || "does not say which artifact it was built from".to_owned(),
+                |built| format!("was built from artifact {built}"),
+            ),
             wanted: artifact.digest,
             configuration: planned.configuration.clone(),
         }),

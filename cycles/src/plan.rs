@@ -7,7 +7,7 @@ use mlwm_ledger::TaskName;
 use mlwm_spec::configuration::{Resources, Retries};
 use mlwm_spec::contract::{self, DatastoreInputPath, OutputRequest, TimeLayout, env};
 use mlwm_spec::interface::Source;
-use mlwm_spec::task::{TaskKey, canonical_json};
+use mlwm_spec::task::TaskKey;
 use mlwm_spec::{AnalysisTime, ArtifactDelivery, Digest, Interface, Members, Period};
 use serde::{Deserialize, Serialize};
 
@@ -53,17 +53,18 @@ impl Plan {
     fn settle(&mut self) -> Result<(), Error> {
         for task in &mut self.tasks {
             task.key = None;
-            let value = serde_json::to_value(&*task).map_err(Error::Json)?;
-            task.key = Some(Digest::of(canonical_json(&value)));
+            let rest = serde_json::to_vec(&*task).map_err(Error::Json)?;
+            task.key = Some(Digest::of(rest));
         }
         refuse_shared_outputs(&self.tasks)?;
         refuse_twice(&self.tasks)
     }
 
-    /// SHA-256 of its canonical JSON.
-    pub fn digest(&self) -> Result<Digest, Error> {
-        let value = serde_json::to_value(self).map_err(Error::Json)?;
-        Ok(Digest::of(canonical_json(&value)))
+    /// SHA-256 over the keys of its tasks, a line each.
+    pub fn digest(&self) -> Digest {
+        let keys = self.tasks.iter().filter_map(|task| task.key);
+        let lines: String = keys.map(|key| format!("{key}\n")).collect();
+        Digest::of(lines)
     }
 }
 
@@ -71,7 +72,7 @@ impl Plan {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlannedTask {
-    /// SHA-256 over the canonical JSON of all the rest: two plans have the same task if it has the same
+    /// SHA-256 over the JSON of all the rest, without white space: two plans have the same task if it has the same
     /// key. What it publishes has the task's identity instead, which the content of image and inputs
     /// belongs to and the place of publication does not. Of an edited task it is made anew.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -78,7 +78,7 @@ pub async fn run(
         host: this_host(),
         process: owner::this_process().unwrap_or_default(),
         version: options.version.clone(),
-        plan: plan.digest()?,
+        plan: plan.digest(),
     };
     let recorder = Recorder::begin(ledger, &this_run, &names)?;
     reach("run: begun");

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use mlwm_artifacts::Artifact;
 
 use crate::Error;
+use crate::assembled::Assembled;
 use crate::compose::{Addition, Execution, compose};
 use crate::digests::LayerDigests;
 use crate::image::Image;
@@ -41,8 +42,8 @@ pub fn assemble(
     for (what, files) in groups(&plan.files) {
         let files = files.into_iter().map(|file| layer_file(file, artifact));
         let layer = Tarball::new(files.collect::<Result<_, _>>()?)?;
-        let digest = digests.of(&layer)?;
-        additions.push(Addition::made(what, digest, Arc::new(layer)));
+        let layer = Assembled::new(layer, |layer| digests.of(layer))?;
+        additions.push(Addition::of(what, layer));
     }
     let execution = match plan.files.iter().any(|file| file.path == RUNNER) {
         true => of_runner(),

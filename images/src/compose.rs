@@ -1,14 +1,14 @@
 //! An image out of a base and layers of ours (pure): what its documents say.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use mlwm_spec::Digest;
 use mlwm_storage::Content;
 use serde_json::{Map, Value, json};
 
 use crate::Error;
+use crate::assembled::Assembled;
 use crate::image::{Image, Layer, LayerSource};
+use crate::labels;
 use crate::oci::{CONFIG, Descriptor, LAYER_TAR, MANIFEST, Manifest, to_json};
 
 /// What the history of an image says before each of our layers.
@@ -24,14 +24,15 @@ pub(crate) struct Addition {
 }
 
 impl Addition {
-    /// A layer that is made when it is read; `digest` is that of its bytes.
-    pub(crate) fn made(what: String, digest: Digest, content: Arc<dyn Content>) -> Self {
+    /// A layer of ours, which is put together when it is read.
+    pub(crate) fn of(what: String, layer: Assembled) -> Self {
+        let digest = layer.sha256();
         Self {
             what,
             layer: Layer {
-                descriptor: Descriptor::new(LAYER_TAR, digest, content.size()),
+                descriptor: Descriptor::new(LAYER_TAR, digest, layer.size()),
                 diff_id: digest,
-                source: LayerSource::Made(content),
+                source: LayerSource::Assembled(layer),
             },
         }
     }
@@ -68,7 +69,9 @@ pub(crate) fn compose(
             ..layer.clone()
         });
     }
-    let config = to_json(&config_of(base, additions, execution, labels, created));
+    let mut labels = labels.clone();
+    labels.insert(labels::CREATED.to_owned(), created.to_owned());
+    let config = to_json(&config_of(base, additions, execution, &labels, created));
     let parsed = Manifest {
         schema_version: 2,
         media_type: MANIFEST.to_owned(),
@@ -77,7 +80,7 @@ pub(crate) fn compose(
             .iter()
             .map(|layer| layer.descriptor.clone())
             .collect(),
-        annotations: labels.clone(),
+        annotations: labels,
     };
     Ok(Image {
         manifest: to_json(&parsed),

@@ -1,16 +1,17 @@
 //! The digests of layers that were made before, so that a large one is read once and not again.
 //!
 //! `<folder>/<identity>.json` holds the digest of the layer with this identity, which follows from
-//! the paths, modes, sizes and SHA-256 of its files: what lies there never becomes wrong.
+//! the paths, modes, sizes and SHA-256 of its files and from the SHA-256 of the artifact that they
+//! are in: what lies there never becomes wrong.
 
 use std::fs;
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use mlwm_artifacts::{Receipts, digest_of};
 use mlwm_spec::Digest;
 use mlwm_storage::Content;
-use sha2::{Digest as _, Sha256};
 
 use crate::Error;
 use crate::tarball::Tarball;
@@ -20,17 +21,34 @@ const NOTED_AS_USED: Duration = Duration::from_secs(24 * 3600);
 
 /// The digests of layers on this machine. Several processes share them.
 #[derive(Clone, Debug)]
-pub struct LayerDigests(PathBuf);
+pub struct LayerDigests {
+    folder: PathBuf,
+    /// What says whether an artifact is still the pinned one, if it is pinned.
+    pinned: Option<Receipts>,
+}
 
 impl LayerDigests {
     /// In this folder, which is made when it is needed.
     pub fn at(folder: impl Into<PathBuf>) -> Self {
-        Self(folder.into())
+        Self {
+            folder: folder.into(),
+            pinned: None,
+        }
+    }
+
+    /// The same for an artifact whose digest, which it knows, is the one that was asked for: what it
+    /// records of its files need not be compared with them anew, if `receipts` still give the digest
+    /// when they have been read.
+    pub fn of_pinned(self, receipts: Receipts) -> Self {
+        Self {
+            pinned: Some(receipts),
+            ..self
+        }
     }
 
     /// The digest of a layer: noted before, or found by reading it once.
     pub(crate) fn of(&self, layer: &Tarball) -> Result<Digest, Error> {
-        let path = self.0.join(format!("{}.json", layer.identity().hex()));
+        let path = self.folder.join(format!("{}.json", layer.identity().hex()));
         match fs::read(&path) {
             // What cannot be understood is found anew.
             Ok(noted) => {
@@ -42,19 +60,38 @@ impl LayerDigests {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(Error::local("read", path)(error)),
         }
-        let digest = hash(layer).map_err(|source| Error::Layer {
-            layer: layer.identity(),
-            source,
-        })?;
+        let digest = self.hash(layer)?;
         let note = || {
-            fs::create_dir_all(&self.0)?;
-            let file = tempfile::NamedTempFile::new_in(&self.0)?;
+            fs::create_dir_all(&self.folder)?;
+            let file = tempfile::NamedTempFile::new_in(&self.folder)?;
             serde_json::to_writer(file.as_file(), &digest)?;
             file.as_file().sync_all()?;
             file.persist(&path).map_err(|error| error.error)
         };
         note().map_err(Error::local("write", &path))?;
         Ok(digest)
+    }
+
+    fn hash(&self, layer: &Tarball) -> Result<Digest, Error> {
+        let failed = |source| Error::Layer {
+            layer: layer.identity(),
+            source,
+        };
+        let (Some(receipts), Some(artifact)) = (&self.pinned, layer.artifact()) else {
+            // The reader compares the files with their digests, on this thread.
+            return layer.open().and_then(digest_of).map_err(failed);
+        };
+        let digest = digest_of(layer.open_unchecked()).map_err(failed)?;
+        let (expected, found) = (artifact.digest()?, receipts.digest(artifact.path())?);
+        match found == expected {
+            true => Ok(digest),
+            false => Err(mlwm_registries::Error::Replaced {
+                path: artifact.path().to_owned(),
+                expected,
+                found,
+            }
+            .into()),
+        }
     }
 }
 
@@ -70,16 +107,4 @@ fn note_use(note: &Path) {
     };
     // It may have been removed just now, or lie in a folder that may only be read.
     let _: std::io::Result<()> = noted();
-}
-
-fn hash(layer: &Tarball) -> std::io::Result<Digest> {
-    let mut reader = layer.open()?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match reader.read(&mut buffer)? {
-            0 => return Ok(Digest::from_hasher(hasher)),
-            count => hasher.update(&buffer[..count]),
-        }
-    }
 }

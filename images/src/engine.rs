@@ -5,7 +5,7 @@
 
 mod saved;
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::Path;
 
@@ -23,12 +23,15 @@ use crate::Error;
 use crate::image::Image;
 use crate::labels;
 use crate::layout::Layout;
+use crate::leftovers;
 use crate::oci::{Found, Platform, to_json};
 use crate::place::Place;
 
 /// Bytes that go to or come from the engine at once, and how many such pieces may wait.
 const PIECE: usize = 1 << 20;
 const PIECES: usize = 4;
+/// What the name of a folder begins with that an image arrives in.
+const SAVING: &str = ".saving-";
 /// The tag of an image in its own layout.
 const TAG: &str = "image";
 
@@ -63,10 +66,11 @@ async fn keep(
 ) -> Result<Option<Image>, Error> {
     let kept = folder.join(id.hex());
     fs::create_dir_all(folder).map_err(Error::local("create the folder", folder))?;
-    let arriving = tempfile::Builder::new()
-        .prefix(".saving-")
-        .tempdir_in(folder);
+    leftovers::remove(folder, SAVING);
+    let arriving = tempfile::Builder::new().prefix(SAVING).tempdir_in(folder);
     let arriving = arriving.map_err(Error::local("create a folder in", folder))?;
+    let lock = File::open(arriving.path()).and_then(|at| at.lock().map(|()| at));
+    let _lock = lock.map_err(Error::local("lock", arriving.path()))?;
     let (sender, receiver) = mpsc::channel(PIECES);
     let at = arriving.path().to_owned();
     let named = reference.to_owned();
@@ -272,12 +276,12 @@ impl Write for Output {
 mod tests {
     use std::collections::BTreeMap;
     use std::path::PathBuf;
-    use std::sync::Arc;
 
     use mlwm_engines::Endpoint;
-    use mlwm_storage::Content;
 
     use super::*;
+    use crate::LayerDigests;
+    use crate::assembled::Assembled;
     use crate::compose::{Addition, Execution, compose};
     use crate::image::LayerSource;
     use crate::oci::{CONFIG, Descriptor, MANIFEST, Manifest};
@@ -296,9 +300,9 @@ mod tests {
             source: FileSource::File(path),
         };
         let layer = Tarball::new(vec![file]).unwrap();
-        let mut bytes = Vec::new();
-        layer.open().unwrap().read_to_end(&mut bytes).unwrap();
-        let layer = Addition::made("file".to_owned(), Digest::of(bytes), Arc::new(layer));
+        let digests = LayerDigests::at(folder.join("layers"));
+        let layer = Assembled::new(layer, |layer| digests.of(layer)).unwrap();
+        let layer = Addition::of("file".to_owned(), layer);
         let config = to_json(&json!({"architecture": "amd64", "os": "linux",
             "rootfs": {"type": "layers", "diff_ids": []}}));
         let manifest = Manifest {

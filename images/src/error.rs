@@ -40,6 +40,19 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// A part of the runner for another kind of machine than the image.
+    #[error(
+        "{} runs on {has}, and the image is for {wanted}: give the runner and ONNX Runtime for {wanted} with `--runner` and `--onnxruntime`",
+        path.display()
+    )]
+    OtherMachine {
+        /// The file.
+        path: PathBuf,
+        /// What it is for.
+        has: String,
+        /// What the base is for.
+        wanted: String,
+    },
     /// A member of the artifact that cannot be read, or is not what the artifact recorded.
     #[error("cannot put {member} into an image: {source}")]
     Member {
@@ -209,7 +222,7 @@ impl Error {
             | Self::Storage(mlwm_storage::Error::NotExpected { .. }) => ExitCode::ImageMissing,
             Self::Storage(error) => error.exit_code(),
             Self::Bundle(error) => error.exit_code(),
-            Self::NoSecret { .. } => ExitCode::Usage,
+            Self::NoSecret { .. } | Self::OtherMachine { .. } => ExitCode::Usage,
             Self::Secrets { .. } | Self::MadeWithSecrets { .. } => ExitCode::Conflict,
             Self::Reference { .. }
             | Self::Context { .. }

@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::Error;
+use crate::assembled::Assembled;
 use crate::oci::{Descriptor, MANIFEST, Manifest, Platform};
 use crate::remote::RemoteBlob;
 
@@ -51,6 +52,8 @@ pub(crate) enum LayerSource {
     Held { path: PathBuf, _lock: Arc<File> },
     /// Made when it is read.
     Made(Arc<dyn Content>),
+    /// One of ours.
+    Assembled(Assembled),
 }
 
 impl std::fmt::Debug for LayerSource {
@@ -59,6 +62,7 @@ impl std::fmt::Debug for LayerSource {
             Self::Registry(repository) => write!(f, "Registry({})", repository.uri()),
             Self::File(path) | Self::Held { path, .. } => write!(f, "File({})", path.display()),
             Self::Made(content) => write!(f, "Made({})", content.fingerprint()),
+            Self::Assembled(layer) => write!(f, "Assembled({})", layer.fingerprint()),
         }
     }
 }
@@ -243,6 +247,7 @@ impl Layer {
     pub(crate) fn content(&self) -> Result<Arc<dyn Content>, Error> {
         Ok(match &self.source {
             LayerSource::Made(content) => Arc::clone(content),
+            LayerSource::Assembled(layer) => Arc::new(layer.clone()),
             LayerSource::File(path) | LayerSource::Held { path, .. } => {
                 Arc::new(FileContent::open(path)?)
             }
@@ -266,6 +271,10 @@ impl Layer {
             reader,
             expected: self.descriptor.digest,
             hasher: Some(sha2::Digest::new()),
+            ours: match &self.source {
+                LayerSource::Assembled(layer) => Some(layer.clone()),
+                _ => None,
+            },
         })
     }
 }
@@ -275,6 +284,7 @@ struct Verified {
     reader: Box<dyn Read + Send>,
     expected: Digest,
     hasher: Option<sha2::Sha256>,
+    ours: Option<Assembled>,
 }
 
 impl Read for Verified {
@@ -295,6 +305,9 @@ impl Read for Verified {
         {
             let (expected, found) = (self.expected, Digest::from_hasher(hasher));
             if found != expected {
+                if let Some(ours) = &self.ours {
+                    ours.check().map_err(failed)?;
+                }
                 return Err(io::Error::other(Error::LayerChanged { expected, found }));
             }
         }

@@ -8,6 +8,8 @@ pub const VERSION: &str = "org.opencontainers.image.version";
 pub const SOURCE: &str = "org.opencontainers.image.source";
 /// Which revision of the sources it is made of.
 pub const REVISION: &str = "org.opencontainers.image.revision";
+/// When the image says it was created.
+pub const CREATED: &str = "org.opencontainers.image.created";
 /// Reference of the base image.
 pub const BASE_NAME: &str = "org.opencontainers.image.base.name";
 /// Digest of the base image.

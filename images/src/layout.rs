@@ -4,27 +4,44 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use mlwm_artifacts::Receipts;
 use mlwm_spec::Digest;
 
 use crate::Error;
 use crate::image::{Image, Layer, LayerSource};
+use crate::leftovers;
 use crate::oci::{Descriptor, Found, INDEX, Index, REF_NAME, to_json};
 
 /// Documents that are read at once.
 pub(crate) const LIMIT: u64 = 16 << 20;
 
+/// What the name of a file begins with that is being written.
+const WRITING: &str = ".writing-";
+
 /// A folder with images.
 #[derive(Clone, Debug)]
-pub struct Layout(PathBuf);
+pub struct Layout {
+    folder: PathBuf,
+    /// What says which blobs need not be hashed again.
+    receipts: Receipts,
+}
 
 impl Layout {
     /// The layout in this folder; whether there is one is seen when it is used.
     pub fn at(folder: impl Into<PathBuf>) -> Self {
-        Self(folder.into())
+        Self {
+            folder: folder.into(),
+            receipts: Receipts::paranoid(),
+        }
+    }
+
+    /// The same; layers that are there are not hashed again if they have a receipt.
+    pub fn with_receipts(self, receipts: Receipts) -> Self {
+        Self { receipts, ..self }
     }
 
     fn blob(&self, digest: Digest) -> PathBuf {
-        self.0.join("blobs/sha256").join(digest.hex())
+        self.folder.join("blobs/sha256").join(digest.hex())
     }
 
     fn document(&self, digest: Digest) -> Result<Vec<u8>, Error> {
@@ -38,13 +55,13 @@ impl Layout {
 
     fn bad(&self, why: String) -> Error {
         Error::BadImage {
-            image: format!("oci:{}", self.0.display()),
+            image: format!("oci:{}", self.folder.display()),
             why,
         }
     }
 
     fn index(&self) -> Result<Option<Index>, Error> {
-        let path = self.0.join("index.json");
+        let path = self.folder.join("index.json");
         let bytes = match small(&path) {
             Err(Error::Local { source, .. }) if source.kind() == ErrorKind::NotFound => {
                 return Ok(None);
@@ -100,17 +117,20 @@ impl Layout {
     }
 
     /// Puts an image under a tag, over what the tag named before; whether it was another one. Blobs
-    /// that are there are not written again; the index, which makes the image visible, is written
-    /// last.
+    /// that are there and right are not written again; the index, which makes the image visible, is
+    /// written last.
     pub fn put(&self, image: &Image, tag: &str) -> Result<bool, Error> {
-        let folder = self.0.join("blobs/sha256");
+        let folder = self.folder.join("blobs/sha256");
         fs::create_dir_all(&folder).map_err(Error::local("create the folder", &folder))?;
+        for shared in [&folder, &self.folder] {
+            leftovers::remove(shared, WRITING);
+        }
         for layer in &image.layers {
             self.put_layer(layer)?;
         }
         self.put_bytes(image.parsed.config.digest, &image.config)?;
         self.put_bytes(image.digest(), &image.manifest)?;
-        let marker = self.0.join("oci-layout");
+        let marker = self.folder.join("oci-layout");
         if !marker.exists() {
             write(&marker, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         }
@@ -138,26 +158,34 @@ impl Layout {
         index
             .manifests
             .sort_by_cached_key(|entry| entry.annotations.get(REF_NAME).cloned());
-        write(&self.0.join("index.json"), &to_json(&index))?;
+        write(&self.folder.join("index.json"), &to_json(&index))?;
         Ok(true)
     }
 
     fn put_bytes(&self, digest: Digest, bytes: &[u8]) -> Result<(), Error> {
-        let path = self.blob(digest);
-        match path.is_file() {
-            true => Ok(()),
-            false => write(&path, bytes),
+        match self.document(digest) {
+            Ok(_) => Ok(()),
+            Err(_) => write(&self.blob(digest), bytes),
         }
     }
 
     fn put_layer(&self, layer: &Layer) -> Result<(), Error> {
-        let path = self.blob(layer.descriptor.digest);
-        let size = fs::metadata(&path).map(|found| found.len()).ok();
-        if size == Some(layer.descriptor.size) {
+        let Descriptor { digest, size, .. } = layer.descriptor;
+        let path = self.blob(digest);
+        let of_size = fs::metadata(&path).is_ok_and(|found| found.len() == size);
+        // One that cannot be read is written anew, too.
+        if of_size
+            && self
+                .receipts
+                .digest(&path)
+                .is_ok_and(|found| found == digest)
+        {
             return Ok(());
         }
         let mut reader = layer.open()?;
-        into_place(&path, |file| io::copy(&mut reader, file).map(drop))
+        into_place(&path, |file| io::copy(&mut reader, file).map(drop))?;
+        self.receipts.note(&path, digest);
+        Ok(())
     }
 }
 
@@ -183,9 +211,11 @@ fn into_place(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> Re
     let folder = path.parent().unwrap_or(Path::new("."));
     let written = || {
         let mut file = tempfile::Builder::new()
-            .prefix(".writing-")
+            .prefix(WRITING)
             .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
             .tempfile_in(folder)?;
+        // On a file system without locks, what is left is not removed.
+        let _ = file.as_file().try_lock();
         fill(file.as_file_mut())?;
         file.as_file().sync_all()?;
         file.persist(path).map_err(|error| error.error)?;

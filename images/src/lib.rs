@@ -9,6 +9,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod assemble;
+mod assembled;
 pub mod bundle;
 mod compose;
 mod digests;
@@ -19,7 +20,9 @@ mod image;
 pub mod labels;
 mod layout;
 mod leaving;
+mod leftovers;
 mod lock;
+mod machine;
 mod oci;
 mod place;
 mod plan;

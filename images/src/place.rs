@@ -74,6 +74,9 @@ impl FromStr for Place {
                 digest,
             });
         }
+        if text.contains("://") {
+            return Err(bad("leave out what is before `//`: write HOST/PATH:TAG"));
+        }
         let (name, digest) = split_digest(text).map_err(bad)?;
         let host = name.split_once('/').map(|(host, _)| host);
         if !host.is_some_and(|host| host == "localhost" || host.contains(['.', ':'])) {
@@ -287,6 +290,7 @@ mod tests {
             "",
             "oci:",
             "oci://host/a",
+            "https://host.org/a",
             "localhost/a:-",
             "a b",
             "host.org/a@sha256:12",

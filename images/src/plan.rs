@@ -14,6 +14,7 @@ use sha2::{Digest as _, Sha256};
 use crate::Error;
 use crate::image::Image;
 use crate::labels;
+use crate::machine::architecture;
 
 /// Where the runner lies in the image.
 pub(crate) const RUNNER: &str = "opt/mlwm/bin/mlwm-runner";
@@ -138,6 +139,9 @@ impl BuildInputs<'_> {
         if let Some(runner) = self.runner {
             add_runner(runner, receipts, &mut files)?;
         }
+        if let Some(base) = self.base_image {
+            check_machine(&files, base)?;
+        }
         if let Some(artifact) = self.artifact {
             add_artifact(artifact, &mut files)?;
         }
@@ -239,6 +243,28 @@ fn add_runner(
             &name
         };
         files.push(file(library, format!("{LIBRARIES}/{name}"), false)?);
+    }
+    Ok(())
+}
+
+/// Refuses programs and libraries for another kind of machine than the base.
+fn check_machine(files: &[PlannedFile], base: &Image) -> Result<(), Error> {
+    let wanted = base.platform().architecture;
+    for file in files {
+        let Source::File(path) = &file.source else {
+            continue;
+        };
+        let has = architecture(path).map_err(|source| Error::Runner {
+            path: path.clone(),
+            source,
+        })?;
+        if let Some(has) = has.filter(|has| *has != wanted) {
+            return Err(Error::OtherMachine {
+                path: path.clone(),
+                has: has.to_owned(),
+                wanted,
+            });
+        }
     }
     Ok(())
 }

@@ -13,11 +13,12 @@ use crate::labels;
 use crate::scan::{Allowed, refused, scan_config};
 
 /// Labels outside `io.mlwm.` that mlwm gives to an image.
-const COMMON_LABELS: [&str; 6] = [
+const COMMON_LABELS: [&str; 7] = [
     labels::TITLE,
     labels::VERSION,
     labels::SOURCE,
     labels::REVISION,
+    labels::CREATED,
     labels::BASE_NAME,
     labels::BASE_DIGEST,
 ];
@@ -180,7 +181,7 @@ fn check_new_base(inputs: &RebaseInputs<'_>) -> Result<(), Error> {
 
 /// The labels that mlwm gave to an image: those of its manifest, or where an engine dropped these,
 /// those that have the names.
-fn labels_of(image: &Image) -> BTreeMap<String, String> {
+pub(crate) fn labels_of(image: &Image) -> BTreeMap<String, String> {
     let said = &image.parsed.annotations;
     let complete = said.contains_key(labels::CONFIGURATION);
     let all = image.summary().labels.into_iter();

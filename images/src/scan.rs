@@ -20,6 +20,8 @@ use std::io::{self, BufRead, BufReader, Cursor, Read};
 
 use serde_json::Value;
 
+use crate::labels;
+
 pub use layers::scan_layers;
 
 /// Bytes of a file that are searched: text files with settings are never longer.
@@ -118,7 +120,11 @@ pub(crate) fn scan_config(document: &Value) -> Vec<Finding> {
         add(&format!("environment {name}"), variable);
     }
     for (name, value) in config["Labels"].as_object().into_iter().flatten() {
-        let text = format!("{name}={}", value.as_str().unwrap_or_default());
+        let mut text = format!("{name}={}", value.as_str().unwrap_or_default());
+        if name == labels::BASE_NAME {
+            // The tag of an image is no value of its name.
+            text = text.replace(':', " ");
+        }
         add(&format!("label {name}"), &text);
     }
     let history = document["history"].as_array();

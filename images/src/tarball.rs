@@ -75,6 +75,10 @@ impl Tarball {
                 "{mode:o} {} {} {}\n",
                 file.size, file.digest, file.path
             ));
+            if let FileSource::Member(artifact, _) = &file.source {
+                // What an artifact says of its files is believed for this very artifact alone.
+                identity.update(format!("of {}\n", artifact.digest()?));
+            }
             let head = header(&file.path, file.size, tar::EntryType::Regular, mode)?;
             pieces.push(Piece::Bytes(head));
             let padding = file.size.next_multiple_of(BLOCK) - file.size;
@@ -94,6 +98,43 @@ impl Tarball {
     pub(crate) fn identity(&self) -> Digest {
         self.identity
     }
+
+    /// The files of this machine that it is made of.
+    pub(crate) fn sources(&self) -> BTreeSet<&Path> {
+        let files = self.pieces.iter().filter_map(|piece| match piece {
+            Piece::Bytes(_) => None,
+            Piece::File(file) => Some(file.source.path()),
+        });
+        files.collect()
+    }
+
+    /// The artifact that its files are from; none if they are files of this machine.
+    pub(crate) fn artifact(&self) -> Option<&Artifact> {
+        self.pieces.iter().find_map(|piece| match piece {
+            Piece::File(LayerFile {
+                source: FileSource::Member(artifact, _),
+                ..
+            }) => Some(artifact.as_ref()),
+            _ => None,
+        })
+    }
+
+    /// Reads it without comparing its files with their digests.
+    pub(crate) fn open_unchecked(&self) -> Box<dyn Read + Send> {
+        self.reader(|file| file.source.open_unchecked())
+    }
+
+    fn reader(
+        &self,
+        open: fn(&LayerFile) -> io::Result<Box<dyn Read + Send>>,
+    ) -> Box<dyn Read + Send> {
+        Box::new(Reader {
+            pieces: Arc::clone(&self.pieces),
+            next: 0,
+            current: Box::new(io::empty()),
+            open,
+        })
+    }
 }
 
 impl Content for Tarball {
@@ -106,11 +147,7 @@ impl Content for Tarball {
     }
 
     fn open(&self) -> io::Result<Box<dyn Read + Send>> {
-        Ok(Box::new(Reader {
-            pieces: Arc::clone(&self.pieces),
-            next: 0,
-            current: Box::new(io::empty()),
-        }))
+        Ok(self.reader(|file| Ok(Box::new(Checked::open(file)?))))
     }
 }
 
@@ -128,6 +165,7 @@ struct Reader {
     pieces: Arc<[Piece]>,
     next: usize,
     current: Box<dyn Read + Send>,
+    open: fn(&LayerFile) -> io::Result<Box<dyn Read + Send>>,
 }
 
 impl Read for Reader {
@@ -143,7 +181,7 @@ impl Read for Reader {
             self.next += 1;
             self.current = match piece {
                 Piece::Bytes(bytes) => Box::new(Cursor::new(bytes.clone())),
-                Piece::File(file) => Box::new(Checked::open(file)?),
+                Piece::File(file) => (self.open)(file)?,
             };
         }
     }
@@ -211,13 +249,29 @@ impl FileSource {
     /// Reads it. A member of an artifact is checked while it is read.
     pub(crate) fn open(&self) -> io::Result<Box<dyn Read + Send>> {
         Ok(match self {
-            Self::File(path) => Box::new(File::open(path).map_err(|error| {
-                io::Error::new(error.kind(), format!("{}: {error}", path.display()))
-            })?),
+            Self::File(path) => Box::new(open(path)?),
             Self::Member(artifact, member) => {
                 Box::new(artifact.reader(member).map_err(io::Error::other)?)
             }
         })
+    }
+
+    /// Reads it without SHA-256; a member of an artifact is compared with its CRC-32.
+    fn open_unchecked(&self) -> io::Result<Box<dyn Read + Send>> {
+        Ok(match self {
+            Self::File(path) => Box::new(open(path)?),
+            Self::Member(artifact, member) => {
+                Box::new(artifact.quick_reader(member).map_err(io::Error::other)?)
+            }
+        })
+    }
+
+    /// The file of this machine that it is, or is in.
+    fn path(&self) -> &Path {
+        match self {
+            Self::File(path) => path,
+            Self::Member(artifact, _) => artifact.path(),
+        }
     }
 
     /// How errors name it.
@@ -227,6 +281,12 @@ impl FileSource {
             Self::Member(artifact, member) => format!("{member} in {}", artifact.path().display()),
         }
     }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let named =
+        |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    File::open(path).map_err(named)
 }
 
 /// The folders of these files, each before what is in it.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, LazyLock};
 
-use mlwm_artifacts::{Artifact, BuildRequest};
+use mlwm_artifacts::{Artifact, BuildRequest, Receipts};
 use mlwm_engines::{Endpoint, Engine, Output, Request};
 use mlwm_images::{
     BuildInputs, Error, Image, LayerDigests, Layout, Lock, Place, Platform, Runner, Transfers,
@@ -560,43 +560,115 @@ async fn parts_that_change_make_no_image() {
     }
     fs::write(&parts.runner.libraries[0], vec![7; 3 << 20]).unwrap();
 
-    // After its digest was noted, too: a layer is checked whenever it is sent.
-    made(&digests).unwrap();
-    let mut bytes = fs::read(artifact.path()).unwrap();
+    // After its digest was noted, too: the note is for the artifact as it was.
+    let before = made(&digests).unwrap();
+    let pinned = LayerDigests::at(parts.folder.path().join("pinned"));
+    let pinned = pinned.of_pinned(Receipts::at(parts.folder.path().join("receipts")));
+    assert_eq!(made(&pinned).unwrap().digest(), before.digest());
+    let intact = fs::read(artifact.path()).unwrap();
+    let mut bytes = intact.clone();
     let model = fs::read(artifact_model()).unwrap();
     let start = bytes.windows(64).position(|at| at == &model[..64]).unwrap();
     bytes[start + 100] ^= 1;
     fs::write(artifact.path(), bytes).unwrap();
     let damaged = Arc::new(Artifact::open(artifact.path()).unwrap());
-    let made = |digests| {
-        assemble(
-            &planned,
-            &base,
-            Some(&damaged),
-            digests,
-            "1970-01-01T00:00:00Z",
-        )
+    let refused = |artifact: &Arc<Artifact>, digests| {
+        let created = "1970-01-01T00:00:00Z";
+        let error = assemble(&planned, &base, Some(artifact), digests, created).unwrap_err();
+        assert_eq!(error.exit_code(), ExitCode::ArtifactMismatch, "{error}");
+        error.to_string()
     };
-    let image = made(&digests).unwrap();
+    let none = |name: &str| LayerDigests::at(parts.folder.path().join(name));
+    let receipts = Receipts::at(parts.folder.path().join("receipts"));
+    for digests in [
+        &digests,
+        &none("none"),
+        &none("nothing").of_pinned(receipts),
+    ] {
+        let error = refused(&damaged, digests);
+        assert!(error.contains("checkpoint.onnx"), "{error}");
+    }
+
+    // And when it has been hashed: nobody is brought another layer than was meant.
+    fs::write(artifact.path(), intact).unwrap();
+    fs::write(&parts.runner.libraries[0], vec![9; 3 << 20]).unwrap();
     let target = parts.folder.path().join("layout");
-    let error = Layout::at(&target).put(&image, "v1").unwrap_err();
-    assert!(error.to_string().contains("checkpoint.onnx"), "{error}");
+    let error = Layout::at(&target).put(&before, "v1").unwrap_err();
+    assert!(error.to_string().contains("libonnxruntime.so"), "{error}");
     assert!(!target.join("index.json").exists());
     let server = Registry::open();
     let repository: OciUri = format!("oci://{}/a", server.host).parse().unwrap();
     let transfers = transfers(parts.folder.path());
-    push(&image, &repository, "v1", &transfers)
-        .await
-        .unwrap_err();
-    assert!(
-        found(&format!("{}/a:v1", server.host))
-            .await
-            .unwrap()
-            .is_none()
-    );
-    let none = LayerDigests::at(parts.folder.path().join("none"));
-    let error = made(&none).unwrap_err();
-    assert_eq!(error.exit_code(), ExitCode::ArtifactMismatch, "{error}");
+    let pushed = push(&before, &repository, "v1", &transfers).await;
+    let error = pushed.unwrap_err().to_string();
+    assert!(error.contains("libonnxruntime.so"), "{error}");
+    let name = format!("{}/a:v1", server.host);
+    assert!(found(&name).await.unwrap().is_none());
+    // Another file with the same bytes is as good.
+    fs::write(&parts.runner.libraries[0], vec![7; 3 << 20]).unwrap();
+    push(&before, &repository, "v1", &transfers).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_layout_is_mended_and_what_killed_writers_left_goes() {
+    let parts = Parts::new();
+    let (base, artifact) = (small_base().await, Arc::new(parts.small_artifact()));
+    let image = image_of(&parts, &base, &artifact).unwrap();
+    let layout = tempfile::tempdir().unwrap();
+    let blobs = layout.path().join("blobs/sha256");
+    let receipts = Receipts::at(parts.folder.path().join("receipts"));
+    let put = |receipts: Receipts| {
+        let layout = Layout::at(layout.path()).with_receipts(receipts);
+        layout.put(&image, "v1").unwrap()
+    };
+    put(receipts.clone());
+    for receipts in [receipts, Receipts::paranoid()] {
+        for blob in fs::read_dir(&blobs).unwrap() {
+            let path = blob.unwrap().path();
+            let right = fs::read(&path).unwrap();
+            let mut wrong = right.clone();
+            wrong[0] ^= 1;
+            // In the same tick of the clock a change would be none.
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            fs::write(&path, wrong).unwrap();
+            put(receipts.clone());
+            assert!(fs::read(&path).unwrap() == right, "{}", path.display());
+        }
+    }
+    let hour = std::time::Duration::from_secs(3600);
+    let left = |name: &str, age| {
+        let path = blobs.join(name);
+        let file = fs::File::create(&path).unwrap();
+        file.set_modified(std::time::SystemTime::now() - age)
+            .unwrap();
+        (path, file)
+    };
+    let (abandoned, file) = left(".writing-a", hour);
+    drop(file);
+    let (young, _) = left(".writing-b", std::time::Duration::ZERO);
+    let (written, file) = left(".writing-c", hour);
+    file.lock().unwrap();
+    put(Receipts::paranoid());
+    assert!(!abandoned.exists() && young.exists() && written.exists());
+}
+
+#[tokio::test]
+async fn a_runner_for_another_kind_of_machine_is_refused() {
+    let parts = Parts::new();
+    let base = small_base().await;
+    let inputs = inputs("test", Some(&base), &parts.runner, None);
+    plan(&inputs).unwrap();
+    // What the header of a library for 64-bit Arm begins with.
+    let mut library = b"\x7fELF\x02\x01\x01".to_vec();
+    library.resize(18, 0);
+    library.extend([183, 0]);
+    library.resize(4096, 0);
+    fs::write(&parts.runner.libraries[0], library).unwrap();
+    let error = plan(&inputs).unwrap_err();
+    assert_eq!(error.exit_code(), ExitCode::Usage, "{error}");
+    for named in ["libonnxruntime.so", "arm64", "amd64", "--onnxruntime"] {
+        assert!(error.to_string().contains(named), "{error}");
+    }
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::LazyLock;
 
 use mlwm_spec::Digest;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::site::{Ran, Site, example_artifact, ran};
@@ -39,6 +39,11 @@ pub fn base_layout() -> &'static Path {
 
 /// Writes an OCI layout whose tag `v1` is an image with one file that holds `content`, for `architecture`.
 pub fn small_base(folder: &Path, architecture: &str, content: &str) {
+    small_base_as(folder, "v1", architecture, content);
+}
+
+/// Puts such an image into an OCI layout, over what had the tag.
+pub fn small_base_as(folder: &Path, tag: &str, architecture: &str, content: &str) {
     let blobs = folder.join("blobs/sha256");
     fs::create_dir_all(&blobs).unwrap();
     let put = |kind: &str, bytes: &[u8]| {
@@ -49,7 +54,7 @@ pub fn small_base(folder: &Path, architecture: &str, content: &str) {
     };
     let layer = put("layer.v1.tar", &archive(content));
     let config = json!({
-        "architecture": architecture, "os": "linux", "config": {"Env": ["PATH=/bin"]},
+        "architecture": architecture, "os": "linux", "config": {"Env": ["PATH=/bin", format!("BASE={content}")]},
         "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]},
         "history": [{"created_by": content}],
     });
@@ -58,9 +63,16 @@ pub fn small_base(folder: &Path, architecture: &str, content: &str) {
     let manifest =
         json!({"schemaVersion": 2, "mediaType": media_type, "config": config, "layers": [layer]});
     let mut entry = put("manifest.v1+json", manifest.to_string().as_bytes());
-    entry["annotations"] = json!({"org.opencontainers.image.ref.name": "v1"});
-    let index = json!({"schemaVersion": 2, "manifests": [entry]});
-    fs::write(folder.join("index.json"), index.to_string()).unwrap();
+    entry["annotations"] = json!({"org.opencontainers.image.ref.name": tag});
+    let path = folder.join("index.json");
+    let index = fs::read_to_string(&path);
+    let mut index: Value = index.map_or(json!({"schemaVersion": 2, "manifests": []}), |text| {
+        serde_json::from_str(&text).unwrap()
+    });
+    let entries = index["manifests"].as_array_mut().unwrap();
+    entries.retain(|other| other["annotations"] != entry["annotations"]);
+    entries.push(entry);
+    fs::write(path, index.to_string()).unwrap();
     let marker = r#"{"imageLayoutVersion":"1.0.0"}"#;
     fs::write(folder.join("oci-layout"), marker).unwrap();
 }

@@ -1,41 +1,15 @@
 //! CI builds the images of configured models: the same bytes everywhere, sent once, without secrets.
 
 use std::fs;
-use std::path::Path;
-use std::process::Command;
 
+use mlwm_tests::images::{base_layout, digest_in, tool};
 use mlwm_tests::registry::Registry;
-use mlwm_tests::site::{Site, example, example_artifact, example_configuration, ran};
+use mlwm_tests::site::{Site, example, example_artifact, example_configuration};
 
-/// The base of all tests of this file, as an OCI layout: no engine is asked.
-fn base() -> &'static Path {
-    static BASE: std::sync::LazyLock<tempfile::TempDir> = std::sync::LazyLock::new(|| {
-        let folder = mlwm_tests::scratch::folder();
-        run(
-            "skopeo",
-            &[
-                "copy",
-                "--quiet",
-                "docker-daemon:mlwm-base:bookworm",
-                &format!("oci:{}:v1", folder.path().display()),
-            ],
-        );
-        folder
-    });
-    BASE.path()
-}
-
-fn run(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output().unwrap();
-    let ran = ran(&output);
-    assert_eq!(ran.code, 0, "{program} {arguments:?}: {}", ran.stderr);
-    ran.stdout
-}
-
-/// A site whose configuration `danra` starts from [`base`], and cannot reach any engine.
+/// A site whose configuration `danra` starts from [`base_layout`], and cannot reach any engine.
 fn site() -> Site {
     let mut site = Site::with_example();
-    site.configure("danra", &on(&format!("oci:{}:v1", base().display())));
+    site.configure("danra", &on(&format!("oci:{}:v1", base_layout().display())));
     site.env("DOCKER_HOST", "unix:///nonexistent/engine.sock");
     site
 }
@@ -51,24 +25,17 @@ fn on(base: &str) -> String {
     format!("{rest}\nbase_image: \"{base}\"\n")
 }
 
-fn digest_of(text: &str) -> String {
-    text.lines()
-        .find(|line| line.starts_with("sha256:"))
-        .unwrap()
-        .to_owned()
-}
-
 #[test]
 fn the_same_bytes_on_any_machine_without_an_engine() {
     let build = ["image", "build", "danra", "--output", "oci:out"];
     let (one, other) = (site(), site());
     let first = one.mlwm(&build).expect(0, &["oci:out:danra"]);
     let second = other.mlwm(&build).expect(0, &[]);
-    assert_eq!(digest_of(&first.stdout), digest_of(&second.stdout));
+    assert_eq!(digest_in(&first.stdout), digest_in(&second.stdout));
     one.mlwm(&build).expect(0, &["(unchanged)"]);
     let source = format!("oci:{}:danra", one.path("out").display());
-    let by_skopeo = run("skopeo", &["inspect", "--format", "{{.Digest}}", &source]);
-    assert_eq!(by_skopeo.trim(), digest_of(&first.stdout));
+    let by_skopeo = tool("skopeo", &["inspect", "--format", "{{.Digest}}", &source]);
+    assert_eq!(by_skopeo.trim(), digest_in(&first.stdout));
     one.mlwm(&["image", "inspect", "oci:out:danra"]).expect(
         0,
         &[
@@ -80,10 +47,13 @@ fn the_same_bytes_on_any_machine_without_an_engine() {
     // Another base is another image.
     other.configure(
         "danra",
-        &format!("{}# changed\n", on(&format!("oci:{}:v1", base().display()))),
+        &format!(
+            "{}# changed\n",
+            on(&format!("oci:{}:v1", base_layout().display()))
+        ),
     );
     let changed = other.mlwm(&build).expect(0, &[]);
-    assert_ne!(digest_of(&changed.stdout), digest_of(&first.stdout));
+    assert_ne!(digest_in(&changed.stdout), digest_in(&first.stdout));
 }
 
 fn to_a_registry(server: &Registry, site: &Site) {
@@ -105,7 +75,7 @@ fn to_a_registry(server: &Registry, site: &Site) {
         "--json",
     ]);
     let shown = shown.expect(0, &[]).json();
-    assert_eq!(shown["digest"], digest_of(&pushed.stdout));
+    assert_eq!(shown["digest"], digest_in(&pushed.stdout));
     assert_eq!(shown["labels"]["io.mlwm.configuration"], "danra");
 }
 
@@ -116,8 +86,8 @@ fn to_an_open_registry() {
     to_a_registry(&server, &site);
     // The base is in the same registry: mounted, not sent.
     let copied = format!("docker://{}/base:v1", server.host);
-    let layout = format!("oci:{}:v1", base().display());
-    run(
+    let layout = format!("oci:{}:v1", base_layout().display());
+    tool(
         "skopeo",
         &[
             "copy",
@@ -224,7 +194,14 @@ fn secrets_are_refused_or_recorded() {
         "--allow-secret",
         "file /workspace/inference_artifact/training_cli_args.yaml*",
     ]);
-    site.mlwm(&allowing).expect(0, &[]);
+    // Nothing asks for a secret here, which whoever gives one should know.
+    allowing.extend(["--secret", "id=unused,env=PATH"]);
+    let built = site.mlwm(&allowing).expect(0, &[]);
+    assert!(
+        built.stderr.contains("no Containerfile"),
+        "{}",
+        built.stderr
+    );
     site.mlwm(&["image", "inspect", "oci:out"])
         .expect(0, &["io.mlwm.secrets.allowed=file /workspace"]);
 }
@@ -237,7 +214,7 @@ fn what_cannot_be_built_leaves_nothing() {
     site.mlwm(&build).expect(14, &["oci:/no/such/layout:v1"]);
     site.configure("danra", &on("127.0.0.1:1/base:v1"));
     site.mlwm(&build).expect(30, &["127.0.0.1:1"]);
-    site.configure("danra", &on(&format!("oci:{}:v1", base().display())));
+    site.configure("danra", &on(&format!("oci:{}:v1", base_layout().display())));
     let mut other = build.to_vec();
     other.extend(["--platform", "linux/arm64"]);
     site.mlwm(&other)
@@ -272,7 +249,7 @@ fn an_environment_of_its_own() {
     let build = ["image", "build", "danra"];
     site.mlwm(&build).expect(0, &["mlwm-test/own:latest"]);
     site.mlwm(&build).expect(0, &["(unchanged)"]);
-    let ran = run(
+    let ran = tool(
         "docker",
         &["run", "--rm", "--network", "none", "mlwm-test/own:latest"],
     );
@@ -283,7 +260,7 @@ fn an_environment_of_its_own() {
         .mlwm(&["image", "inspect", "mlwm-test/own:latest"])
         .expect(0, &["artifact: "]);
     assert!(!shown.stdout.contains("runner"), "{}", shown.stdout);
-    run("docker", &["rmi", "-f", "mlwm-test/own:latest"]);
+    tool("docker", &["rmi", "-f", "mlwm-test/own:latest"]);
 }
 
 #[test]

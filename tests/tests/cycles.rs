@@ -118,7 +118,7 @@ fn configurations_that_are_wrong_do_not_keep_the_others_from_running() {
     let done = site.mlwm(&RUN);
     assert_eq!(done.code, 14, "{}{}", done.stdout, done.stderr);
     for name in ["bad-key", "bad-artifact", "bad-image"] {
-        assert!(done.stderr.contains(&format!("{name}")), "{}", done.stderr);
+        assert!(done.stderr.contains(name), "{}", done.stderr);
     }
     let status = site.mlwm(&["status", "--json"]).json();
     let cells = status["cycles"][0]["cells"].as_object().unwrap();
@@ -394,7 +394,10 @@ fn data_of_another_analysis_time_are_refused_on_their_way_in_and_out() {
     let configure = |uri: &str| {
         let yaml = many(&image, "danra", "retries: 0\n");
         let quoted = format!("'{uri}'");
-        site.configure("danra", &yaml.replace("./store/single_levels.zarr", &quoted));
+        site.configure(
+            "danra",
+            &yaml.replace("./store/single_levels.zarr", &quoted),
+        );
     };
     // Where this cycle's data should be, the last cycle's are still.
     store("store/2022-04-07T0300Z/levels.zarr", "2022-04-06T21:00");

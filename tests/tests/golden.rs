@@ -98,6 +98,16 @@ fn an_image_that_forecasts_what_neural_lam_does_passes() {
 }
 
 #[test]
+fn nothing_is_said_to_be_published() {
+    let test = ["image", "test", "danra", "--workdir", "said"];
+    let done = UNCHANGED
+        .mlwm(&test)
+        .expect(0, &["its golden case expects"]);
+    assert!(!done.stderr.contains("publish"), "{}", done.stderr);
+    assert!(done.stderr.contains("verify"), "{}", done.stderr);
+}
+
+#[test]
 fn an_artifact_that_is_mounted_is_tested_the_same() {
     let site = Site::new();
     fs::copy(UNCHANGED.path("danra.zip"), site.path("danra.zip")).unwrap();
@@ -203,8 +213,10 @@ fn an_artifact_without_a_case_is_not_tested_and_can_be_refused() {
     let site = Site::new();
     fs::copy(UNCHANGED.path("danra.zip"), site.path("danra.zip")).unwrap();
     site.configure("danra", &configuration("mlwm-test/no-such-image:latest"));
-    site.mlwm(&["image", "test", "danra"])
-        .expect(14, &["no-such-image"]);
+    let failed = site.mlwm(&["image", "test", "danra"]);
+    let failed = failed.expect(14, &["no-such-image"]);
+    let why = failed.stderr.matches("is not in the engine").count();
+    assert_eq!(why, 1, "{}", failed.stderr);
     site.mlwm(&["image", "test", "danra", "--image", "mlwm-base:bookworm"])
         .expect(13, &["mlwm-base:bookworm"]);
 }

@@ -179,6 +179,7 @@ fn docker_runs_it_and_shows_its_labels_and_no_secret() {
         ("io.mlwm.artifact.digest", &sha256(&site.path("danra.zip"))),
         ("io.mlwm.runner.digest", &sha256(&program("mlwm-runner"))),
         ("io.mlwm.contract", "1"),
+        ("org.opencontainers.image.created", "1970-01-01T00:00:00Z"),
         ("org.opencontainers.image.base.name", &base),
         ("org.opencontainers.image.base.digest", &base_digest),
     ] {

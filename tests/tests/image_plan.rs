@@ -1,11 +1,10 @@
 //! CI asks which images a change concerns, and puts a patched base under all of them.
 
 use std::fs;
-use std::path::Path;
-use std::process::Command;
 
+use mlwm_tests::images::{configuration_on, digest_at, digest_in, small_base_as, tool};
 use mlwm_tests::registry::Registry;
-use mlwm_tests::site::{Ran, Site, example, example_artifact, example_configuration, ran};
+use mlwm_tests::site::{Ran, Site, example, example_artifact, example_configuration};
 use serde_json::{Value, json};
 
 /// A site whose configuration `danra` starts from `oci:base:v1`, and cannot reach any engine.
@@ -24,55 +23,7 @@ fn on(base: &str) -> String {
 
 /// Puts an image with one file into the layout `base`, over what had the tag.
 fn base(site: &Site, tag: &str, content: &str) {
-    let blobs = site.path("base/blobs/sha256");
-    fs::create_dir_all(&blobs).unwrap();
-    let put = |kind: &str, bytes: &[u8]| {
-        let digest = mlwm_spec::Digest::of(bytes);
-        fs::write(blobs.join(digest.hex()), bytes).unwrap();
-        let media_type = format!("application/vnd.oci.image.{kind}");
-        json!({"mediaType": media_type, "digest": digest, "size": bytes.len()})
-    };
-    let layer = put("layer.v1.tar", &archive(&site.path("tree"), content));
-    let config = json!({
-        "architecture": "amd64", "os": "linux", "config": {"Env": [format!("BASE={content}")]},
-        "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]},
-        "history": [{"created_by": content}],
-    });
-    let config = put("config.v1+json", config.to_string().as_bytes());
-    let manifest = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": config, "layers": [layer]});
-    let mut entry = put("manifest.v1+json", manifest.to_string().as_bytes());
-    entry["annotations"] = json!({"org.opencontainers.image.ref.name": tag});
-    let index = site.path("base/index.json");
-    let mut entries: Vec<Value> = match fs::read_to_string(&index) {
-        Ok(text) => {
-            let index: Value = serde_json::from_str(&text).unwrap();
-            index["manifests"].as_array().unwrap().clone()
-        }
-        Err(_) => Vec::new(),
-    };
-    entries.retain(|other| other["annotations"] != entry["annotations"]);
-    entries.push(entry);
-    let text = json!({"schemaVersion": 2, "manifests": entries}).to_string();
-    fs::write(index, text).unwrap();
-    fs::write(
-        site.path("base/oci-layout"),
-        r#"{"imageLayoutVersion":"1.0.0"}"#,
-    )
-    .unwrap();
-}
-
-/// A tar archive with one file.
-fn archive(tree: &Path, content: &str) -> Vec<u8> {
-    fs::create_dir_all(tree).unwrap();
-    fs::write(tree.join("base"), content).unwrap();
-    let output = Command::new("tar")
-        .args(["--mtime=@0", "--owner=0", "--group=0", "-cf", "-", "base"])
-        .current_dir(tree)
-        .output()
-        .unwrap();
-    ran(&output).expect(0, &[]);
-    output.stdout
+    small_base_as(&site.path("base"), tag, "amd64", content);
 }
 
 fn decisions(site: &Site, more: &[&str]) -> Value {
@@ -191,8 +142,17 @@ fn a_plan_that_cannot_be_is_refused() {
     site.configure("second", &on("oci:base:v1"));
     site.mlwm(&["image", "plan", "--all", "--push", "127.0.0.1:1/a:v1"])
         .expect(2, &["{name}"]);
-    site.mlwm(&["image", "plan", "danra", "--push", "danra:v1"])
-        .expect(2, &["HOST/PATH:TAG"]);
+    for (place, said) in [
+        ("danra:v1", "HOST/PATH:TAG"),
+        ("https://host.org/danra:v1", "HOST/PATH:TAG"),
+        ("host.org/Danra:v1", "lower case"),
+        ("host.org/danra:v1:2", "not a tag"),
+    ] {
+        for command in ["plan", "build"] {
+            site.mlwm(&["image", command, "danra", "--push", place])
+                .expect(2, &[said]);
+        }
+    }
     site.mlwm(&["image", "plan", "danra", "--push", "127.0.0.1:1/a:v1"])
         .expect(30, &["127.0.0.1:1"]);
     site.mlwm(&["image", "plan", "danra"]).expect(15, &[]);
@@ -220,14 +180,10 @@ fn a_patched_base_comes_under_an_image_in_a_registry() {
     let at = |name: &str| format!("{}/{name}", server.host);
     base(&site, "v2", "patched");
     for tag in ["v1", "v2"] {
-        let copy = ["copy", "--quiet", "--dest-tls-verify=false"];
-        let output = Command::new("skopeo")
-            .args(copy)
-            .arg(format!("oci:{}:{tag}", site.path("base").display()))
-            .arg(format!("docker://{}", at(&format!("base:{tag}"))))
-            .output()
-            .unwrap();
-        ran(&output).expect(0, &[]);
+        let from = format!("oci:{}:{tag}", site.path("base").display());
+        let to = format!("docker://{}", at(&format!("base:{tag}")));
+        let copy = ["copy", "--quiet", "--dest-tls-verify=false", &from, &to];
+        tool("skopeo", &copy);
     }
     site.configure("danra", &on(&at("base:v1")));
     let model = at("models/danra:v1");
@@ -243,14 +199,10 @@ fn a_patched_base_comes_under_an_image_in_a_registry() {
     assert_eq!(site.mlwm(&rebase).expect(0, &[]).json()["unchanged"], true);
 
     // skopeo sees the layers of the new base with ours on them.
-    let inspect = |reference: &str, config: &[&str]| {
-        let output = Command::new("skopeo")
-            .args(["inspect", "--tls-verify=false"])
-            .args(config)
-            .arg(format!("docker://{reference}"))
-            .output()
-            .unwrap();
-        ran(&output).expect(0, &[]).json()
+    let inspect = |reference: &str, config: &[&str]| -> Value {
+        let place = format!("docker://{reference}");
+        let inspect = ["inspect", "--tls-verify=false", &place];
+        serde_json::from_str(&tool("skopeo", &[&inspect, config].concat())).unwrap()
     };
     let (image, base) = (inspect(&model, &[]), inspect(&patched, &[]));
     assert_eq!(image["Digest"], rebased["digest"]);
@@ -344,4 +296,44 @@ fn configurations_are_listed_for_a_matrix() {
     let empty = Site::new();
     empty.mlwm(&["list"]).expect(0, &["no configurations"]);
     assert_eq!(empty.mlwm(&["list", "--json"]).json(), json!([]));
+}
+
+/// A configuration of an image that is made elsewhere, beside one whose image is made here.
+#[test]
+fn all_are_those_whose_images_are_made_here() {
+    let site = site();
+    let elsewhere = configuration_on("base", "registry.example.org/other:1");
+    let lines = elsewhere.lines();
+    let kept =
+        lines.filter(|line| !line.starts_with("artifact:") && !line.starts_with("base_image:"));
+    site.configure("elsewhere", &kept.collect::<Vec<_>>().join("\n"));
+    let found = decisions(&site, &["--output", "oci:out"]);
+    assert_eq!(found.as_array().unwrap().len(), 1, "{found}");
+    let build = ["image", "build", "--all", "--output", "oci:out"];
+    let built = site.mlwm(&build).expect(0, &["oci:out:danra"]);
+    assert!(built.stderr.contains("elsewhere"), "{}", built.stderr);
+    site.mlwm(&["image", "lock", "--all"]).expect(0, &["danra"]);
+    assert!(!site.path("configurations/elsewhere/mlwm.lock").exists());
+    for command in ["build", "plan", "lock"] {
+        site.mlwm(&["image", command, "elsewhere"])
+            .expect(10, &["elsewhere", "artifact: PATH"]);
+    }
+}
+
+#[test]
+fn a_name_with_capitals_is_lowered_where_none_may_be() {
+    let (site, server) = (site(), Registry::open());
+    let yaml = configuration_on("oci:base:v1", "mlwm-test/capitals:latest");
+    site.configure("Danra_DINI", &yaml);
+    let place = format!("{}/models/{{name}}:v1", server.host);
+    let both = ["--push", &place, "--output", "oci:{name}:{name}"];
+    let build = [&["image", "build", "Danra_DINI"], &both[..]].concat();
+    let built = site.mlwm(&build).expect(0, &["models/danra_dini:v1"]);
+    let digest = Some(digest_in(&built.stdout));
+    let there = format!("docker://{}/models/danra_dini:v1", server.host);
+    assert_eq!(digest_at(&there, &["--tls-verify=false"]), digest);
+    let layout = format!("oci:{}:Danra_DINI", site.path("Danra_DINI").display());
+    assert_eq!(digest_at(&layout, &[]), digest);
+    site.mlwm(&["image", "plan", "Danra_DINI", "--push", &place])
+        .expect(0, &["up to date"]);
 }

@@ -3,25 +3,19 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use mlwm_tests::counting_proxy::{CountingProxy, Direction};
+use mlwm_tests::images::{configuration_on, digest_in, small_base, tool, tried};
 use mlwm_tests::places::Place;
 use mlwm_tests::registry::Registry;
-use mlwm_tests::site::{Site, python, ran, sha256};
+use mlwm_tests::site::{Site, python, sha256};
 use serde_json::json;
 
 /// Requests that are not layers.
 const TALK: u64 = 64 << 10;
 const MIB: u64 = 1 << 20;
-
-fn run(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output().unwrap();
-    let ran = ran(&output);
-    assert_eq!(ran.code, 0, "{program} {arguments:?}: {}", ran.stderr);
-    ran.stdout
-}
 
 /// Writes the image `<folder>:<tag>` with Python: a layer of noise for each seed and number of MiB,
 /// and what is given in its config.
@@ -52,7 +46,7 @@ open(folder + "/oci-layout", "w").write('{"imageLayoutVersion": "1.0.0"}')
     let folder = folder.display().to_string();
     let python = python().display().to_string();
     let arguments = ["-c", SCRIPT, &folder, tag, &layers, &config.to_string()];
-    run(&python, &arguments);
+    tool(&python, &arguments);
 }
 
 /// A site with the layout `here`, which has `one` and `two` with a common layer.
@@ -74,7 +68,7 @@ fn digest(place: &str) -> String {
         "{{.Digest}}",
         place,
     ];
-    run("skopeo", &inspect).trim().to_owned()
+    tool("skopeo", &inspect).trim().to_owned()
 }
 
 fn in_layout(site: &Site, name: &str) -> String {
@@ -84,11 +78,8 @@ fn in_layout(site: &Site, name: &str) -> String {
 /// Whether the registry has any tag in a repository.
 fn has_tags(host: &str, repository: &str) -> bool {
     let place = format!("docker://{host}/{repository}");
-    let list = Command::new("skopeo")
-        .args(["list-tags", "--tls-verify=false", &place])
-        .output();
-    let output = list.unwrap();
-    output.status.success() && !String::from_utf8_lossy(&output.stdout).contains("\"Tags\": []")
+    let list = tried("skopeo", &["list-tags", "--tls-verify=false", &place]);
+    list.code == 0 && !list.stdout.contains("\"Tags\": []")
 }
 
 fn behind_proxy(server: &Registry) -> (CountingProxy, String) {
@@ -150,15 +141,13 @@ fn a_place_that_is_none_is_said_before_anything_is_read() {
         "oci:folder",
         "host.org/a@sha256:12",
         "oci://host/a",
+        "https://host.org/a:v1",
     ] {
-        let ran = site.mlwm(&["image", "push", "oci:nowhere:v1", "--to", to]);
-        assert!([2, 10].contains(&ran.code), "{to}: {}", ran.stderr);
-        assert!(
-            ran.stderr.contains("HOST/PATH:TAG") || ran.stderr.contains(to),
-            "{}",
-            ran.stderr
-        );
+        let push = ["image", "push", "oci:nowhere:v1", "--to", to];
+        site.mlwm(&push).expect(2, &[to]);
     }
+    site.mlwm(&["image", "inspect", "host.org/a@sha256:12"])
+        .expect(2, &["64 hexadecimal digits"]);
     let missing = [
         "image",
         "push",
@@ -358,7 +347,7 @@ fn what_was_carried_is_what_arrives() {
         // Every blob of it, not the manifest alone.
         let copied = site.path(&format!("copied-{name}")).display().to_string();
         let from = format!("docker://{host}/models/{name}:latest");
-        run(
+        tool(
             "skopeo",
             &[
                 "copy",
@@ -463,10 +452,10 @@ fn what_is_damaged_arrives_nowhere() {
     let folder = site.path("here").display().to_string();
     let foreign = site.path("b.tar").display().to_string();
     fs::remove_file(&foreign).unwrap();
-    run("tar", &["-C", &folder, "-cf", &foreign, "."]);
+    tool("tar", &["-C", &folder, "-cf", &foreign, "."]);
     site.mlwm(&import).expect(13, &["not a bundle"]);
     // A layer that changes on this side does not go into a file.
-    let raw = run(
+    let raw = tool(
         "skopeo",
         &["inspect", "--raw", &format!("oci:{folder}:one")],
     );
@@ -522,9 +511,7 @@ fn image_and_signed_artifact_travel_together() {
     fs::copy(site.path("a.tar"), other.path("a.tar")).unwrap();
     fs::copy(site.path("models.pub"), other.path("models.pub")).unwrap();
     // What a run before may have left.
-    let _ = Command::new("docker")
-        .args(["rmi", "-f", "mlwm-test/moved:latest"])
-        .output();
+    tried("docker", &["rmi", "-f", "mlwm-test/moved:latest"]);
     let load = [
         "image",
         "import",
@@ -559,7 +546,7 @@ fn image_and_signed_artifact_travel_together() {
         .mlwm(&["image", "inspect", "oci:out:danra", "--json"])
         .expect(0, &[])
         .json();
-    let id = run(
+    let id = tool(
         "docker",
         &[
             "image",
@@ -571,13 +558,26 @@ fn image_and_signed_artifact_travel_together() {
     );
     assert_eq!(id.trim(), shown["id"]);
     // It runs there: the entry point refuses to do without its variables, and says so.
-    let ran = Command::new("docker")
-        .args(["run", "--rm", "--network", "none", "mlwm-test/moved:latest"])
-        .output()
-        .unwrap();
-    assert!(
-        String::from_utf8_lossy(&ran.stderr).contains("is not set"),
-        "{ran:?}"
-    );
-    run("docker", &["rmi", "-f", "mlwm-test/moved:latest"]);
+    let started = ["run", "--rm", "--network", "none", "mlwm-test/moved:latest"];
+    let ran = tried("docker", &started);
+    assert!(ran.stderr.contains("is not set"), "{}", ran.stderr);
+    tool("docker", &["rmi", "-f", "mlwm-test/moved:latest"]);
+}
+
+#[test]
+fn out_of_an_engine_an_image_has_the_digest_that_it_was_built_with() {
+    let (site, server) = (Site::with_example(), Registry::open());
+    small_base(&site.path("base"), "amd64", "of an engine");
+    let image = format!("mlwm-test/moved-{}:latest", std::process::id());
+    site.configure("danra", &configuration_on("oci:base:v1", &image));
+    let built = site.mlwm(&["image", "build", "danra"]).expect(0, &[&image]);
+    let built = digest_in(&built.stdout);
+    // A configuration stands for its image.
+    let to = format!("{}/models/danra:v1", server.host);
+    site.mlwm(&["image", "push", "danra", "--to", &to])
+        .expect(0, &[&to, &built]);
+    tool("docker", &["rmi", &image]);
+    assert_eq!(digest(&format!("docker://{to}")), built);
+    site.mlwm(&["image", "inspect", "danra"])
+        .expect(14, &[&image]);
 }

@@ -73,7 +73,7 @@ impl BuildSecret {
                 // What is there may be the value itself, which is not repeated.
                 _ => {
                     return Err(Error::Secret {
-                        given: "given".to_owned(),
+                        given: "…".to_owned(),
                         reason: FORM.to_owned(),
                     });
                 }

@@ -14,8 +14,10 @@ use tokio::sync::mpsc;
 use super::TAG;
 use crate::Error;
 use crate::image::{Image, LayerSource};
+use crate::labels;
 use crate::layout::Layout;
 use crate::oci::{CONFIG, Descriptor, LAYER_GZIP, LAYER_TAR, MANIFEST, Manifest, to_json};
+use crate::rebase::labels_of;
 
 /// What gzip begins with.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
@@ -105,7 +107,13 @@ pub(super) fn read_archive(
         annotations: Default::default(),
     };
     let source = |layer: &Descriptor| LayerSource::File(sources[&layer.digest].clone());
-    let image = Image::read(to_json(&parsed), parsed, config, source).map_err(bad)?;
+    let mut image = Image::read(to_json(&parsed), parsed, config, source).map_err(bad)?;
+    // Engines keep no annotations. Those of an image of mlwm are its labels: with them it has the digest
+    // that it was built with.
+    if image.label(labels::CONFIGURATION).is_some() {
+        image.parsed.annotations = labels_of(&image);
+        image.manifest = to_json(&image.parsed);
+    }
     Layout::at(folder.join("layout")).put(&image, TAG)?;
     Ok(())
 }

@@ -27,6 +27,22 @@ fn environment(variables: &[&str]) -> Vec<Finding> {
 }
 
 #[test]
+fn a_base_may_be_called_after_a_secret_and_hold_none() {
+    let found = |base: &str| {
+        let labels = json!({ "org.opencontainers.image.base.name": base });
+        scan_config(&json!({ "config": { "Labels": labels } }))
+    };
+    for base in [
+        "mlwm-environment/wind-token:3f9c1b7e5d2a4860",
+        "host.org/top-secret:v1@sha256:3f9c1b7e5d2a48603f9c1b7e5d2a48603f9c1b7e5d2a48603f9c1b7e5d2a4860",
+    ] {
+        assert_eq!(found(base), [], "{base}");
+    }
+    let key = format!("host.org/a:{}{}", "AKIA", "Q3EGRZ7LT5WXN2VB");
+    assert_eq!(found(&key).len(), 1);
+}
+
+#[test]
 fn every_rule_finds_its_secret_once_and_does_not_say_it() {
     let auth = base64::engine::general_purpose::STANDARD.encode("robot:hunter2hunter");
     let begin = |kind: &str| format!("-----{} {kind}-----", "BEGIN");

@@ -6,6 +6,7 @@ mod import;
 mod inspect;
 mod lock;
 mod parts;
+mod places;
 mod plan;
 mod push;
 mod rebase;

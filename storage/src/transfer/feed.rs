@@ -236,6 +236,33 @@ mod tests {
         }
     }
 
+    /// Content whose digest is said to be one that no content has.
+    struct Known;
+
+    impl Content for Known {
+        fn size(&self) -> u64 {
+            2
+        }
+
+        fn fingerprint(&self) -> String {
+            "known".to_owned()
+        }
+
+        fn digest(&self) -> Option<Digest> {
+            Some(Digest::of("something else"))
+        }
+
+        fn open(&self) -> io::Result<Box<dyn Read + Send>> {
+            Ok(Box::new(io::Cursor::new("ab")))
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_content_whose_digest_is_known_is_not_hashed() {
+        let feed = Feed::start("s3://b/k", Arc::new(Known), 1, 1);
+        assert_eq!(feed.finish().await.unwrap(), Digest::of("something else"));
+    }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn a_content_that_cannot_be_read_never_looks_like_its_end() {
         for _ in 0..2000 {

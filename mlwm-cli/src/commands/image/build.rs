@@ -8,23 +8,20 @@ use mlwm_artifacts::Artifact;
 use mlwm_cycles::{Artifacts, Loaded};
 use mlwm_engines::{BuildSecret, Engine};
 use mlwm_images::{
-    Allowed, BuildInputs, Image, ImagePlan, LayerDigests, Layout, Place, Transfers, assemble,
-    engine, labels, push, refused, scan_layers, secrets,
+    Allowed, BuildInputs, Image, ImagePlan, LayerDigests, Lock, Place, assemble, engine, labels,
+    refused, scan_layers, secrets,
 };
 use mlwm_registries::cache_home;
-use mlwm_spec::{ArtifactDelivery, ExitCode};
-use mlwm_storage::Journals;
-use mlwm_storage::oci::OciOptions;
+use mlwm_spec::{ArtifactDelivery, ArtifactReference, ExitCode};
 use serde_json::json;
 
 use super::parts::{Chosen, artifact_of, runner};
+use super::places::{check_places, layout_of, place_in_registry, with_name};
+use super::rebase;
 use crate::Outcome;
 use crate::commands::runtime;
 use crate::failure::Failure;
 use crate::transfer::Transfer;
-
-/// Where the name of the configuration goes in a reference for several.
-pub(super) const NAME: &str = "{name}";
 
 #[derive(Args)]
 #[command(
@@ -106,26 +103,6 @@ pub(crate) fn main(arguments: Build) -> Outcome {
     Ok(ExitCode::Ok)
 }
 
-/// Refuses one place for the images of several configurations.
-pub(super) fn check_places<'a>(
-    names: &[String],
-    places: impl Iterator<Item = &'a String>,
-) -> Result<(), Failure> {
-    for place in places {
-        if names.len() > 1
-            && !place.contains(NAME)
-            && !(place.starts_with("oci:") && layout_of(place, "")?.1.is_none())
-        {
-            let message = format!(
-                "`{place}` would be all {} images: put {NAME} into it",
-                names.len()
-            );
-            return Err(Failure::new(ExitCode::Usage, message));
-        }
-    }
-    Ok(())
-}
-
 async fn build(
     arguments: &Build,
     name: &str,
@@ -136,6 +113,9 @@ async fn build(
     let receipts = Artifacts::receipts(arguments.paranoid);
     let loaded = arguments.chosen.load(name, transfer, &receipts).await?;
     let environment = arguments.chosen.environment(&loaded)?;
+    if environment.is_none() && !given.is_empty() {
+        eprintln!("note: {name} has no Containerfile: no step reads the secrets that are given");
+    }
     let runner = match environment {
         Some(_) => None,
         None => Some(runner(
@@ -179,8 +159,11 @@ async fn build(
     let given = given.to_vec();
     let allowed = Allowed::new(arguments.allow_secret.clone());
     let (planned, created) = (plan.clone(), created.to_owned());
+    let digests = match is_pinned(&loaded, lock.as_ref()) {
+        true => LayerDigests::at(&notes).of_pinned(receipts),
+        false => LayerDigests::at(&notes),
+    };
     let (image, found) = in_background(move || {
-        let digests = LayerDigests::at(&notes);
         let base = &ground.image;
         let image = assemble(&planned, base, artifact.as_ref(), &digests, &created)?;
         let mut found = secrets(&planned, &image, artifact.as_ref())?;
@@ -226,26 +209,34 @@ async fn build(
 /// The artifact that goes into the image, with its digest, which must be the one that the
 /// configuration was loaded with; none if it is mounted.
 fn artifact_in(loaded: &Loaded, onnx: bool) -> Result<Option<Arc<Artifact>>, Failure> {
+    // One that is mounted need not be on this machine, and should fit if it is.
+    let Some(facts) = &loaded.artifact else {
+        return Ok(None);
+    };
+    let artifact = artifact_of(facts, onnx)?;
     if loaded.configuration.artifact_delivery == ArtifactDelivery::Mount {
-        // One that is on this machine should fit all the same.
-        if loaded.artifact.is_some() {
-            artifact_of(loaded, onnx)?;
-        }
         return Ok(None);
     }
-    let artifact = artifact_of(loaded, onnx)?;
     // It was hashed when it was loaded.
     let artifact = Artifacts::receipts(false).open(artifact.path())?;
     let found = artifact.digest()?;
-    match &loaded.artifact {
-        Some(facts) if facts.digest != found => Err(mlwm_registries::Error::Replaced {
-            path: artifact.path().to_owned(),
-            expected: facts.digest,
+    if facts.digest != found {
+        let (path, expected) = (artifact.path().to_owned(), facts.digest);
+        return Err(mlwm_registries::Error::Replaced {
+            path,
+            expected,
             found,
         }
-        .into()),
-        _ => Ok(Some(Arc::new(artifact))),
+        .into());
     }
+    Ok(Some(Arc::new(artifact)))
+}
+
+/// Whether the artifact has a digest that was told by a lock or a registry, which take only artifacts
+/// whose files are what it records of them.
+fn is_pinned(loaded: &Loaded, lock: Option<&Lock>) -> bool {
+    let artifact = &loaded.configuration.artifact;
+    lock.is_some() || matches!(artifact, Some(ArtifactReference::Published(_)))
 }
 
 /// Runs what reads and writes for long on a thread of its own.
@@ -268,33 +259,22 @@ async fn deliver(
     if let Some(output) = &arguments.output {
         let (folder, tag) = layout_of(output, &loaded.name)?;
         let tag = tag.unwrap_or_else(|| loaded.name.clone());
-        let place = format!("oci:{}:{tag}", folder.display());
-        let (image, layout) = (image.clone(), Layout::at(folder));
-        let unchanged = !in_background(move || layout.put(&image, &tag)).await?;
+        let place = Place::Layout {
+            folder,
+            tag: Some(tag),
+            digest: None,
+        };
+        let unchanged = rebase::deliver(image, &place, transfer).await?;
+        let place = place.to_string();
         arrived.push(Arrived { place, unchanged });
     }
     if let Some(reference) = &arguments.push {
-        let reference = reference.replace(NAME, &loaded.name);
-        let Place::Registry {
-            repository,
-            tag,
-            digest: None,
-        } = reference.parse()?
-        else {
-            let message = format!("`{reference}` is no place in a registry: write HOST/PATH:TAG");
-            return Err(Failure::new(ExitCode::Usage, message));
-        };
-        let tag = tag.unwrap_or_else(|| "latest".to_owned());
-        let transfers = Transfers {
-            options: OciOptions::default(),
-            journals: Journals::at(cache_home()?.join("mlwm/transfers")),
-            progress: transfer.progress.clone(),
-            cancel: transfer.cancel.clone(),
-        };
-        let pushed = push(image, &repository, &tag, &transfers).await?;
+        let reference = with_name(reference, &loaded.name);
+        let place = place_in_registry(&reference)?;
+        let unchanged = rebase::deliver(image, &place, transfer).await?;
         arrived.push(Arrived {
             place: reference,
-            unchanged: pushed.unchanged,
+            unchanged,
         });
     }
     if arguments.load || arrived.is_empty() {
@@ -311,21 +291,6 @@ async fn deliver(
         });
     }
     Ok(arrived)
-}
-
-/// The folder and the tag of an OCI layout.
-pub(super) fn layout_of(place: &str, name: &str) -> Result<(PathBuf, Option<String>), Failure> {
-    match place.replace(NAME, name).parse()? {
-        Place::Layout {
-            folder,
-            tag,
-            digest: None,
-        } => Ok((folder, tag)),
-        _ => {
-            let message = format!("`{place}` is no OCI layout: write oci:FOLDER or oci:FOLDER:TAG");
-            Err(Failure::new(ExitCode::Usage, message))
-        }
-    }
 }
 
 /// The time that images say they were created at: that of `SOURCE_DATE_EPOCH`, else 1970, so that the

@@ -13,7 +13,7 @@ use mlwm_spec::{ArtifactName, Digest, ExitCode, PublishedArtifact, Tag};
 use serde_json::json;
 
 use super::build::in_background;
-use super::parts::find_image;
+use super::places::{find_image, place_of_image};
 use crate::Outcome;
 use crate::commands::artifact::bundle::{of_published, part_size, watch};
 use crate::commands::artifact::registry::registry;
@@ -113,16 +113,14 @@ async fn export(
     let mut contents = Contents::default();
     let mut made_of = BTreeSet::new();
     for named in &arguments.images {
-        let reference = reference(arguments, named)?;
-        let image = find_image(&reference, &platform).await?;
-        check_secrets(&image, &reference)?;
-        contents
-            .images
-            .push(bundle::pack(&image, &reference.parse()?)?);
+        let place = place_of_image(named, &arguments.folder)?;
+        let image = find_image(&place, &platform).await?;
+        check_secrets(&image, &place.to_string())?;
+        contents.images.push(bundle::pack(&image, &place)?);
         match artifact_of(&image) {
             Some(artifact) => drop(made_of.insert(artifact)),
             None if arguments.artifacts => {
-                eprintln!("note: {reference} does not say that an artifact is in it");
+                eprintln!("note: {place} does not say that an artifact is in it");
             }
             None => {}
         }
@@ -147,18 +145,6 @@ async fn export(
         Ok((contents, written))
     })
     .await
-}
-
-/// The image that an argument means: that of a configuration, or the one it names itself.
-fn reference(arguments: &Arguments, named: &str) -> Result<String, Failure> {
-    let folder = &arguments.folder.folder;
-    let is_configuration =
-        !named.contains(['/', ':']) && folder.join(named).join("config.yaml").is_file();
-    if !is_configuration {
-        return Ok(named.to_owned());
-    }
-    let loaded = mlwm_cycles::read(folder, named)?;
-    Ok(loaded.configuration.image_reference(named))
 }
 
 /// The artifact that an image says was put into it.

@@ -10,7 +10,8 @@ use mlwm_registries::bundle::{Bundle, BundledImage, Imported};
 use mlwm_spec::{Digest, ExitCode};
 use serde_json::{Value, json};
 
-use super::build::{NAME, in_background};
+use super::build::in_background;
+use super::places::{NAME, layout_of, named_place, place_in_registry, with_name};
 use super::push::already;
 use super::rebase::deliver;
 use crate::Outcome;
@@ -169,42 +170,18 @@ fn targets<'a>(
     let mut taken = BTreeSet::new();
     for image in images {
         let fill = |text: &str| {
-            let filled = text.replace(NAME, &image.name);
+            let filled = with_name(text, &image.name);
             filled.replace(TAG, image.tag.as_str())
         };
         if let Some(text) = &arguments.push {
-            let Place::Registry {
-                repository,
-                tag,
-                digest: None,
-            } = fill(text).parse()?
-            else {
-                return Err(usage(format!(
-                    "`{text}` is no place in a registry: write HOST/PATH:TAG"
-                )));
-            };
-            let tag = tag.or_else(|| Some(image.tag.to_string()));
-            let digest = None;
-            targets.push((
-                image,
-                Place::Registry {
-                    repository,
-                    tag,
-                    digest,
-                },
-            ));
+            let mut place = place_in_registry(&fill(text))?;
+            if let Place::Registry { tag, .. } = &mut place {
+                tag.get_or_insert_with(|| image.tag.to_string());
+            }
+            targets.push((image, place));
         }
         if let Some(text) = &arguments.output {
-            let Place::Layout {
-                folder,
-                tag,
-                digest: None,
-            } = fill(text).parse()?
-            else {
-                return Err(usage(format!(
-                    "`{text}` is no OCI layout: write oci:FOLDER or oci:FOLDER:TAG"
-                )));
-            };
+            let (folder, tag) = layout_of(&fill(text), &image.name)?;
             let tag = tag.or_else(|| Some(image.name.clone()));
             let digest = None;
             targets.push((
@@ -217,7 +194,7 @@ fn targets<'a>(
             ));
         }
         if let Some(text) = &arguments.load {
-            let Place::Engine(mut reference) = fill(text).parse()? else {
+            let Place::Engine(mut reference) = named_place(&fill(text))? else {
                 return Err(usage(format!(
                     "`{text}` is no image of the local engine: write NAME:TAG"
                 )));

@@ -5,14 +5,18 @@ use indicatif::HumanBytes;
 use mlwm_images::Platform;
 use mlwm_spec::ExitCode;
 
-use super::parts::find_image;
+use super::places::{find_image, place_of_image};
 use crate::Outcome;
-use crate::commands::runtime;
+use crate::commands::{Configurations, runtime};
 
 #[derive(Args)]
 pub(crate) struct Inspect {
-    /// HOST/PATH:TAG in a registry, oci:FOLDER:TAG in a layout, else of the local engine.
-    reference: String,
+    /// HOST/PATH:TAG in a registry, oci:FOLDER:TAG in a layout, a configuration, whose image is taken,
+    /// else of the local engine.
+    #[arg(value_name = "IMAGE|NAME")]
+    image: String,
+    #[command(flatten)]
+    folder: Configurations,
     /// Which of several images under one name.
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<Platform>,
@@ -26,7 +30,8 @@ pub(crate) fn main(arguments: &Inspect) -> Outcome {
         .platform
         .clone()
         .unwrap_or_else(Platform::of_this_machine);
-    let image = runtime()?.block_on(find_image(&arguments.reference, &platform))?;
+    let place = place_of_image(&arguments.image, &arguments.folder)?;
+    let image = runtime()?.block_on(find_image(&place, &platform))?;
     let summary = image.summary();
     if arguments.json {
         say!("{:#}", serde_json::json!(summary));
@@ -34,7 +39,7 @@ pub(crate) fn main(arguments: &Inspect) -> Outcome {
     }
     say!(
         "{}\ndigest    {}\nid        {}",
-        arguments.reference,
+        place,
         summary.digest,
         summary.id
     );

@@ -1,6 +1,9 @@
 //! `mlwm image lock`: what an image is made of, pinned.
 
+use std::path::Path;
+
 use clap::Args;
+use mlwm_artifacts::{Artifact, Error};
 use mlwm_cycles::Artifacts;
 use mlwm_spec::ExitCode;
 
@@ -36,6 +39,9 @@ pub(crate) fn main(arguments: &Lock) -> Outcome {
             match (same, arguments.check) {
                 (true, _) => say!("{}: as it was", path.display()),
                 (false, false) => {
+                    if let Some(facts) = &loaded.artifact {
+                        check_files(&facts.path)?;
+                    }
                     new.write(&path)?;
                     say!("{}: {}", path.display(), new.summary());
                 }
@@ -52,4 +58,13 @@ pub(crate) fn main(arguments: &Lock) -> Outcome {
             false => Ok(ExitCode::ArtifactMismatch),
         }
     })
+}
+
+/// Compares the files of an artifact with what it records of them: builds of what is locked do not.
+fn check_files(artifact: &Path) -> Result<(), Error> {
+    match Artifact::open(artifact)?.verify() {
+        // One of the original project has no hashes; of one that was packed anew all files are right.
+        Ok(_) | Err(Error::NoHashes { .. } | Error::Repacked { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
 }

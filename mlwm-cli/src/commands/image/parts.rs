@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use clap::Args;
 use mlwm_artifacts::{Artifact, Receipts};
-use mlwm_cycles::{Artifacts, Loaded, load, load_offline, names, read};
+use mlwm_cycles::{ArtifactFacts, Artifacts, Loaded, load, load_offline, names, read};
 use mlwm_engines::{BuildSecret, Engine};
 use mlwm_images::environment::{CONTAINERFILE, Environment};
-use mlwm_images::{Image, Lock, Place, Platform, Runner, engine, find};
+use mlwm_images::{Image, Lock, Place, Platform, Runner};
 use mlwm_spec::{ArtifactDelivery, ExitCode};
-use mlwm_storage::oci::OciOptions;
 
+use super::places::find_image;
 use crate::commands::{Configurations, artifacts};
 use crate::failure::Failure;
 use crate::transfer::Transfer;
@@ -47,7 +47,7 @@ impl Chosen {
     /// The names.
     pub(super) fn names(&self) -> Result<Vec<String>, Failure> {
         match self.all {
-            true => Ok(names(&self.folder.folder)?),
+            true => with_artifacts(&self.folder.folder),
             false => Ok(self.configurations.clone()),
         }
     }
@@ -71,7 +71,7 @@ impl Chosen {
             receipts,
             ..artifacts(transfer)?
         };
-        match read(folder, name)?.configuration.artifact_delivery {
+        match self.read(name)?.configuration.artifact_delivery {
             ArtifactDelivery::Bake => Ok(load(folder, name, &artifacts).await?),
             ArtifactDelivery::Mount => Ok(load_offline(folder, name, &artifacts).await?),
         }
@@ -80,7 +80,20 @@ impl Chosen {
     /// The same without fetching the artifact, of which nothing is known if it is not on this
     /// machine.
     pub(super) async fn look(&self, name: &str, transfer: &Transfer) -> Result<Loaded, Failure> {
+        self.read(name)?;
         Ok(load_offline(&self.folder.folder, name, &artifacts(transfer)?).await?)
+    }
+
+    /// Reads a configuration, which must name an artifact.
+    fn read(&self, name: &str) -> Result<Loaded, Failure> {
+        let loaded = read(&self.folder.folder, name)?;
+        if loaded.configuration.artifact.is_none() {
+            let message = format!(
+                "configuration `{name}` names no artifact: add `artifact: PATH`, or build its image by other means"
+            );
+            return Err(Failure::new(ExitCode::BadConfiguration, message));
+        }
+        Ok(loaded)
     }
 
     /// The base that a configuration names; `None` for one whose `Containerfile` says it.
@@ -128,7 +141,7 @@ impl Chosen {
         let Some(named) = self.base(loaded) else {
             return Ok(None);
         };
-        let image = find_image(named, &self.platform()).await?;
+        let image = find_image(&named.parse()?, &self.platform()).await?;
         if let Some(lock) = lock {
             lock.check_base(&self.lock_file(&loaded.name), &image)?;
         }
@@ -163,7 +176,8 @@ impl Chosen {
             .build(&Engine::connect().await?, secrets, &mut keep)
             .await;
         built.inspect_err(|_| lines.iter().for_each(|line| eprintln!("{line}")))?;
-        let image = find_image(&environment.reference, &self.platform()).await?;
+        let place = Place::Engine(environment.reference.clone());
+        let image = find_image(&place, &self.platform()).await?;
         Ok(Ground {
             image,
             is_environment: true,
@@ -181,38 +195,21 @@ pub(super) struct Ground {
     pub(super) base: Option<Image>,
 }
 
-/// The image that `named` means, wherever it is.
-pub(super) async fn find_image(named: &str, platform: &Platform) -> Result<Image, Failure> {
-    let place: Place = named.parse()?;
-    let found = match &place {
-        Place::Engine(reference) => {
-            let kept = mlwm_registries::cache_home()?.join("mlwm/bases");
-            engine::find(&Engine::connect().await?, reference, platform, &kept).await?
+/// The names of all configurations whose images are made here, which are those with an artifact. Of the
+/// others it is said that they are left out.
+pub(super) fn with_artifacts(folder: &Path) -> Result<Vec<String>, Failure> {
+    let mut found = Vec::new();
+    for name in names(folder)? {
+        match read(folder, &name)?.configuration.artifact {
+            Some(_) => found.push(name),
+            None => eprintln!("note: {name} is left out: it names no artifact"),
         }
-        place => find(place, platform, &OciOptions::default()).await?,
-    };
-    found.ok_or_else(|| {
-        let message = match place {
-            Place::Engine(reference) => format!(
-                "the engine has no image `{reference}`: fetch it with `docker pull {reference}`, make it with `ci/setup`, or name one in a registry (host/path:tag) or in a layout (oci:folder:tag)"
-            ),
-            place => format!("there is no image {place}: name another one, or push it there"),
-        };
-        Failure::new(ExitCode::ImageMissing, message)
-    })
+    }
+    Ok(found)
 }
 
-/// The artifact of a configuration whose image is to be built, for the built-in runner if `onnx`.
-pub(super) fn artifact_of(loaded: &Loaded, onnx: bool) -> Result<Arc<Artifact>, Failure> {
-    let Some(facts) = &loaded.artifact else {
-        return Err(Failure::new(
-            ExitCode::BadConfiguration,
-            format!(
-                "configuration `{}` names no artifact: add `artifact: PATH`, or build its image by other means",
-                loaded.name
-            ),
-        ));
-    };
+/// An artifact that is on this machine, for the built-in runner if `onnx`.
+pub(super) fn artifact_of(facts: &ArtifactFacts, onnx: bool) -> Result<Arc<Artifact>, Failure> {
     if onnx && facts.interface.is_none() {
         return Err(Failure::new(
             ExitCode::ArtifactMismatch,

@@ -11,8 +11,8 @@ use mlwm_spec::{ArtifactDelivery, Digest, ExitCode};
 use mlwm_storage::oci::OciOptions;
 use serde::Serialize;
 
-use super::build::{NAME, check_places, layout_of};
 use super::parts::{Chosen, artifact_of, runner};
+use super::places::{check_places, layout_of, place_in_registry, with_name};
 use crate::Outcome;
 use crate::commands::runtime;
 use crate::failure::Failure;
@@ -149,13 +149,7 @@ fn place_of(arguments: &Arguments, loaded: &Loaded) -> Result<Place, Failure> {
         let reference = loaded.configuration.image_reference(&loaded.name);
         return Ok(Place::Engine(reference));
     };
-    match reference.replace(NAME, &loaded.name).parse()? {
-        place @ Place::Registry { digest: None, .. } => Ok(place),
-        _ => {
-            let message = format!("`{reference}` is no place in a registry: write HOST/PATH:TAG");
-            Err(Failure::new(ExitCode::Usage, message))
-        }
-    }
+    place_in_registry(&with_name(reference, &loaded.name))
 }
 
 /// The labels that a build would give to the image, as far as they can be known without fetching or
@@ -172,10 +166,9 @@ async fn wanted(arguments: &Arguments, loaded: &Loaded) -> Result<Wanted, Failur
     };
     let digest = loaded.artifact_digest();
     // Of an artifact that is not on this machine, the digest suffices.
-    let artifact = match (&loaded.artifact, digest) {
-        (None, Some(_)) => None,
-        _ => Some(artifact_of(loaded, runner.is_some())?),
-    };
+    let facts = loaded.artifact.as_ref();
+    let artifact = facts.map(|facts| artifact_of(facts, runner.is_some()));
+    let artifact = artifact.transpose()?;
     let is_mounted = loaded.configuration.artifact_delivery == ArtifactDelivery::Mount;
     let path = chosen.lock_file(&loaded.name);
     let lock = Lock::read(&path)?;

@@ -5,10 +5,10 @@ use mlwm_images::{Place, Platform, check_secrets};
 use mlwm_spec::ExitCode;
 use serde_json::json;
 
-use super::parts::find_image;
+use super::places::{find_image, named_place, place_of_image};
 use super::rebase::deliver;
 use crate::Outcome;
-use crate::commands::runtime;
+use crate::commands::{Configurations, runtime};
 use crate::failure::Failure;
 use crate::transfer::Transfer;
 
@@ -18,15 +18,19 @@ use crate::transfer::Transfer;
 /// command is stopped, it goes on where it was when it is run again.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  mlwm image push oci:images:danra --to registry.example.org/models/danra:v1\n  mlwm image push registry.example.org/test/danra:v1 --to registry.example.org/models/danra:v1"
+    after_help = "Examples:\n  mlwm image push danra_graph_lam --to registry.example.org/models/danra:v1\n  mlwm image push oci:images:danra --to registry.example.org/models/danra:v1\n  mlwm image push registry.example.org/test/danra:v1 --to registry.example.org/models/danra:v1"
 )]
 pub(crate) struct Arguments {
-    /// HOST/PATH:TAG in a registry, oci:FOLDER:TAG in a layout, else of the local engine.
+    /// HOST/PATH:TAG in a registry, oci:FOLDER:TAG in a layout, a configuration, whose image is taken,
+    /// else of the local engine.
+    #[arg(value_name = "IMAGE|NAME")]
     image: String,
     /// Where it goes: HOST/PATH:TAG in a registry, oci:FOLDER:TAG in a layout. A tag that names
     /// another image is moved.
     #[arg(long, value_name = "REF")]
     to: String,
+    #[command(flatten)]
+    folder: Configurations,
     /// Which of several images under one name.
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<Platform>,
@@ -37,13 +41,14 @@ pub(crate) struct Arguments {
 
 pub(crate) fn main(arguments: &Arguments) -> Outcome {
     let target = target(&arguments.to)?;
+    let place = place_of_image(&arguments.image, &arguments.folder)?;
     let platform = arguments.platform.clone();
     let platform = platform.unwrap_or_else(Platform::of_this_machine);
     let (digest, there) = runtime()?.block_on(async {
         let transfer = Transfer::start()?;
         let copy = async {
-            let image = find_image(&arguments.image, &platform).await?;
-            check_secrets(&image, &arguments.image)?;
+            let image = find_image(&place, &platform).await?;
+            check_secrets(&image, &place.to_string())?;
             let there = deliver(&image, &target, &transfer).await?;
             Ok::<_, Failure>((image.digest(), there))
         };
@@ -70,7 +75,7 @@ pub(super) fn already(there: bool) -> &'static str {
 }
 
 fn target(text: &str) -> Result<Place, Failure> {
-    match text.parse()? {
+    match named_place(text)? {
         place @ (Place::Registry { digest: None, .. }
         | Place::Layout {
             tag: Some(_),

@@ -1,6 +1,7 @@
 //! `mlwm image rebase`: another base under an image, such as a patched one.
 
 use clap::Args;
+use mlwm_cycles::Artifacts;
 use mlwm_engines::Engine;
 use mlwm_images::{
     Image, Layout, Place, Platform, RebaseInputs, Transfers, engine, find, labels, push, rebase,
@@ -12,7 +13,7 @@ use mlwm_storage::oci::OciOptions;
 use serde_json::json;
 
 use super::build::in_background;
-use super::parts::find_image;
+use super::places::{find_image, named_place, place_in_registry};
 use crate::Outcome;
 use crate::commands::runtime;
 use crate::failure::Failure;
@@ -53,8 +54,8 @@ pub(crate) fn main(arguments: &Arguments) -> Outcome {
     let platform = platform.unwrap_or_else(Platform::of_this_machine);
     runtime()?.block_on(async {
         let transfer = Transfer::start()?;
-        let image = find_image(&arguments.image, &platform).await?;
-        let base = find_image(&arguments.onto, &platform).await?;
+        let image = find_image(&named_place(&arguments.image)?, &platform).await?;
+        let base = find_image(&named_place(&arguments.onto)?, &platform).await?;
         let old_base = old_base(&image, &platform).await;
         let rebased = rebase(&RebaseInputs {
             image: &image,
@@ -85,16 +86,11 @@ pub(crate) fn main(arguments: &Arguments) -> Outcome {
 fn target(arguments: &Arguments) -> Result<Place, Failure> {
     let usage = |message: String| Failure::new(ExitCode::Usage, message);
     if let Some(reference) = &arguments.push {
-        return match reference.parse()? {
-            place @ Place::Registry { digest: None, .. } => Ok(place),
-            _ => Err(usage(format!(
-                "`{reference}` is no place in a registry: write HOST/PATH:TAG"
-            ))),
-        };
+        return place_in_registry(reference);
     }
     let output = arguments.output.as_ref();
     let named = output.unwrap_or(&arguments.image);
-    match (named.parse()?, output) {
+    match (named_place(named)?, output) {
         (
             place @ Place::Layout {
                 tag: Some(_),
@@ -148,7 +144,8 @@ pub(super) async fn deliver(
 ) -> Result<bool, Failure> {
     match place {
         Place::Layout { folder, tag, .. } => {
-            let (image, layout) = (image.clone(), Layout::at(folder));
+            let layout = Layout::at(folder).with_receipts(Artifacts::receipts(false));
+            let image = image.clone();
             let tag = tag.clone().unwrap_or_else(|| "latest".to_owned());
             Ok(!in_background(move || layout.put(&image, &tag)).await?)
         }

@@ -8,14 +8,16 @@ use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, Table};
 use mlwm_artifacts::Tolerance;
 use mlwm_cycles::{
-    Artifacts, GoldenOptions, GoldenReport, Loaded, RunOptions, Tell, load, names, test_image,
+    Artifacts, Event, GoldenOptions, GoldenReport, Loaded, Phase, RunOptions, Tell, load,
+    test_image,
 };
 use mlwm_registries::Unpacked;
 use mlwm_spec::ExitCode;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::build::{NAME, check_places};
+use super::parts::with_artifacts;
+use super::places::{check_places, with_name};
 use crate::Outcome;
 use crate::commands::run::budget_of_machine;
 use crate::commands::{Configurations, artifacts, runtime};
@@ -58,7 +60,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn main(arguments: &Arguments) -> Outcome {
     let wanted = match arguments.all {
-        true => names(&arguments.folder.folder)?,
+        true => with_artifacts(&arguments.folder.folder)?,
         false => arguments.configurations.clone(),
     };
     check_places(&wanted, arguments.image.iter())?;
@@ -97,24 +99,35 @@ async fn test(
 ) -> Result<ExitCode, Failure> {
     let image = arguments.image.as_ref();
     let options = GoldenOptions {
-        image: image.map(|image| image.replace(NAME, &loaded.name)),
+        image: image.map(|image| with_name(image, &loaded.name)),
         run: RunOptions {
             workdir: arguments.workdir.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             unpacked: Unpacked::open_default(Artifacts::receipts(false))?,
-            budget: budget_of_machine(),
+            budget: budget_of_machine(&arguments.workdir),
             republish: false,
         },
     };
     let display = (!arguments.json).then(|| Display::choose(false));
     let tell: Tell = Arc::new(move |event| {
-        if let Some(display) = &display {
+        if let Some(display) = display.as_ref().filter(|_| !is_of_publication(&event)) {
             display.tell(&event);
         }
     });
     match test_image(loaded, &options, &tell, cancel).await? {
         Some(report) => Ok(say_report(arguments, &loaded.name, &report)),
         None => say_untested(arguments, &loaded.name),
+    }
+}
+
+/// Whether an event is of what a test does not do for anybody: its outputs go to a folder that is removed.
+fn is_of_publication(event: &Event) -> bool {
+    match event {
+        Event::PhaseStarted { phase, .. }
+        | Event::Progress { phase, .. }
+        | Event::PhaseFinished { phase, .. } => *phase == Phase::Publish,
+        Event::TaskFinished(report) => report.error.is_none() && report.warning.is_none(),
+        _ => false,
     }
 }
 
@@ -138,11 +151,8 @@ fn say_report(arguments: &Arguments, name: &str, report: &GoldenReport) -> ExitC
             "{name}: {} does not make the forecast that its golden case expects: find out what changed in base, runner or model; if the new forecast is right, build the artifact with a new golden case",
             report.image
         ),
-        _ => eprintln!(
-            "{name}: {} could not run its golden case: {}",
-            report.image,
-            report.task.error.as_deref().unwrap_or("no reason is known")
-        ),
+        // Why has been said when it happened.
+        _ => eprintln!("{name}: {} could not run its golden case", report.image),
     }
     code
 }
