@@ -4,12 +4,17 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use backon::{BlockingRetryable, ConstantBuilder};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use crate::Error;
 
 /// How long a writer waits for another.
 const BUSY: Duration = Duration::from_secs(30);
+/// Between two tries where SQLite itself does not wait.
+const BETWEEN: Duration = Duration::from_millis(20);
+/// How often it is tried: for as long.
+const TRIES: usize = 1500;
 
 /// Each brings the tables from the version before it to its own; `user_version` says how many were
 /// carried out. Never change one that was released: add another.
@@ -52,8 +57,14 @@ pub(crate) fn open(path: &Path) -> Result<Connection, Error> {
     // A write-ahead log needs memory that all its readers share: on the file system of several
     // hosts the older kind of journal is used.
     let journal = if shared { "truncate" } else { "wal" };
-    connection
-        .pragma_update(None, "journal_mode", journal)
+    // SQLite does not wait for others when the kind is changed, as it is when a ledger is made.
+    let pauses = ConstantBuilder::default()
+        .with_delay(BETWEEN)
+        .with_max_times(TRIES);
+    (|| set_journal(&connection, journal))
+        .retry(pauses)
+        .when(|error| error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy))
+        .call()
         .map_err(failed)?;
     // What is written must outlive the machine: it says what was intended.
     connection
@@ -64,6 +75,14 @@ pub(crate) fn open(path: &Path) -> Result<Connection, Error> {
         .map_err(failed)?;
     migrate(&mut connection, path)?;
     Ok(connection)
+}
+
+fn set_journal(connection: &Connection, journal: &str) -> rusqlite::Result<()> {
+    let now: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+    match now == journal {
+        true => Ok(()),
+        false => connection.pragma_update(None, "journal_mode", journal),
+    }
 }
 
 /// Opens a ledger for reading, if there is one.

@@ -228,6 +228,19 @@ fn what_is_no_ledger_is_refused() {
 }
 
 #[test]
+fn a_ledger_is_made_by_many_at_once() {
+    for _ in 0..40 {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ledger.sqlite");
+        std::thread::scope(|scope| {
+            for _ in 0..6 {
+                scope.spawn(|| Ledger::open(&path).unwrap());
+            }
+        });
+    }
+}
+
+#[test]
 fn many_writers_lose_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ledger.sqlite");
