@@ -1,10 +1,11 @@
 //! Registries and networks that break.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use mlwm_spec::ExitCode;
-use mlwm_storage::oci::OciOptions;
-use mlwm_storage::{ByteRange, Error, Progress};
+use mlwm_storage::{ByteRange, BytesContent, Error, Progress};
 use mlwm_tests::registry::{Breaker, Registry};
 use mlwm_tests::s3::free_port;
 use serde_json::json;
@@ -51,18 +52,20 @@ async fn what_passes_is_tried_again_and_what_does_not_is_not() {
 #[tokio::test]
 async fn an_upload_goes_on_after_errors_between_chunks() {
     let registry = Registry::open();
-    let breaker = Breaker::to(&registry.host);
-    // Patient also on a busy machine: five waits that double.
-    let patient = OciOptions {
-        retry_for: Duration::from_secs(300),
-        ..options(None)
-    };
-    let repository = repository_with(&breaker.host, "a", &patient);
+    let breaker = Arc::new(Breaker::to(&registry.host));
+    let repository = repository(&breaker.host, "a");
     let (bytes, sender) = (content(), Sender::new());
-    // The first is for `POST`, the others hit chunks and the questions that follow.
-    breaker.answer(&["503 Busy", "500 Oh", "429 Slow", "502 Oh", "503 Busy"]);
-    let digest = sender.send(&repository, &bytes).await.unwrap();
-    assert!(fetch(&repository, &digest, SIZE).await == bytes);
+    // The first is for `POST`; the others hit chunks and the questions that follow.
+    breaker.answer(&["503 Busy"]);
+    let (later, begun) = (Arc::clone(&breaker), AtomicBool::new(false));
+    let progress = Progress::new(move |event| {
+        if event.done_bytes > 0 && !begun.swap(true, Ordering::SeqCst) {
+            later.answer(&["500 Oh", "429 Slow", "502 Oh", "503 Busy"]);
+        }
+    });
+    let sent = Arc::new(BytesContent::new(bytes.clone()));
+    let digest = sender.send_content(&repository, sent, &progress).await;
+    assert!(fetch(&repository, &digest.unwrap(), SIZE).await == bytes);
     assert_eq!(breaker.answers_left(), 0);
 }
 
