@@ -324,8 +324,19 @@ impl Podman {
         command
             .env("CONTAINERS_CONF", folder.join("containers.conf"))
             .args(["--root".as_ref(), folder.join("root").as_os_str()])
-            .args(["--runroot".as_ref(), folder.join("runroot").as_os_str()]);
+            .args(["--runroot".as_ref(), Self::runroot(folder).as_os_str()]);
         command
+    }
+
+    /// The same for the same folder, as Podman wants it, and short, since it takes 50 characters at most.
+    fn runroot(folder: &Path) -> PathBuf {
+        let mut hasher = std::hash::DefaultHasher::new();
+        std::hash::Hash::hash(folder, &mut hasher);
+        let name = format!(
+            "mlwm-podman-{:08x}",
+            std::hash::Hasher::finish(&hasher) as u32
+        );
+        std::env::temp_dir().join(name)
     }
 
     fn podman(&self) -> Command {
