@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use mlwm_engines::owner::{self, Owner};
-use mlwm_ledger::{Ledger, RunRecord};
+use mlwm_ledger::Ledger;
 
 use crate::Error;
 
@@ -15,15 +15,11 @@ pub fn ledger_file(workdir: &Path) -> PathBuf {
 /// Notes in a ledger which runs were killed, as far as that can be seen from here.
 pub fn note_killed(ledger: &Ledger) -> Result<(), Error> {
     for run in ledger.open_runs()? {
-        if is_dead(&run) {
+        if owner_is_dead(&run.host, &run.process) {
             ledger.lose_run(run.id)?;
         }
     }
     Ok(())
-}
-
-fn is_dead(run: &RunRecord) -> bool {
-    owner_is_dead(&run.host, &run.process)
 }
 
 /// Whether a process, as [`owner::this_process`] names it, is known to be dead.

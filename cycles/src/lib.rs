@@ -34,7 +34,7 @@ pub use error::Error;
 pub use event::{Event, Outcome, Phase, TaskReport};
 pub use golden::{Comparison, GoldenOptions, GoldenReport, test_image};
 pub use history::{ledger_file, note_killed};
-pub use load::{ArtifactFacts, Artifacts, Loaded, load, load_all, load_offline, names, read};
+pub use load::{ArtifactFacts, Artifacts, Loaded, load, load_offline, names, read};
 pub use machine::Budget;
 pub use plan::{Plan, PlanOptions, PlannedInput, PlannedOutput, PlannedTask, plan};
 pub use provenance::statement;

@@ -273,25 +273,3 @@ pub fn read(folder: &Path, name: &str) -> Result<Loaded, Error> {
         artifact: None,
     })
 }
-
-/// Loads the named configurations, or all below `folder` if none is named.
-pub async fn load_all(
-    folder: &Path,
-    wanted: &[String],
-    artifacts: &Artifacts,
-) -> Result<Vec<Loaded>, Error> {
-    let wanted = match wanted {
-        [] => names(folder)?,
-        some => some.to_vec(),
-    };
-    if wanted.is_empty() {
-        return Err(Error::NoConfigurations(folder.to_owned()));
-    }
-    let mut loaded: Vec<Loaded> = Vec::with_capacity(wanted.len());
-    for name in wanted {
-        if !loaded.iter().any(|done| done.name == name) {
-            loaded.push(load(folder, &name, artifacts).await?);
-        }
-    }
-    Ok(loaded)
-}

@@ -95,11 +95,14 @@ pub async fn run(
     };
     let at_once = machine.tasks_at_once(plan.tasks.iter().map(|task| &task.resources));
     let tasks = plan.tasks.iter().enumerate();
-    let reports: Vec<TaskReport> = futures::stream::iter(tasks)
-        .map(|(turn, planned)| one(&context, turn, planned))
-        .buffered(at_once)
+    // In the order in which they end: one that waits for another mlwm must not hold up those behind it.
+    let mut ended: Vec<(usize, TaskReport)> = futures::stream::iter(tasks)
+        .map(async |(turn, planned)| (turn, one(&context, turn, planned).await))
+        .buffer_unordered(at_once)
         .collect()
         .await;
+    ended.sort_by_key(|(turn, _)| *turn);
+    let reports: Vec<TaskReport> = ended.into_iter().map(|(_, report)| report).collect();
     let worst = reports.iter().map(|report| report.exit_code).max();
     reach("run: all done");
     recorder.end(worst.unwrap_or(ExitCode::Ok));

@@ -55,25 +55,27 @@ async fn attempt(
     claim: &Claim,
 ) -> TaskReport {
     let mut work = Work::new(context, turn, planned, claim);
-    let looked = work.look().await;
-    if let Ok(None) = looked {
+    let ground = match work.look().await {
+        Ok(Some(ground)) => Ok(ground),
+        Err(error) => Err(error),
         // Published before: nothing is done, and nothing need be recorded but that.
-        let cleared = context.scratch.clear(planned);
-        let mut report = work.into_report();
-        report.outcome = Outcome::AlreadyPublished;
-        report.warning = cleared.err().map(|error| error.to_string());
-        context.recorder.found(planned, &report);
-        return report;
-    }
+        Ok(None) => {
+            let cleared = context.scratch.clear(planned);
+            let mut report = work.into_report();
+            report.outcome = Outcome::AlreadyPublished;
+            report.warning = cleared.err().map(|error| error.to_string());
+            context.recorder.found(planned, &report);
+            return report;
+        }
+    };
     let _space = tokio::select! {
         space = context.machine.space(&planned.resources) => space,
         () = context.cancel.cancelled() => return not_begun(planned, &Error::Interrupted),
     };
     let attempt = context.recorder.begin_attempt(planned);
     reach("attempt: begun");
-    let done = match looked {
-        Ok(Some(ground)) => work.run(attempt, ground).await,
-        Ok(None) => Ok(Outcome::AlreadyPublished),
+    let done = match ground {
+        Ok(ground) => work.run(attempt, ground).await,
         Err(error) => Err(error),
     };
     let mut report = work.into_report();

@@ -318,17 +318,15 @@ impl<'a> Work<'a> {
         self.claim.check()?;
         let clock = self.begin(Phase::Publish);
         for place in places {
-            let published = match &place.manifest {
+            if let Some(manifest) = &place.manifest
+                && manifest.task == complete.identity
+                && !self.context.options.republish
+            {
                 // Published by this same task before it was killed.
-                Some(manifest) if manifest.task == complete.identity => {
-                    if !self.context.options.republish {
-                        self.report.outputs.push(place.report(manifest));
-                        continue;
-                    }
-                    self.publish_one(image, complete, place).await?
-                }
-                _ => self.publish_one(image, complete, place).await?,
-            };
+                self.report.outputs.push(place.report(manifest));
+                continue;
+            }
+            let published = self.publish_one(image, complete, place).await?;
             self.report.bytes_out += published.bytes;
             self.report.outputs.push(place.report(&published.manifest));
         }
@@ -351,15 +349,10 @@ impl<'a> Work<'a> {
         let manifest = |objects: Vec<ObjectRecord>| -> Manifest {
             publication::manifest(self.context, self.planned, place, image, complete, objects)
         };
+        let uri = &place.uri;
         let published = match self.context.options.republish {
-            true => {
-                let uri = &place.uri;
-                mlwm_storage::republish(&local, uri, task, manifest, &progress, cancel).await
-            }
-            false => {
-                let uri = &place.uri;
-                mlwm_storage::publish(&local, uri, task, manifest, &progress, cancel).await
-            }
+            true => mlwm_storage::republish(&local, uri, task, manifest, &progress, cancel).await,
+            false => mlwm_storage::publish(&local, uri, task, manifest, &progress, cancel).await,
         };
         published.map_err(|error| match error.exit_code() {
             ExitCode::StorageFailed if !cancel.is_cancelled() => Error::Unpublished {

@@ -51,11 +51,6 @@ impl Ledger {
         }))
     }
 
-    /// Where it lies.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     fn connection(&self) -> MutexGuard<'_, Connection> {
         // A panic in another thread has rolled its transaction back.
         self.connection

@@ -125,13 +125,7 @@ impl Store {
         cancel: &CancellationToken,
     ) -> Result<Published, Error> {
         let files = self.publishable(local, uri).await?;
-        let work = Publication {
-            store: self,
-            uri,
-            task,
-            progress,
-            cancel,
-        };
+        let work = self.publication(uri, task, progress, cancel);
         if let Some(theirs) = self.manifest(uri).await? {
             return work.compare(files, theirs, None).await;
         }
@@ -150,13 +144,7 @@ impl Store {
         cancel: &CancellationToken,
     ) -> Result<Published, Error> {
         let files = self.publishable(local, uri).await?;
-        let work = Publication {
-            store: self,
-            uri,
-            task,
-            progress,
-            cancel,
-        };
+        let work = self.publication(uri, task, progress, cancel);
         if let Some(theirs) = self.manifest(uri).await? {
             match work.compare(files.clone(), theirs.clone(), None).await {
                 Err(Error::Conflict { .. }) => {}
@@ -170,6 +158,22 @@ impl Store {
             work.withdraw(&theirs).await?;
         }
         work.publish(files, make_manifest).await
+    }
+
+    fn publication<'a>(
+        &'a self,
+        uri: &'a Uri,
+        task: Digest,
+        progress: &'a Progress,
+        cancel: &'a CancellationToken,
+    ) -> Publication<'a> {
+        Publication {
+            store: self,
+            uri,
+            task,
+            progress,
+            cancel,
+        }
     }
 
     async fn publishable(&self, local: &Path, uri: &Uri) -> Result<Vec<LocalFile>, Error> {

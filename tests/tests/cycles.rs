@@ -48,6 +48,8 @@ fn a_plan_is_printed_divided_and_carried_out() {
     ];
     let printed = site.mlwm(&plan).expect(0, &[]);
     assert_eq!(printed.stdout, site.mlwm(&plan).stdout, "the same plan");
+    let twice = [&plan[..], &["--model", "danra", "--model", "danra"]].concat();
+    assert_eq!(printed.stdout, site.mlwm(&twice).stdout, "named twice");
     let mut plan = printed.json();
     let tasks = plan["tasks"].as_array_mut().unwrap();
     let named: Vec<_> = tasks

@@ -1,5 +1,6 @@
 //! `mlwm plan`: the tasks of one or more analysis times.
 
+use std::collections::HashSet;
 use std::io::{BufWriter, Write};
 
 use clap::Args;
@@ -90,10 +91,12 @@ impl Wanted {
             forecast_duration: self.forecast_duration,
         };
         let folder = &self.configurations.folder;
-        let wanted = match self.models.is_empty() {
+        let mut wanted = match self.models.is_empty() {
             true => names(folder)?,
             false => self.models.clone(),
         };
+        let mut seen = HashSet::new();
+        wanted.retain(|name| seen.insert(name.clone()));
         if wanted.is_empty() {
             return Err(mlwm_cycles::Error::NoConfigurations(folder.clone()).into());
         }
@@ -122,7 +125,6 @@ impl Wanted {
             transfer.finish();
             Ok::<_, Failure>(())
         })?;
-        loaded.dedup_by(|one, other| one.name == other.name);
         let plan = plan(&loaded, &times, &options)?;
         Ok(Planned { plan, code })
     }

@@ -1,6 +1,5 @@
 //! `mlwm image test`: does an image make the forecast that its artifact expects?
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
@@ -20,7 +19,7 @@ use super::parts::with_artifacts;
 use super::places::{check_places, with_name};
 use crate::Outcome;
 use crate::commands::run::budget_of_machine;
-use crate::commands::{Configurations, artifacts, runtime};
+use crate::commands::{Configurations, Workdir, artifacts, runtime};
 use crate::failure::Failure;
 use crate::terminal::Display;
 use crate::transfer::Transfer;
@@ -45,14 +44,8 @@ pub(crate) struct Arguments {
     /// Fail if an artifact has no golden case.
     #[arg(long)]
     require_golden: bool,
-    /// Folder for inputs, outputs and logs.
-    #[arg(
-        long,
-        env = "MLWM_WORKDIR",
-        value_name = "DIR",
-        default_value = "mlwm-work"
-    )]
-    workdir: PathBuf,
+    #[command(flatten)]
+    workdir: Workdir,
     /// Print what came of it as JSON, one object per configuration.
     #[arg(long)]
     json: bool,
@@ -101,10 +94,10 @@ async fn test(
     let options = GoldenOptions {
         image: image.map(|image| with_name(image, &loaded.name)),
         run: RunOptions {
-            workdir: arguments.workdir.clone(),
+            workdir: arguments.workdir.workdir.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             unpacked: Unpacked::open_default(Artifacts::receipts(false))?,
-            budget: budget_of_machine(&arguments.workdir),
+            budget: budget_of_machine(&arguments.workdir.workdir),
             republish: false,
         },
     };
