@@ -179,19 +179,24 @@ impl Claims {
         }
     }
 
-    /// Removes the marks of tasks that were let go long ago.
-    pub(crate) fn tidy(&self) -> Result<(), Error> {
-        let unlisted = |source| failed(&self.folder, source);
-        for configuration in folders(&self.folder).map_err(unlisted)? {
-            for cycle in folders(&configuration).map_err(unlisted)? {
-                let age = fs::metadata(&cycle).and_then(|found| found.modified());
-                let old = age.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > KEPT));
-                if old && all_released(&cycle).map_err(unlisted)? {
-                    fs::remove_dir_all(&cycle).map_err(unlisted)?;
+    /// Removes the marks of tasks that were let go long ago. Those that cannot be removed, or that
+    /// another mlwm removes just now, are left to the next run.
+    pub(crate) fn tidy(&self) {
+        for configuration in entries(&self.folder) {
+            for cycle in entries(&configuration) {
+                // Another may claim a task of a younger one just now.
+                if !is_old(&cycle) {
+                    continue;
                 }
+                for claim in entries(&cycle) {
+                    if is_old(&claim) && !is_held(&claim) {
+                        let _ = fs::remove_file(claim);
+                    }
+                }
+                // Only if nothing is in it.
+                let _ = fs::remove_dir(cycle);
             }
         }
-        Ok(())
     }
 }
 
@@ -243,8 +248,10 @@ impl Drop for Claim {
             released: true,
             ..self.holder.clone()
         };
-        // What remains unmarked is that of a dead holder as soon as this process ends.
-        let _ = overwrite(&self.path, &text(&released));
+        if overwrite(&self.path, &text(&released)).is_err() {
+            // On a full disk: what is empty holds nothing either, and needs no room.
+            let _ = File::options().write(true).truncate(true).open(&self.path);
+        }
     }
 }
 
@@ -302,25 +309,20 @@ fn links(file: &File) -> io::Result<u64> {
     Ok(file.metadata()?.nlink())
 }
 
-fn folders(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut folders = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            folders.push(entry.path());
-        }
-    }
-    Ok(folders)
+/// What is in a folder; nothing if it is none.
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).collect()
 }
 
-fn all_released(folder: &Path) -> io::Result<bool> {
-    for entry in fs::read_dir(folder)? {
-        let holder = read(&entry?.path())?;
-        if holder.is_some_and(|holder| !holder.released) {
-            return Ok(false);
-        }
-    }
-    Ok(true)
+fn is_old(path: &Path) -> bool {
+    let modified = fs::metadata(path).and_then(|found| found.modified());
+    modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > KEPT))
+}
+
+/// Whether a claim was not let go; what cannot be read may be held.
+fn is_held(path: &Path) -> bool {
+    !read(path).is_ok_and(|holder| holder.is_none_or(|holder| holder.released))
 }
 
 fn failed(path: &Path, source: io::Error) -> Error {
@@ -443,16 +445,64 @@ mod tests {
             std::thread::sleep(Duration::from_millis(100));
             // Its clock may say anything.
             let odd = SystemTime::UNIX_EPOCH + Duration::from_nanos(rand());
-            File::options()
-                .write(true)
-                .open(&path)
-                .unwrap()
-                .set_modified(odd)
-                .unwrap();
+            set_modified(&path, odd);
         }
         assert!(!is_ours(&claims.take(&task(0)).unwrap()));
         std::thread::sleep(Duration::from_millis(350));
         assert!(is_ours(&claims.take(&task(0)).unwrap()));
+    }
+
+    #[tokio::test]
+    async fn a_holder_elsewhere_whose_clock_jumps_holds_its_task_no_shorter_and_no_longer() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = plant(folder.path(), &holder("node2", "boot pid:[1] 1 1"), 1);
+        let mut claims = claims(folder.path());
+        claims.lease = Duration::from_millis(300);
+        let (hour, day) = (Duration::from_secs(3600), Duration::from_secs(24 * 3600));
+        let now = SystemTime::now();
+        for jumped in [now - day, now, now - hour, now + day] {
+            set_modified(&path, jumped);
+            assert!(!is_ours(&claims.take(&task(0)).unwrap()));
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        // It died a day ahead.
+        std::thread::sleep(Duration::from_millis(150));
+        assert!(is_ours(&claims.take(&task(0)).unwrap()));
+    }
+
+    #[tokio::test]
+    async fn only_old_marks_are_removed_whatever_the_clock_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let claims = claims(folder.path());
+        let released = Holder {
+            released: true,
+            ..holder("node2", "boot pid:[1] 1 1")
+        };
+        let now = SystemTime::now();
+        let month = KEPT + Duration::from_secs(3600);
+        let path = plant(folder.path(), &released, 1);
+        let cycle = path.parent().unwrap();
+        for (claim_at, cycle_at, stays) in [
+            (now - month, now, true),
+            (now, now - month, true),
+            (now + month, now + month, true),
+            (now - month, now - month, false),
+        ] {
+            set_modified(&path, claim_at);
+            set_modified(cycle, cycle_at);
+            claims.tidy();
+            assert_eq!(path.exists(), stays, "{claim_at:?} {cycle_at:?}");
+        }
+        assert!(!cycle.exists());
+        let path = plant(folder.path(), &holder("node2", "boot pid:[1] 1 1"), 1);
+        set_modified(&path, now - month);
+        set_modified(cycle, now - month);
+        claims.tidy();
+        assert!(path.exists(), "held");
+    }
+
+    fn set_modified(path: &Path, time: SystemTime) {
+        File::open(path).unwrap().set_modified(time).unwrap();
     }
 
     fn rand() -> u64 {

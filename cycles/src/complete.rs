@@ -29,8 +29,8 @@ pub(crate) struct Complete {
 }
 
 impl Complete {
-    /// Notes that the outputs of a task are complete; on the disk when this returns.
-    pub(crate) async fn note(
+    /// Reads the outputs of a task, which are complete.
+    pub(crate) async fn of(
         scratch: &Scratch,
         planned: &PlannedTask,
         identity: Digest,
@@ -38,15 +38,19 @@ impl Complete {
         ran: &Ran,
         cancel: &CancellationToken,
     ) -> Result<Self, Error> {
-        let complete = Self {
+        Ok(Self {
             identity,
             inputs: inputs.to_vec(),
             ran: ran.clone(),
             outputs: contents(scratch, planned, cancel).await?,
-        };
+        })
+    }
+
+    /// Notes that the outputs of a task are complete; on the disk when this returns.
+    pub(crate) fn note(&self, scratch: &Scratch, planned: &PlannedTask) -> Result<(), Error> {
         let path = scratch.complete(planned);
         let folder = path.parent().unwrap_or(scratch.root());
-        let text = serde_json::to_vec(&complete).map_err(Error::Json)?;
+        let text = serde_json::to_vec(self).map_err(Error::Json)?;
         let written = || {
             let mut file = tempfile::NamedTempFile::new_in(folder)?;
             file.write_all(&text)?;
@@ -54,7 +58,7 @@ impl Complete {
             file.persist(&path).map_err(|error| error.error)
         };
         written().map_err(|source| failed(&path, source))?;
-        Ok(complete)
+        Ok(())
     }
 
     /// What an earlier attempt left that was killed or could not publish: all of it there and

@@ -1,12 +1,12 @@
 //! The container of a task: what it is given, what it prints, how it ended.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::{self, File};
-use std::io::{LineWriter, Write};
+use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use mlwm_engines::{Ended, Engine, Image, Mount, Output, Request};
+use mlwm_engines::{Engine, Image, Mount, Output, Request};
 use mlwm_registries::UnpackedArtifact;
 use mlwm_spec::Digest;
 use mlwm_spec::contract::{ARTIFACT_DIR, Progress, env};
@@ -14,7 +14,9 @@ use mlwm_storage::points::reach;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+use crate::ending::{judge, whole};
 use crate::event::{Event, Phase};
+use crate::log::{Kept, Log};
 use crate::plan::PlannedTask;
 use crate::run::Context;
 use crate::{Error, scratch};
@@ -26,6 +28,9 @@ const CONTRACT_LABEL: (&str, &str) = ("io.mlwm.contract", "1");
 /// Lines of a container's log that an error shows, and characters of each.
 const LAST_LINES: usize = 20;
 const SHOWN_CHARACTERS: usize = 500;
+/// Progress that is told however fast it comes, and the time between two times after that.
+const UNHURRIED: u32 = 1000;
+const BETWEEN_EVENTS: Duration = Duration::from_millis(100);
 
 /// How a container went, for the manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +52,10 @@ pub(crate) struct Job<'a> {
     pub(crate) identity: Digest,
     /// Where what it prints is kept.
     pub(crate) log: &'a Path,
+    /// Its place in the plan.
+    pub(crate) turn: usize,
+    /// Bytes that it may write, if it is said.
+    pub(crate) room: Option<u64>,
 }
 
 /// Removes the containers that an mlwm left behind which was killed.
@@ -64,14 +73,31 @@ pub(crate) async fn run(
     job: &Job<'_>,
     cancel: &CancellationToken,
 ) -> Result<Ran, Error> {
+    if let Some((free, reserve)) = context.disk.short() {
+        return Err(Error::DiskShort {
+            folder: context.scratch.root().to_owned(),
+            free: whole(free),
+            reserve: whole(reserve),
+        });
+    }
     let request = request(context, job)?;
     let mut lines = Lines::new(context, job.planned, job.log);
-    let ended = context
-        .engine
-        .run(&request, &mut |output| lines.take(output), cancel)
-        .await?;
+    let mut take = |output| lines.take(output);
+    let watched = context.disk.watch(job.turn, outputs(context, job.planned));
+    let (ended, excess) = {
+        let running = context.engine.run(&request, &mut take, cancel);
+        tokio::pin!(running);
+        tokio::select! {
+            ended = &mut running => (ended?, None),
+            excess = watched.excess(job.room) => {
+                request.kill.cancel();
+                (running.await?, Some(excess))
+            }
+        }
+    };
+    drop(watched);
     let (last, written) = lines.finish();
-    judge(job.planned, &ended, job.log, last)?;
+    judge(job.planned, &ended, excess, job.log, last)?;
     written.map_err(|source| unwritable(job.log, source))?;
     Ok(Ran {
         started: ended.started,
@@ -79,6 +105,14 @@ pub(crate) async fn run(
         log: job.log.to_owned(),
         peak_memory: ended.peak_memory,
     })
+}
+
+/// Where its outputs lie.
+fn outputs(context: &Context<'_>, planned: &PlannedTask) -> Vec<PathBuf> {
+    let outputs = planned.outputs.iter();
+    outputs
+        .map(|output| context.scratch.output(planned, &output.name))
+        .collect()
 }
 
 fn request(context: &Context<'_>, job: &Job<'_>) -> Result<Request, Error> {
@@ -133,6 +167,7 @@ fn request(context: &Context<'_>, job: &Job<'_>) -> Result<Request, Error> {
         ]),
         command: None,
         user: caller()?,
+        kill: CancellationToken::new(),
     })
 }
 
@@ -146,60 +181,25 @@ fn caller() -> Result<(u32, u32), Error> {
     Ok((me.uid(), me.gid()))
 }
 
-fn judge(planned: &PlannedTask, ended: &Ended, log: &Path, last: Vec<String>) -> Result<(), Error> {
-    let log = log.to_owned();
-    if ended.cancelled {
-        return Err(Error::Interrupted);
-    }
-    if let Some(timeout) = planned.timeout.filter(|_| ended.timed_out) {
-        return Err(Error::Timeout { timeout, log, last });
-    }
-    let code = ended.exit_code;
-    // Podman does not tell of a kill for want of memory, and Docker not always (it hears of it from a
-    // control group that may be gone already): a container with a limit that was killed, and not by
-    // us, is taken to have run into it.
-    let limit = planned.resources.memory;
-    let killed = code == 137 && limit.is_some();
-    match (code, ended.oom_killed || killed) {
-        (0, false) => Ok(()),
-        // Also if the first process lived on: what it made without the one that was killed is not
-        // to be trusted.
-        (_, true) => Err(Error::OutOfMemory {
-            limit: match (limit, ended.oom_killed) {
-                (Some(limit), true) => format!("its {limit}"),
-                (Some(limit), false) => {
-                    format!("its {limit} (the engine says only that it was killed)")
-                }
-                (None, _) => "the machine has".to_owned(),
-            },
-            log,
-            last,
-        }),
-        (_, false) => Err(Error::ContainerFailed { code, log, last }),
-    }
-}
-
-/// The container's output: progress is told, all else is told, kept in a file, and its end kept
-/// for an error.
+/// The container's output: progress is told; all else is told and kept, as far as there is not too
+/// much of it; and its end kept for an error.
 struct Lines<'a> {
     context: &'a Context<'a>,
     task: String,
-    path: &'a Path,
-    /// Made with the first line, so that a container that was refused leaves no log.
-    file: Option<LineWriter<File>>,
+    log: Log,
     last: VecDeque<String>,
-    written: std::io::Result<()>,
+    /// How often progress was told, and when last.
+    told: (u32, Instant),
 }
 
 impl<'a> Lines<'a> {
-    fn new(context: &'a Context<'a>, planned: &PlannedTask, path: &'a Path) -> Self {
+    fn new(context: &'a Context<'a>, planned: &PlannedTask, path: &Path) -> Self {
         Self {
             context,
             task: planned.title(),
-            path,
-            file: None,
+            log: Log::new(path),
             last: VecDeque::with_capacity(LAST_LINES),
-            written: Ok(()),
+            told: (0, Instant::now()),
         }
     }
 
@@ -210,23 +210,21 @@ impl<'a> Lines<'a> {
         };
         reach("container: a line");
         if let Some(progress) = Progress::parse(&line) {
-            (self.context.tell)(Event::Progress {
-                task: self.task.clone(),
-                phase: Phase::Run,
-                done: progress.step,
-                total: Some(progress.of),
-            });
+            self.tell_progress(&progress);
             return;
         }
-        if self.written.is_ok() {
-            self.written = self.file().and_then(|file| writeln!(file, "{line}"));
-        }
+        let kept = self.log.take(&line);
         if self.last.len() == LAST_LINES {
             self.last.pop_front();
         }
-        let line = printable(&line);
+        let printable = printable(&line);
         self.last
-            .push_back(line.chars().take(SHOWN_CHARACTERS).collect());
+            .push_back(printable.chars().take(SHOWN_CHARACTERS).collect());
+        let line = match kept {
+            Kept::Written => printable,
+            Kept::First(notice) => notice,
+            Kept::AtEnd => return,
+        };
         (self.context.tell)(Event::Log {
             task: self.task.clone(),
             stream,
@@ -234,22 +232,23 @@ impl<'a> Lines<'a> {
         });
     }
 
-    fn file(&mut self) -> std::io::Result<&mut LineWriter<File>> {
-        if self.file.is_none() {
-            fs::create_dir_all(self.path.parent().unwrap_or(self.path))?;
-            self.file = Some(LineWriter::new(File::create(self.path)?));
+    fn tell_progress(&mut self, progress: &Progress) {
+        let (times, last) = self.told;
+        if times > UNHURRIED && last.elapsed() < BETWEEN_EVENTS && progress.step != progress.of {
+            return;
         }
-        // It was just made, if it was not there.
-        self.file
-            .as_mut()
-            .ok_or_else(|| std::io::ErrorKind::NotFound.into())
+        self.told = (times.saturating_add(1), Instant::now());
+        (self.context.tell)(Event::Progress {
+            task: self.task.clone(),
+            phase: Phase::Run,
+            done: progress.step,
+            total: Some(progress.of),
+        });
     }
 
-    /// The last lines, once all are in the file; an empty file if there are none.
-    fn finish(mut self) -> (Vec<String>, std::io::Result<()>) {
-        let written = std::mem::replace(&mut self.written, Ok(()));
-        let written = written.and_then(|()| self.file()?.flush());
-        (self.last.into(), written)
+    /// The last lines, once the log is whole.
+    fn finish(self) -> (Vec<String>, std::io::Result<()>) {
+        (self.last.into(), self.log.finish())
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use mlwm_spec::bytes::ByteSize;
 use mlwm_spec::configuration::{ConfigurationError, UriError};
 use mlwm_spec::contract::ContractError;
 use mlwm_spec::{AnalysisTime, ArtifactDelivery, Digest, ExitCode, Period};
@@ -250,11 +251,52 @@ pub enum Error {
     /// Statistics in an artifact cannot be read.
     #[error("the artifact's statistics: {0}")]
     Statistics(#[from] mlwm_datasets::Error),
+    /// There is too little space to start a container.
+    #[error(
+        "{} has {free} free, and {reserve} must stay free (`mlwm run --keep-free`): make room; no container was started",
+        folder.display()
+    )]
+    DiskShort {
+        /// The working folder.
+        folder: PathBuf,
+        /// What is free.
+        free: ByteSize,
+        /// What should be.
+        reserve: ByteSize,
+    },
+    /// A container wrote more than it said, and was killed.
+    #[error("the container was killed when it had written {written}: with its inputs that is more than its `resources.disk` of {limit}; raise that, or find out why it writes so much; its log is {}{}", log.display(), lines(last))]
+    DiskLimit {
+        /// What it wrote.
+        written: ByteSize,
+        /// What it may use.
+        limit: ByteSize,
+        /// Its log.
+        log: PathBuf,
+        /// The last lines of the log.
+        last: Vec<String>,
+    },
+    /// A container took the disk's last space, and was killed.
+    #[error("the container was killed when it had written {written}, more than any other, and the disk of the working folder had {free} free: {reserve} must stay free (`mlwm run --keep-free`); make room, or find out why it writes so much; its log is {}{}", log.display(), lines(last))]
+    DiskReserve {
+        /// What it wrote.
+        written: ByteSize,
+        /// What was free.
+        free: ByteSize,
+        /// What should be.
+        reserve: ByteSize,
+        /// Its log.
+        log: PathBuf,
+        /// The last lines of the log.
+        last: Vec<String>,
+    },
     /// A container failed.
-    #[error("the container ended with exit code {code}; its log is {}{}", log.display(), lines(last))]
+    #[error("the container ended with exit code {code}{hint}; its log is {}{}", log.display(), lines(last))]
     ContainerFailed {
         /// Its exit code.
         code: i64,
+        /// What may have made it fail; empty, or after a semicolon.
+        hint: String,
         /// Its log.
         log: PathBuf,
         /// The last lines of the log.
@@ -271,10 +313,12 @@ pub enum Error {
         last: Vec<String>,
     },
     /// A container was stopped at its time limit.
-    #[error("the container was stopped after its timeout of {timeout}; its log is {}{}", log.display(), lines(last))]
+    #[error("the container was stopped after its timeout of {timeout}{hint}; its log is {}{}", log.display(), lines(last))]
     Timeout {
         /// The limit.
         timeout: Period,
+        /// What may have kept it; empty, or after a semicolon.
+        hint: String,
         /// Its log.
         log: PathBuf,
         /// The last lines of the log.
@@ -367,7 +411,10 @@ impl Error {
             Self::OtherAnalysisTime { .. } => ExitCode::InputCorrupt,
             Self::Replay { .. } => ExitCode::InputMissing,
             Self::Ledger(source) => source.exit_code(),
-            Self::Scratch { .. } => ExitCode::StorageFailed,
+            Self::Scratch { .. } | Self::DiskShort { .. } | Self::DiskReserve { .. } => {
+                ExitCode::StorageFailed
+            }
+            Self::DiskLimit { .. } => ExitCode::ContainerFailed,
             Self::ContainerFailed { .. } => ExitCode::ContainerFailed,
             Self::OutOfMemory { .. } => ExitCode::OutOfMemory,
             Self::Timeout { .. } => ExitCode::Timeout,

@@ -9,11 +9,14 @@
 mod claim;
 mod complete;
 mod container;
+mod disk;
+mod ending;
 mod error;
 mod event;
 mod golden;
 mod history;
 mod load;
+mod log;
 mod machine;
 mod output;
 mod place;

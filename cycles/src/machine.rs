@@ -21,6 +21,9 @@ pub struct Budget {
     pub memory: u64,
     /// Space in the working folder, in bytes.
     pub disk: u64,
+    /// Space on the disk of the working folder that stays free, in bytes: a container is stopped
+    /// before it takes that.
+    pub reserve: u64,
     /// Containers.
     pub containers: usize,
 }
@@ -219,6 +222,7 @@ mod tests {
             cpus: 8.0,
             memory: 16 << 30,
             disk: 100 << 30,
+            reserve: 0,
             containers: 4,
         })
     }

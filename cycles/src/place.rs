@@ -87,6 +87,15 @@ impl Place {
         }
     }
 
+    /// Removes what a publication left that was killed when its manifest was there.
+    pub(crate) async fn finish(&self) -> Result<(), Error> {
+        if let Some(manifest) = &self.manifest {
+            let store = Store::open(&self.uri).await?;
+            store.finish(&self.uri, manifest.task).await?;
+        }
+        Ok(())
+    }
+
     /// A manifest of another image, artifact, configuration, time or member is an error: nothing
     /// is overwritten.
     pub(crate) fn refuse_other_task(

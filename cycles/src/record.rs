@@ -1,6 +1,7 @@
 //! What a run writes into the ledger. That it cannot be written does not stop a forecast, which has
 //! a due time: it is told with the task.
 
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use mlwm_ledger::{
@@ -9,13 +10,14 @@ use mlwm_ledger::{
 use mlwm_spec::ExitCode;
 
 use crate::event::{Outcome, Phase, TaskReport};
+use crate::history::note_killed;
 use crate::plan::PlannedTask;
 
 /// The ledger of a run.
 #[derive(Debug)]
 pub(crate) struct Recorder {
-    ledger: Ledger,
-    run: RunId,
+    /// Why there is none, if it cannot be opened, or this run not be begun in it.
+    ledger: Result<(Ledger, RunId), String>,
     trouble: Mutex<Option<String>>,
 }
 
@@ -28,25 +30,25 @@ pub(crate) struct Attempt {
 }
 
 impl Recorder {
-    pub(crate) fn begin(
-        ledger: Ledger,
-        run: &NewRun,
-        tasks: &[TaskName],
-    ) -> Result<Self, crate::Error> {
-        let run = ledger.begin_run(run, tasks)?;
-        Ok(Self {
-            ledger,
-            run,
+    pub(crate) fn begin(file: &Path, run: &NewRun, tasks: &[TaskName]) -> Self {
+        let begun = || {
+            let ledger = Ledger::open(file)?;
+            note_killed(&ledger)?;
+            let run = ledger.begin_run(run, tasks)?;
+            Ok((ledger, run))
+        };
+        Self {
+            ledger: begun().map_err(|error: crate::Error| error.to_string()),
             trouble: Mutex::default(),
-        })
+        }
     }
 
     pub(crate) fn end(&self, exit_code: ExitCode) {
-        self.keep(self.ledger.end_run(self.run, exit_code));
+        self.write(|ledger, run| ledger.end_run(run, exit_code));
     }
 
     pub(crate) fn begin_attempt(&self, planned: &PlannedTask) -> Attempt {
-        match self.keep(self.ledger.begin_attempt(self.run, &planned.name())) {
+        match self.write(|ledger, run| ledger.begin_attempt(run, &planned.name())) {
             Some((id, number)) => Attempt {
                 id: Some(id),
                 number,
@@ -60,7 +62,7 @@ impl Recorder {
 
     pub(crate) fn begin_phase(&self, attempt: Attempt, phase: Phase) {
         if let Some(id) = attempt.id {
-            self.keep(self.ledger.begin_phase(id, phase.name()));
+            self.write(|ledger, _| ledger.begin_phase(id, phase.name()));
         }
     }
 
@@ -72,14 +74,14 @@ impl Recorder {
         bytes: Option<u64>,
     ) {
         if let Some(id) = attempt.id {
-            self.keep(self.ledger.end_phase(id, phase.name(), seconds, bytes));
+            self.write(|ledger, _| ledger.end_phase(id, phase.name(), seconds, bytes));
         }
     }
 
     /// Where the log of an attempt is, as soon as there is one.
     pub(crate) fn has_log(&self, attempt: Attempt, log: &str) {
         if let Some(id) = attempt.id {
-            self.keep(self.ledger.has_log(id, log));
+            self.write(|ledger, _| ledger.has_log(id, log));
         }
     }
 
@@ -101,29 +103,34 @@ impl Recorder {
             peak_memory: report.peak_memory,
             outputs: published(report),
         };
-        self.keep(self.ledger.end_attempt(id, &result));
+        self.write(|ledger, _| ledger.end_attempt(id, &result));
     }
 
     /// A task was found to be published.
     pub(crate) fn found(&self, planned: &PlannedTask, report: &TaskReport) {
         if let Some(identity) = report.identity {
-            self.keep(self.ledger.found(&Found {
+            let found = Found {
                 task: planned.name(),
                 identity,
                 times: None,
                 outputs: published(report),
-            }));
+            };
+            self.write(|ledger, _| ledger.found(&found));
         }
     }
 
-    /// What could not be written since this was asked last.
+    /// What could not be written since this was asked last; without a ledger, why there is none.
     pub(crate) fn trouble(&self) -> Option<String> {
+        if let Err(why) = &self.ledger {
+            return Some(why.clone());
+        }
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         trouble.take()
     }
 
-    fn keep<T>(&self, written: Result<T, Error>) -> Option<T> {
-        match written {
+    fn write<T>(&self, write: impl FnOnce(&Ledger, RunId) -> Result<T, Error>) -> Option<T> {
+        let (ledger, run) = self.ledger.as_ref().ok()?;
+        match write(ledger, *run) {
             Ok(value) => Some(value),
             Err(error) => {
                 let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);

@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use mlwm_engines::{Engine, owner};
-use mlwm_ledger::{Ledger, NewRun, TaskName};
+use mlwm_ledger::{NewRun, TaskName};
 use mlwm_registries::Unpacked;
 use mlwm_spec::ExitCode;
 use mlwm_storage::points::reach;
 use tokio_util::sync::CancellationToken;
 
 use crate::claim::{Claim, Claims, Tried};
+use crate::disk::Disk;
 use crate::event::{Event, TaskReport};
-use crate::history::{ledger_file, note_killed, this_host};
+use crate::history::{ledger_file, this_host};
 use crate::machine::{Budget, Machine};
 use crate::plan::{Plan, PlannedTask};
 use crate::record::Recorder;
@@ -47,6 +48,7 @@ pub(crate) struct Context<'a> {
     pub(crate) engine: &'a Engine,
     pub(crate) scratch: &'a Scratch,
     pub(crate) machine: &'a Machine,
+    pub(crate) disk: &'a Disk,
     pub(crate) recorder: &'a Recorder,
     pub(crate) options: &'a RunOptions,
     pub(crate) tell: &'a Tell,
@@ -59,7 +61,7 @@ pub(crate) struct Context<'a> {
 /// are stopped.
 ///
 /// # Errors
-/// Only what concerns all tasks: no engine, no working folder, no ledger.
+/// Only what concerns all tasks: no engine, no working folder.
 pub async fn run(
     plan: &Plan,
     options: &RunOptions,
@@ -69,9 +71,7 @@ pub async fn run(
     let engine = Engine::connect().await?;
     let scratch = Scratch::open(&options.workdir)?;
     let claims = Claims::of(&scratch.claims())?;
-    claims.tidy()?;
-    let ledger = Ledger::open(&ledger_file(scratch.root()))?;
-    note_killed(&ledger)?;
+    claims.tidy();
     container::sweep(&engine).await?;
     let names: Vec<TaskName> = plan.tasks.iter().map(PlannedTask::name).collect();
     let this_run = NewRun {
@@ -80,13 +80,14 @@ pub async fn run(
         version: options.version.clone(),
         plan: plan.digest(),
     };
-    let recorder = Recorder::begin(ledger, &this_run, &names)?;
+    let recorder = Recorder::begin(&ledger_file(scratch.root()), &this_run, &names);
     reach("run: begun");
     let machine = Machine::new(options.budget);
     let context = Context {
         engine: &engine,
         scratch: &scratch,
         machine: &machine,
+        disk: &Disk::new(scratch.root(), options.budget.reserve),
         recorder: &recorder,
         options,
         tell,

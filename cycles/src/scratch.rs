@@ -12,6 +12,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::Error;
@@ -110,9 +111,49 @@ pub(crate) fn create(path: &Path) -> Result<(), Error> {
 }
 
 fn remove(folder: &Path) -> Result<(), Error> {
-    match fs::remove_dir_all(folder) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(failed(folder, source)),
+    let removed = match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => dismantle(folder),
         _ => Ok(()),
+    };
+    removed.map_err(|source| failed(folder, source))
+}
+
+/// Removes a folder that a container made hard to remove: with folders that nobody may read or write,
+/// or nested deeper than a process may have files open, or than a path is long. Every folder below is
+/// made usable and moved up, until there is nothing below it.
+fn dismantle(root: &Path) -> io::Result<()> {
+    let usable = |folder: &Path| fs::set_permissions(folder, fs::Permissions::from_mode(0o700));
+    usable(root)?;
+    // A name that nothing in there has.
+    let name = tempfile::Builder::new().tempdir_in(root)?.keep();
+    fs::remove_dir(&name)?;
+    let mut moved = 0_u64;
+    loop {
+        let mut empty = true;
+        for entry in fs::read_dir(root)? {
+            empty = false;
+            let entry = entry?;
+            let path = entry.path();
+            if !entry.file_type()?.is_dir() {
+                fs::remove_file(&path)?;
+                continue;
+            }
+            usable(&path)?;
+            for inner in fs::read_dir(&path)? {
+                let inner = inner?;
+                if inner.file_type()?.is_dir() {
+                    usable(&inner.path())?;
+                    moved += 1;
+                    fs::rename(inner.path(), name.with_extension(moved.to_string()))?;
+                } else {
+                    fs::remove_file(inner.path())?;
+                }
+            }
+            fs::remove_dir(&path)?;
+        }
+        if empty {
+            return fs::remove_dir(root);
+        }
     }
 }
 
@@ -120,5 +161,40 @@ pub(crate) fn failed(path: &Path, source: io::Error) -> Error {
     Error::Scratch {
         path: path.to_owned(),
         source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use rustix::fs::{Mode, OFlags, mkdirat, open, openat};
+
+    use super::*;
+
+    #[test]
+    fn folders_that_are_closed_and_deep_are_removed() {
+        let site = tempfile::tempdir().unwrap();
+        let kept = site.path().join("kept");
+        fs::write(&kept, "").unwrap();
+        let root = site.path().join("root");
+        fs::create_dir(&root).unwrap();
+        symlink(&kept, root.join("link")).unwrap();
+        for branch in ["a", "b"] {
+            let branch = root.join(branch);
+            fs::create_dir(&branch).unwrap();
+            let mut folder = open(&branch, OFlags::DIRECTORY, Mode::empty()).unwrap();
+            // Longer than a path may be.
+            for _ in 0..3000 {
+                mkdirat(&folder, "deeper", Mode::RWXU).unwrap();
+                folder = openat(&folder, "deeper", OFlags::DIRECTORY, Mode::empty()).unwrap();
+            }
+            fs::write(branch.join("deeper/file"), "").unwrap();
+            symlink(site.path(), branch.join("deeper/link")).unwrap();
+            let closed = fs::Permissions::from_mode(0o000);
+            fs::set_permissions(branch.join("deeper/deeper"), closed).unwrap();
+        }
+        dismantle(&root).unwrap();
+        assert!(!root.exists() && kept.exists());
     }
 }

@@ -82,11 +82,13 @@ async fn attempt(
     match done {
         Ok(outcome) => {
             report.outcome = outcome;
-            report.warning = context.scratch.clear(planned).err().map(|e| e.to_string());
+            let cleared = context.scratch.clear(planned).err();
+            report.warning = cleared.map(|e| e.to_string()).or(report.warning);
         }
         Err(error) => {
             report.exit_code = error.exit_code();
-            report.warning = clear(context, planned, &error).err().map(|e| e.to_string());
+            let cleared = clear(context, planned, &error).err();
+            report.warning = cleared.map(|e| e.to_string()).or(report.warning);
             report.error = Some(error.to_string());
         }
     }

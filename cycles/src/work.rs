@@ -112,8 +112,9 @@ impl<'a> Work<'a> {
         reach("attempt: ran");
         self.verify(&ran).await?;
         reach("attempt: verified");
-        let complete = Complete::note(
-            self.context.scratch,
+        let scratch = self.context.scratch;
+        let complete = Complete::of(
+            scratch,
             self.planned,
             identity,
             &inputs,
@@ -121,6 +122,10 @@ impl<'a> Work<'a> {
             self.context.cancel,
         );
         let complete = complete.await?;
+        if let Err(error) = complete.note(scratch, self.planned) {
+            // On a full disk: it can be published nevertheless, though only now.
+            self.report.warning = Some(error.to_string());
+        }
         reach("attempt: complete");
         self.publish(&image, &complete, &places).await?;
         Ok(Outcome::Published)
@@ -130,6 +135,7 @@ impl<'a> Work<'a> {
         self.report.identity = Some(identity);
         for place in places {
             place.refuse_damage().await?;
+            place.finish().await?;
             let manifest = place.manifest.as_ref();
             self.report
                 .outputs
@@ -264,12 +270,15 @@ impl<'a> Work<'a> {
             .recorder
             .has_log(attempt, &log.display().to_string());
         let stop = self.context.cancel.child_token();
+        let limit = self.planned.resources.disk;
         let job = container::Job {
             planned: self.planned,
             image,
             artifact,
             identity,
             log: &log,
+            turn: self.turn,
+            room: limit.map(|limit| limit.0.saturating_sub(self.report.bytes_in)),
         };
         reach("attempt: before the container");
         let running = container::run(self.context, &job, &stop);
@@ -323,6 +332,7 @@ impl<'a> Work<'a> {
                 && !self.context.options.republish
             {
                 // Published by this same task before it was killed.
+                place.finish().await?;
                 self.report.outputs.push(place.report(manifest));
                 continue;
             }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bollard::{API_DEFAULT_VERSION, ClientVersion, Docker};
+use mlwm_spec::patience::{DEFAULT_PATIENCE, PATIENCE, patience};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -29,6 +30,8 @@ pub struct Engine {
     pub(crate) docker: Docker,
     pub(crate) endpoint: Endpoint,
     pub(crate) info: Info,
+    /// How long it may be away while a container runs.
+    pub(crate) patience: Duration,
 }
 
 /// Where an engine listens.
@@ -61,11 +64,15 @@ impl fmt::Debug for Engine {
 impl Engine {
     /// Connects to the engine that `DOCKER_HOST` or `CONTAINER_HOST` names (`unix://…` or
     /// `tcp://…`); without them, to the first that answers of `/var/run/docker.sock`,
-    /// `$XDG_RUNTIME_DIR/podman/podman.sock` and `/run/podman/podman.sock`.
+    /// `$XDG_RUNTIME_DIR/podman/podman.sock` and `/run/podman/podman.sock`. `MLWM_PATIENCE` says
+    /// how long it may be away while a container runs.
     pub async fn connect() -> Result<Self, Error> {
+        let env = |name: &str| std::env::var(name).ok();
+        let patience = patience_of(env)?;
         let mut attempts = Vec::new();
-        for candidate in candidates(|name| std::env::var(name).ok())? {
+        for candidate in candidates(env)? {
             match Self::connect_to(candidate.endpoint).await {
+                Ok(engine) => return Ok(Self { patience, ..engine }),
                 Err(Error::Unreachable(failed)) => {
                     attempts.extend(failed.into_iter().map(|attempt| match candidate.variable {
                         Some(variable) => Attempt {
@@ -75,7 +82,7 @@ impl Engine {
                         None => attempt,
                     }));
                 }
-                other => return other,
+                Err(error) => return Err(error),
             }
         }
         Err(Error::Unreachable(attempts))
@@ -104,6 +111,7 @@ impl Engine {
             docker,
             endpoint,
             info,
+            patience: DEFAULT_PATIENCE,
         })
     }
 
@@ -144,6 +152,15 @@ struct Candidate {
     /// The environment variable that names it, if one does.
     variable: Option<&'static str>,
     endpoint: Endpoint,
+}
+
+fn patience_of(env: impl Fn(&str) -> Option<String>) -> Result<Duration, Error> {
+    let value = env(PATIENCE).unwrap_or_default();
+    patience(Some(&value)).map_err(|reason| Error::Host {
+        variable: PATIENCE,
+        host: value,
+        reason,
+    })
 }
 
 /// Where to look for an engine, given the environment.

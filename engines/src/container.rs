@@ -8,15 +8,10 @@ use bollard::models::{
 };
 
 use crate::info::{Info, Kind};
+use crate::limits::Limits;
 use crate::owner;
 use crate::request::Request;
 
-/// Processes and threads. Enough for several thread pools of a large node, too few for a fork
-/// bomb to harm it.
-const PIDS: i64 = 16 * 1024;
-/// Size of `/tmp` where no limit of memory is set; else it is half of that limit, which it counts
-/// against.
-const TMP_BYTES: u64 = 1 << 30;
 /// What the engine itself keeps of a container's output, in case mlwm is killed.
 const LOG_FILE_SIZE: &str = "16m";
 
@@ -85,7 +80,11 @@ fn user(request: &Request, info: &Info) -> String {
 fn host_config(request: &Request, gpus: Option<DeviceRequest>, info: &Info) -> HostConfig {
     let resources = &request.resources;
     let memory = resources.memory.map(|size| size.0);
-    let tmp = memory.map_or(TMP_BYTES, |limit| limit / 2);
+    let Limits {
+        processes,
+        tmp,
+        shm,
+    } = Limits::of(resources);
     HostConfig {
         network_mode: Some("none".into()),
         readonly_rootfs: Some(true),
@@ -96,18 +95,18 @@ fn host_config(request: &Request, gpus: Option<DeviceRequest>, info: &Info) -> H
         )])),
         cap_drop: Some(vec!["ALL".into()]),
         security_opt: Some(vec!["no-new-privileges".into()]),
-        pids_limit: Some(PIDS),
+        pids_limit: Some(i64::from(processes)),
         memory: memory.map(bytes),
         // The sum of memory and swap: no swap.
         memory_swap: memory.map(bytes),
         nano_cpus: resources.cpus.map(|cpus| (cpus * 1e9).round() as i64),
-        shm_size: resources.shm_size.map(|size| bytes(size.0)),
+        shm_size: Some(bytes(shm)),
         init: Some(true),
         auto_remove: Some(false),
         mounts: Some(request.mounts.iter().map(mount).collect()),
         device_requests: gpus.map(|request| vec![request]),
         userns_mode: (info.rootless && info.kind == Kind::Podman).then(|| "keep-id".to_owned()),
-        log_config: (info.kind == Kind::Docker).then(log_config),
+        log_config: Some(log_config(info.kind)),
         ..Default::default()
     }
 }
@@ -125,13 +124,19 @@ fn mount(mount: &crate::request::Mount) -> EngineMount {
 }
 
 /// The engine's own copy of the output is small and bounded: mlwm writes the log of a task.
-fn log_config() -> HostConfigLogConfig {
+/// Docker's other drivers keep all of it, and so does Podman's unless it is told a size.
+fn log_config(kind: Kind) -> HostConfigLogConfig {
+    let mut config = HashMap::from([("max-size".to_owned(), LOG_FILE_SIZE.to_owned())]);
+    let driver = match kind {
+        Kind::Docker => {
+            config.insert("max-file".to_owned(), "2".to_owned());
+            "local"
+        }
+        Kind::Podman => "k8s-file",
+    };
     HostConfigLogConfig {
-        typ: Some("local".into()),
-        config: Some(HashMap::from([
-            ("max-size".to_owned(), LOG_FILE_SIZE.to_owned()),
-            ("max-file".to_owned(), "2".to_owned()),
-        ])),
+        typ: Some(driver.into()),
+        config: Some(config),
     }
 }
 

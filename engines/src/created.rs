@@ -16,8 +16,8 @@ use crate::sweep;
 
 /// How often a removal is tried.
 const REMOVALS: u32 = 3;
-/// How long a drop waits for the removal.
-const DROP_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a removal may take. The engine waits without end for a process that cannot be killed.
+const REMOVAL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A container that is removed when this is dropped.
 pub(crate) struct Created<'a> {
@@ -64,7 +64,8 @@ impl<'a> Created<'a> {
     /// Removes the container, and says whether that succeeded.
     pub(crate) async fn remove(mut self) -> bool {
         for attempt in 0..REMOVALS {
-            if self.engine.remove(&self.id).await.is_ok() {
+            let removal = timeout(REMOVAL_TIMEOUT, self.engine.remove(&self.id));
+            if let Ok(Ok(())) = removal.await {
                 self.armed = false;
                 return true;
             }
@@ -98,7 +99,8 @@ fn remove_now(docker: &Docker, id: &str) {
         .build()
     {
         // As in `drop`: the next sweep finds what could not be removed.
-        let _ = runtime.block_on(async { timeout(DROP_TIMEOUT, sweep::remove(docker, id)).await });
+        let _ =
+            runtime.block_on(async { timeout(REMOVAL_TIMEOUT, sweep::remove(docker, id)).await });
     }
 }
 
@@ -114,5 +116,88 @@ fn refusal(request: &Request, error: bollard::errors::Error) -> Error {
             reason: message,
         },
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::{Path, PathBuf};
+    use std::process::Command;
+
+    use mlwm_spec::configuration::Resources;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
+    use tokio::net::{UnixListener, UnixStream};
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::connect::Endpoint;
+
+    const DOCKER: &str = "/var/run/docker.sock";
+
+    /// Docker, but for what it is asked to stop or to kill: it never answers that, and does not do it,
+    /// as where a process waits in the kernel.
+    async fn docker_that_cannot_kill(folder: &Path) -> PathBuf {
+        let socket = folder.join("docker.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(serve(client));
+            }
+        });
+        socket
+    }
+
+    async fn serve(client: UnixStream) {
+        let docker = UnixStream::connect(DOCKER).await.unwrap();
+        let (mut from_client, mut to_client) = client.into_split();
+        let (mut from_docker, mut to_docker) = docker.into_split();
+        tokio::spawn(async move { copy(&mut from_docker, &mut to_client).await });
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(length @ 1..) = from_client.read(&mut buffer).await {
+            let text = String::from_utf8_lossy(&buffer[..length]);
+            let first = text.lines().next().unwrap_or_default();
+            if first.starts_with("POST") && (first.contains("/kill") || first.contains("/stop")) {
+                std::future::pending::<()>().await;
+            }
+            to_docker.write_all(&buffer[..length]).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_container_that_cannot_be_killed_is_told_and_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = docker_that_cannot_kill(folder.path()).await;
+        let engine = Engine::connect_to(Endpoint::Unix(socket)).await.unwrap();
+        let name = format!("mlwm-undead-{}", std::process::id());
+        let request = Request {
+            name: name.clone(),
+            image: "mlwm-base:bookworm".to_owned(), // made by `ci/setup`
+            env: BTreeMap::new(),
+            mounts: Vec::new(),
+            resources: Resources::default(),
+            timeout: None,
+            labels: BTreeMap::new(),
+            command: Some(
+                ["bash", "-c", "echo up; sleep 600"]
+                    .map(str::to_owned)
+                    .into(),
+            ),
+            user: (65534, 65534),
+            kill: CancellationToken::new(),
+        };
+        let kill = request.kill.clone();
+        let mut print = |_| kill.cancel();
+        let cancel = CancellationToken::new();
+        let error = engine.run(&request, &mut print, &cancel).await.unwrap_err();
+        assert!(matches!(error, Error::Undead { .. }), "{error}");
+        let text = error.to_string();
+        assert!(text.contains(&name) && text.contains("state D"), "{text}");
+        let filter = format!("name={name}");
+        let listed = Command::new("docker")
+            .args(["ps", "--all", "--quiet", "--filter", &filter])
+            .output()
+            .unwrap();
+        assert_eq!(String::from_utf8_lossy(&listed.stdout), "");
     }
 }

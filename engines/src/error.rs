@@ -18,12 +18,12 @@ pub enum Error {
         list(.0)
     )]
     Unreachable(Vec<Attempt>),
-    /// An address that mlwm cannot use.
+    /// An address, or another setting of an engine, that mlwm cannot use.
     #[error("{variable} is `{host}`, which mlwm cannot use: {reason}")]
     Host {
-        /// The environment variable that holds the address.
+        /// The environment variable that holds it.
         variable: &'static str,
-        /// The address.
+        /// Its value.
         host: String,
         /// Why not, and what to do.
         reason: &'static str,
@@ -114,6 +114,24 @@ pub enum Error {
         /// Why.
         source: Box<bollard::errors::Error>,
     },
+    /// A container that cannot be killed.
+    #[error(
+        "container `{name}` does not end, although it was killed: one of its processes waits in the kernel for a disk, a network file system or a GPU that does not answer; find it with `ps` (state D), repair what it waits for or restart this machine, and remove it with `docker rm -f {name}`"
+    )]
+    Undead {
+        /// Its name.
+        name: String,
+    },
+    /// A container that was ended by a signal while the engine was away.
+    #[error(
+        "container `{name}` ended with exit code {exit_code} while the engine was away, which may have killed it; see `systemctl status docker`"
+    )]
+    Away {
+        /// Name of the container.
+        name: String,
+        /// How it ended.
+        exit_code: i64,
+    },
     /// What is given as a secret of a build.
     #[error("the secret `{given}` cannot be used: {reason}")]
     Secret {
@@ -140,12 +158,13 @@ impl Error {
             | Self::TooOld { .. }
             | Self::Gpus { .. }
             | Self::Refused { .. }
-            | Self::Lost { .. } => ExitCode::EngineUnavailable,
+            | Self::Lost { .. }
+            | Self::Away { .. } => ExitCode::EngineUnavailable,
             Self::Host { .. } | Self::Secret { .. } => ExitCode::Usage,
             Self::Request { .. } => ExitCode::BadConfiguration,
             Self::ImageMissing { .. } => ExitCode::ImageMissing,
             Self::MountSource { .. } => ExitCode::InputMissing,
-            Self::Start { .. } => ExitCode::ContainerFailed,
+            Self::Start { .. } | Self::Undead { .. } => ExitCode::ContainerFailed,
             Self::Cancelled { .. } => ExitCode::Interrupted,
             Self::NameTaken { .. } | Self::Build { .. } => ExitCode::Failed,
         }

@@ -33,6 +33,7 @@ pub(crate) struct Follower {
     /// What the container prints.
     pub(crate) output: mpsc::Receiver<LogOutput>,
     peak_memory: Arc<AtomicU64>,
+    peak_processes: Arc<AtomicU64>,
     tasks: JoinSet<()>,
 }
 
@@ -59,19 +60,25 @@ impl Follower {
         Ok(Self {
             output,
             peak_memory: Arc::default(),
+            peak_processes: Arc::default(),
             tasks,
         })
     }
 
-    /// Begins to sample the memory in use, once a second.
-    pub(crate) fn sample_memory(&mut self, docker: &Docker, id: &str) {
-        let (docker, id, peak) = (docker.clone(), id.to_owned(), Arc::clone(&self.peak_memory));
+    /// Begins to sample the memory in use and the number of processes, once a second.
+    pub(crate) fn sample(&mut self, docker: &Docker, id: &str) {
+        let (docker, id) = (docker.clone(), id.to_owned());
+        let memory = Arc::clone(&self.peak_memory);
+        let processes = Arc::clone(&self.peak_processes);
         self.tasks.spawn(async move {
             let options = StatsOptionsBuilder::default().stream(true).build();
             let mut samples = pin!(docker.stats(&id, Some(options)));
             while let Some(Ok(sample)) = samples.next().await {
                 if let Some(used) = sample.memory_stats.as_ref().and_then(in_use) {
-                    peak.fetch_max(used, Ordering::Relaxed);
+                    memory.fetch_max(used, Ordering::Relaxed);
+                }
+                if let Some(number) = sample.pids_stats.and_then(|pids| pids.current) {
+                    processes.fetch_max(number, Ordering::Relaxed);
                 }
             }
         });
@@ -79,6 +86,10 @@ impl Follower {
 
     pub(crate) fn peak_memory(&self) -> Option<u64> {
         Some(self.peak_memory.load(Ordering::Relaxed)).filter(|&peak| peak > 0)
+    }
+
+    pub(crate) fn peak_processes(&self) -> Option<u64> {
+        Some(self.peak_processes.load(Ordering::Relaxed)).filter(|&peak| peak > 0)
     }
 }
 

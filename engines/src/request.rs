@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mlwm_spec::configuration::Resources;
+use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
 
@@ -33,6 +34,8 @@ pub struct Request {
     pub command: Option<Vec<String>>,
     /// User and group that it runs as.
     pub user: (u32, u32),
+    /// Cancelled by the caller where the container must end at once, without time to stop.
+    pub kill: CancellationToken,
 }
 
 /// A file or folder of the host that the container sees.
@@ -82,6 +85,8 @@ pub struct Ended {
     /// The largest memory in use (page cache that can be dropped not counted), in bytes, of
     /// samples taken every second; `None` if it ended before the first.
     pub peak_memory: Option<u64>,
+    /// The most processes and threads at once, of the same samples.
+    pub peak_processes: Option<u64>,
     /// Whether the container is gone; if not, [`crate::Engine::sweep`] will remove it.
     pub removed: bool,
 }

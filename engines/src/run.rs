@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use bollard::container::LogOutput;
-use bollard::models::{ContainerState, ContainerStateStatusEnum as Status};
+use bollard::models::{ContainerState, ContainerStateStatusEnum as Status, ContainerWaitResponse};
 use bollard::query_parameters::{
     KillContainerOptionsBuilder, StopContainerOptionsBuilder, WaitContainerOptionsBuilder,
 };
@@ -23,9 +23,12 @@ use crate::request::{Ended, Output, Request};
 use crate::{container, follow, gpus};
 
 /// Seconds between `SIGTERM` and `SIGKILL`.
-const GRACE_SECONDS: i32 = 10;
-/// How long an engine may be away (its daemon restarts) before a container counts as lost.
-const ENGINE_AWAY: Duration = Duration::from_secs(60);
+const GRACE_SECONDS: u64 = 10;
+/// Exit codes from here on are those of processes that a signal ended, or whose end nobody saw.
+const BY_SIGNAL: i64 = 128;
+/// How long a container may live on that was told to stop, beyond the time that it is given. A
+/// process that waits in the kernel, for a disk or a GPU that does not answer, cannot be killed.
+const UNDEAD: Duration = Duration::from_secs(if cfg!(test) { 3 } else { 60 });
 /// How long output may pause after the container's end before it counts as complete, should the
 /// engine not close it.
 const OUTPUT_PAUSE: Duration = Duration::from_secs(10);
@@ -42,10 +45,11 @@ impl Engine {
     ///
     /// Every line that it prints goes to `output` before this returns. (An engine that is restarted
     /// while its container lives on, as Podman's service may be, breaks the output off; how the
-    /// container ends is still told, if the engine is back within a minute.) At the time limit, or when
-    /// `cancel` is cancelled, it gets `SIGTERM`, and `SIGKILL` after 10 s. On every way out,
-    /// including that this future is dropped, the container is removed; dropping therefore blocks
-    /// until the engine has killed it.
+    /// container ends is still told, if the engine is back in time, see [`Engine::connect`].) At the time limit, or when
+    /// `cancel` is cancelled, it gets `SIGTERM`, and `SIGKILL` after 10 s; when [`Request::kill`] is,
+    /// `SIGKILL`. One that lives on after that is an error. On every way out, including that this
+    /// future is dropped, the container is removed; dropping therefore blocks until the engine has
+    /// killed it.
     pub async fn run(
         &self,
         request: &Request,
@@ -109,6 +113,7 @@ fn gpu_error(request: &Request, reason: String) -> Error {
 enum Stopped {
     TimedOut,
     Cancelled,
+    Killed,
 }
 
 struct Running<'a> {
@@ -126,14 +131,14 @@ impl Running<'_> {
         // Attached before the start, so that the first line is not missed.
         let mut follower = follow::Follower::attach(&self.engine.docker, self.id).await?;
         self.start().await?;
-        follower.sample_memory(&self.engine.docker, self.id);
+        follower.sample(&self.engine.docker, self.id);
 
         let mut printer = Printer {
             output,
             stdout: Lines::default(),
             stderr: Lines::default(),
         };
-        let (state, stopped) = self
+        let (end, stopped) = self
             .supervise(&mut follower.output, &mut printer, cancel)
             .await?;
         while let Ok(Some(frame)) = timeout(OUTPUT_PAUSE, follower.output.recv()).await {
@@ -141,15 +146,26 @@ impl Running<'_> {
         }
         printer.finish();
 
+        let End { state, engine_left } = end;
+        let exit_code = state.exit_code.unwrap_or(-1);
+        let oom_killed = self.oom_killed(&state).await;
+        if engine_left && stopped.is_none() && !oom_killed && exit_code >= BY_SIGNAL {
+            // Docker's daemon ends its containers when it comes back: that is no fault of the model.
+            return Err(Error::Away {
+                name: self.request.name.clone(),
+                exit_code,
+            });
+        }
         Ok(Ended {
-            exit_code: state.exit_code.unwrap_or(-1),
-            oom_killed: self.oom_killed(&state).await,
+            exit_code,
+            oom_killed,
             timed_out: stopped == Some(Stopped::TimedOut),
             cancelled: stopped == Some(Stopped::Cancelled),
             started: state.started_at.unwrap_or_default(),
             finished: state.finished_at.unwrap_or_default(),
             container_id: self.id.to_owned(),
             peak_memory: follower.peak_memory(),
+            peak_processes: follower.peak_processes(),
             removed: false,
         })
     }
@@ -183,15 +199,17 @@ impl Running<'_> {
         frames: &mut mpsc::Receiver<LogOutput>,
         printer: &mut Printer<'_>,
         cancel: &CancellationToken,
-    ) -> Result<(ContainerState, Option<Stopped>), Error> {
+    ) -> Result<(End, Option<Stopped>), Error> {
         let deadline = Instant::now() + self.request.timeout.unwrap_or(NEVER).min(NEVER);
         let mut printing = true;
-        let mut stopped = None;
+        let mut stopped: Option<Stopped> = None;
+        let mut killed = false;
+        let mut undead = Instant::now() + NEVER;
         let mut ended = pin!(self.ended());
         let mut stopping = pin!(Fuse::terminated());
         loop {
             let reason = tokio::select! {
-                state = &mut ended => return Ok((state?, stopped)),
+                end = &mut ended => return Ok((end?, stopped)),
                 frame = frames.recv(), if printing => {
                     match frame {
                         Some(frame) => printer.print(frame),
@@ -205,22 +223,31 @@ impl Running<'_> {
                 }
                 () = cancel.cancelled(), if stopped.is_none() => Stopped::Cancelled,
                 () = sleep_until(deadline), if stopped.is_none() => Stopped::TimedOut,
+                () = self.request.kill.cancelled(), if !killed => Stopped::Killed,
+                () = sleep_until(undead) => {
+                    return Err(Error::Undead { name: self.request.name.clone() });
+                }
             };
-            stopped = Some(reason);
-            stopping.set(self.stop().fuse());
+            killed = reason == Stopped::Killed;
+            let grace = if killed { 0 } else { GRACE_SECONDS };
+            undead = Instant::now() + Duration::from_secs(grace) + UNDEAD;
+            stopped.get_or_insert(reason);
+            stopping.set(self.stop(killed).fuse());
         }
     }
 
-    async fn stop(&self) -> Result<(), Error> {
+    async fn stop(&self, at_once: bool) -> Result<(), Error> {
         let docker = &self.engine.docker;
-        let options = StopContainerOptionsBuilder::default()
-            .t(GRACE_SECONDS)
-            .build();
-        let Err(error) = docker.stop_container(self.id, Some(options)).await else {
-            return Ok(());
-        };
-        if status(&error) == Some(404) {
-            return Ok(());
+        if !at_once {
+            let options = StopContainerOptionsBuilder::default()
+                .t(GRACE_SECONDS as i32)
+                .build();
+            let Err(error) = docker.stop_container(self.id, Some(options)).await else {
+                return Ok(());
+            };
+            if status(&error) == Some(404) {
+                return Ok(());
+            }
         }
         let options = KillContainerOptionsBuilder::default()
             .signal("SIGKILL")
@@ -241,19 +268,26 @@ impl Running<'_> {
     /// Nothing removes the container but mlwm, so its state is there to be read however late: the
     /// wait only says when to look. So a wait that is registered after a short-lived container has
     /// ended misses nothing, and neither does one that an engine's restart has broken.
-    async fn ended(&self) -> Result<ContainerState, Error> {
-        let mut last_answer = Instant::now();
+    async fn ended(&self) -> Result<End, Error> {
+        let mut engine_left = false;
+        let mut away_since = None;
         loop {
             let options = WaitContainerOptionsBuilder::default()
                 .condition("not-running")
                 .build();
-            pin!(self.engine.docker.wait_container(self.id, Some(options)))
+            let waited = pin!(self.engine.docker.wait_container(self.id, Some(options)))
                 .next()
                 .await;
+            engine_left |= broke_off(waited);
             match self.state().await {
-                Ok(state) if has_ended(&state) => return Ok(state),
-                Ok(_) => last_answer = Instant::now(),
-                Err(Error::Lost { .. }) if last_answer.elapsed() < ENGINE_AWAY => {}
+                Ok(state) if has_ended(&state) => return Ok(End { state, engine_left }),
+                Ok(_) => away_since = None,
+                Err(error @ Error::Lost { .. }) => {
+                    let since = *away_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= self.engine.patience {
+                        return Err(error);
+                    }
+                }
                 Err(error) => return Err(error),
             }
             sleep(Duration::from_millis(500)).await;
@@ -291,6 +325,24 @@ impl Running<'_> {
         }
         let limited = self.request.resources.memory.is_some();
         limited && state.exit_code != Some(0) && follow::saw_oom(self.engine, self.id).await
+    }
+}
+
+/// How a container ended.
+struct End {
+    state: ContainerState,
+    /// The engine went away while it was waited for.
+    engine_left: bool,
+}
+
+/// Whether a wait ended without the engine's word for it.
+fn broke_off(waited: Option<Result<ContainerWaitResponse, bollard::errors::Error>>) -> bool {
+    match waited {
+        None => true,
+        Some(Ok(_) | Err(bollard::errors::Error::DockerContainerWaitError { .. })) => false,
+        // An answer that is long in coming is no sign of a restart.
+        Some(Err(bollard::errors::Error::RequestTimeoutError)) => false,
+        Some(Err(error)) => status(&error).is_none(),
     }
 }
 

@@ -230,6 +230,7 @@ async fn output_of(engine: &Engine, image: &str) -> Vec<String> {
         labels: BTreeMap::new(),
         command: Some(vec!["--version".into()]),
         user: (65534, 65534),
+        kill: CancellationToken::new(),
     };
     let mut lines = Vec::new();
     let mut print = |line| match line {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Instant;
 
 use jiff::Timestamp;
 use mlwm_spec::{AnalysisTime, Digest, ExitCode};
@@ -102,6 +103,18 @@ pub struct RunId(pub(crate) i64);
 pub struct AttemptId {
     id: i64,
     task: i64,
+    /// When it began, by the clock that may be set and by one that only goes on.
+    started: i64,
+    began: Instant,
+}
+
+impl AttemptId {
+    /// Milliseconds since 1970-01-01T00:00Z, counted on from the attempt's beginning: whoever sets the
+    /// clock meanwhile changes neither how long it took nor the order of its phases.
+    fn now(&self) -> i64 {
+        let since = i64::try_from(self.began.elapsed().as_millis()).unwrap_or(i64::MAX);
+        self.started.saturating_add(since)
+    }
 }
 
 /// How an attempt ended.
@@ -199,12 +212,14 @@ impl Ledger {
                      (SELECT task FROM attempts WHERE run = ?1 AND ended IS NULL)",
                 [run.0],
             )?;
+            // The clock may have been set back since it began.
             transaction.execute(
-                "UPDATE attempts SET ended = ?2, state = 'lost' WHERE run = ?1 AND ended IS NULL",
+                "UPDATE attempts SET ended = max(started, ?2), state = 'lost'
+                 WHERE run = ?1 AND ended IS NULL",
                 params![run.0, now()],
             )?;
             transaction.execute(
-                "UPDATE runs SET ended = ?2 WHERE id = ?1 AND ended IS NULL",
+                "UPDATE runs SET ended = max(started, ?2) WHERE id = ?1 AND ended IS NULL",
                 params![run.0, now()],
             )?;
             Ok(())
@@ -213,6 +228,7 @@ impl Ledger {
 
     /// An attempt at a task begins; also its number, 1 for the first. On the disk before this returns.
     pub fn begin_attempt(&self, run: RunId, task: &TaskName) -> Result<(AttemptId, u32), Error> {
+        let (started, began) = (now(), Instant::now());
         self.write("begin an attempt in", |transaction| {
             let task = task_id(transaction, task)?;
             transaction
@@ -220,13 +236,19 @@ impl Ledger {
                     "INSERT INTO attempts (task, run, number, started) VALUES (?1, ?2,
                          1 + (SELECT coalesce(max(number), 0) FROM attempts WHERE task = ?1), ?3)",
                 )?
-                .execute(params![task, run.0, now()])?;
+                .execute(params![task, run.0, started])?;
             let id = transaction.last_insert_rowid();
             let number = transaction
                 .prepare_cached("SELECT number FROM attempts WHERE id = ?1")?
                 .query_row([id], |row| row.get(0))?;
             set_state(transaction, task, State::Running)?;
-            Ok((AttemptId { id, task }, number))
+            let attempt = AttemptId {
+                id,
+                task,
+                started,
+                began,
+            };
+            Ok((attempt, number))
         })
     }
 
@@ -238,7 +260,7 @@ impl Ledger {
                     "INSERT INTO phases (attempt, name, started) VALUES (?1, ?2, ?3)
                      ON CONFLICT DO UPDATE SET started = excluded.started, seconds = NULL",
                 )?
-                .execute(params![attempt.id, phase, now()])?;
+                .execute(params![attempt.id, phase, attempt.now()])?;
             Ok(())
         })
     }
@@ -282,7 +304,7 @@ impl Ledger {
                 )?
                 .execute(named_params! {
                     ":id": attempt.id,
-                    ":ended": now(),
+                    ":ended": attempt.now(),
                     ":state": result.state.name(),
                     ":exit_code": result.exit_code.number(),
                     ":identity": result.identity.map(|identity| identity.to_string()),
@@ -321,7 +343,7 @@ impl Ledger {
                          VALUES (?1, 1 + (SELECT coalesce(max(number), 0) FROM attempts WHERE task = ?1),
                              ?2, ?3, 'published', 0, ?4)",
                     )?
-                    .execute(params![task, started, ended, identity])?;
+                    .execute(params![task, started, ended.max(started), identity])?;
             }
             set_state(transaction, task, State::Published)?;
             put_outputs(transaction, task, &found.outputs)

@@ -133,6 +133,36 @@ fn attempts_of_a_killed_run_are_lost_and_published_tasks_are_not() {
 }
 
 #[test]
+fn what_began_before_the_clock_was_set_back_does_not_end_before_it_began() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.sqlite");
+    let a = task("a", "2025-09-22T12:00Z", 0);
+    let ledger = Ledger::open(&path).unwrap();
+    let run = ledger.begin_run(&new_run(), [&a]).unwrap();
+    ledger.begin_attempt(run, &a).unwrap();
+    // As if it had begun by a clock that was an hour ahead.
+    let raw = Connection::open(&path).unwrap();
+    for table in ["runs", "attempts"] {
+        let ahead = format!("UPDATE {table} SET started = started + 3600000");
+        assert_eq!(raw.execute(&ahead, []).unwrap(), 1);
+    }
+    ledger.lose_run(run).unwrap();
+    let lost = ledger.attempts(&a).unwrap().remove(0);
+    assert_eq!(lost.ended, Some(lost.started));
+    // The engine's clock was set back while the container ran.
+    ledger
+        .found(&Found {
+            task: a.clone(),
+            identity: Digest::of("identity"),
+            times: Some((1_758_542_460_000, 1_758_542_400_000)),
+            outputs: Vec::new(),
+        })
+        .unwrap();
+    let found = ledger.attempts(&a).unwrap().remove(1);
+    assert_eq!(found.ended, Some(found.started));
+}
+
+#[test]
 fn a_lost_ledger_is_filled_from_what_is_published() {
     let folder = tempfile::tempdir().unwrap();
     let ledger = Ledger::open(&folder.path().join("ledger.sqlite")).unwrap();

@@ -288,12 +288,15 @@ pub struct Resources {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<ByteSize>,
     /// Space that inputs and outputs of a task need in the working folder, such as `20GiB`: as many
-    /// tasks are under way as fit.
+    /// tasks are under way as fit, and a container that writes more is stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<ByteSize>,
     /// Size of `/dev/shm`, such as `1GiB`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shm_size: Option<ByteSize>,
+    /// The most processes and threads, such as `4096`; 16384 if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processes: Option<u32>,
 }
 
 /// GPUs that a container gets.

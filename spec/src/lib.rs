@@ -20,6 +20,7 @@ pub mod manifest;
 pub mod members;
 pub mod number;
 mod outline;
+pub mod patience;
 mod redacted;
 pub mod task;
 pub mod time;

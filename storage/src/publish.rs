@@ -160,6 +160,14 @@ impl Store {
         work.publish(files, make_manifest).await
     }
 
+    /// Removes the marker of what a task has published, if it was killed before it did so itself.
+    pub async fn finish(&self, uri: &Uri, task: Digest) -> Result<(), Error> {
+        let (progress, cancel) = (Progress::none(), CancellationToken::new());
+        self.publication(uri, task, &progress, &cancel)
+            .finish()
+            .await
+    }
+
     fn publication<'a>(
         &'a self,
         uri: &'a Uri,
@@ -268,13 +276,7 @@ impl Publication<'_> {
             }
             return Err(self.conflict(theirs.task, their_objects, our_objects));
         }
-        if self
-            .marker()
-            .await?
-            .is_some_and(|marker| marker.task == self.task)
-        {
-            self.tidy().await?;
-        }
+        self.finish().await?;
         let bytes = objects.iter().map(|object| object.size).sum();
         Ok(Published {
             outcome: Outcome::AlreadyPublished,
@@ -436,6 +438,15 @@ impl Publication<'_> {
         Error::Conflict {
             uri: self.uri.to_string(),
             between: Box::new(between),
+        }
+    }
+
+    /// Step 8, if this task's publication was killed before it.
+    async fn finish(&self) -> Result<(), Error> {
+        let marker = self.marker().await?;
+        match marker.is_some_and(|marker| marker.task == self.task) {
+            true => self.tidy().await,
+            false => Ok(()),
         }
     }
 

@@ -37,7 +37,10 @@ const MOST_PARTS: u64 = 10_000;
 
 /// One bucket.
 pub(crate) struct S3 {
+    /// For requests without a body, which are answered soon.
     client: AmazonS3,
+    /// For what is sent: the bound on silence also counts the time in which a part is on its way.
+    sender: AmazonS3,
     wire: Wire,
     bucket: String,
     endpoint: String,
@@ -51,17 +54,7 @@ impl S3 {
         let mut builder = AmazonS3Builder::new()
             .with_bucket_name(bucket)
             .with_region(&access.region)
-            .with_client_options(client_options(&access, options)?)
-            .with_allow_http(true)
-            .with_retry(RetryConfig {
-                backoff: BackoffConfig {
-                    init_backoff: Duration::from_millis(100),
-                    max_backoff: Duration::from_secs(10),
-                    base: 2.0,
-                },
-                max_retries: 8,
-                retry_timeout: options.retry_for,
-            });
+            .with_allow_http(true);
         if let Some(url) = &access.endpoint {
             builder = builder.with_endpoint(url);
         }
@@ -71,11 +64,20 @@ impl S3 {
             Some(chain) => builder.with_credentials(Arc::clone(chain) as _),
             None => builder.with_skip_signature(true),
         };
-        let client = builder.build().map_err(|_| Error::Settings {
-            reason: format!("no S3 client can be made for bucket {bucket} at {endpoint}"),
-        })?;
+        let client = |silence, retry_for| {
+            let builder = builder
+                .clone()
+                .with_client_options(client_options(&access, silence)?)
+                .with_retry(retries(retry_for));
+            builder.build().map_err(|_| Error::Settings {
+                reason: format!("no S3 client can be made for bucket {bucket} at {endpoint}"),
+            })
+        };
+        // A request that was met with silence is made once more at least.
+        let sending = options.stall * 4;
         Ok(Self {
-            client,
+            client: client(options.stall, options.retry_for)?,
+            sender: client(sending, options.retry_for + sending)?,
             wire: Wire::open(bucket, &access, credentials)?,
             bucket: bucket.to_owned(),
             endpoint,
@@ -265,7 +267,7 @@ impl S3 {
     /// Writes a small object in place of whatever is there.
     pub(crate) async fn put(&self, uri: &Uri, bytes: Bytes) -> Result<(), Error> {
         let key = self.key(uri, "")?;
-        let put = self.client.put(&key, bytes.into()).await;
+        let put = self.sender.put(&key, bytes.into()).await;
         put.map(|_| ()).map_err(|error| self.fault(uri, &error))
     }
 
@@ -276,7 +278,7 @@ impl S3 {
         // If the answer to a successful request is lost, the next one finds the object there; the
         // caller then looks whose it is.
         let put = again(|| {
-            self.client
+            self.sender
                 .put_opts(&key, payload.clone(), PutMode::Create.into())
         });
         match put.await {
@@ -297,7 +299,7 @@ impl S3 {
             .collect::<Result<_, _>>()?;
         let deleted = again(|| async {
             let keys = stream::iter(keys.clone().into_iter().map(Ok)).boxed();
-            let mut deleted = self.client.delete_stream(keys);
+            let mut deleted = self.sender.delete_stream(keys);
             loop {
                 match deleted.try_next().await {
                     Ok(Some(_)) | Err(object_store::Error::NotFound { .. }) => {}
@@ -387,14 +389,25 @@ impl Broken {
     }
 }
 
-fn client_options(access: &S3Access, options: &Options) -> Result<ClientOptions, Error> {
+fn retries(retry_for: Duration) -> RetryConfig {
+    RetryConfig {
+        backoff: BackoffConfig {
+            init_backoff: Duration::from_millis(100),
+            max_backoff: Duration::from_secs(10),
+            base: 2.0,
+        },
+        max_retries: 8,
+        retry_timeout: retry_for,
+    }
+}
+
+fn client_options(access: &S3Access, silence: Duration) -> Result<ClientOptions, Error> {
     let mut client = ClientOptions::new()
         .with_allow_http(true)
-        // There is no bound on the time of a whole transfer, only on silence. The bound of the
-        // client also counts the time in which a part is sent.
+        // There is no bound on the time of a whole transfer, only on silence.
         .with_timeout_disabled()
         .with_connect_timeout(Duration::from_secs(10))
-        .with_read_timeout(options.stall * 4);
+        .with_read_timeout(silence);
     let encrypted = access
         .endpoint
         .as_ref()

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use mlwm_spec::Digest;
 use mlwm_spec::manifest::{MANIFEST_SUFFIX, Manifest};
+use mlwm_spec::patience::{DEFAULT_PATIENCE, PATIENCE, patience};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -51,14 +52,31 @@ pub struct Options {
     pub gcs: Option<GcsAccess>,
 }
 
+impl Options {
+    /// What the environment says: `MLWM_PATIENCE` is how long requests that fail are repeated, and
+    /// half of it how long a store may say nothing.
+    pub fn from_environment() -> Result<Self, Error> {
+        let value = std::env::var_os(PATIENCE).unwrap_or_default();
+        let value = value.to_string_lossy();
+        let retry_for = patience(Some(&value)).map_err(|reason| Error::Settings {
+            reason: format!("{PATIENCE} is `{value}`: {reason}"),
+        })?;
+        Ok(Self {
+            stall: retry_for / 2,
+            retry_for,
+            ..Self::default()
+        })
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self {
             in_flight: 64,
             part_bytes: 8 << 20,
             memory_bytes: 64 << 20,
-            stall: Duration::from_secs(30),
-            retry_for: Duration::from_secs(60),
+            stall: DEFAULT_PATIENCE / 2,
+            retry_for: DEFAULT_PATIENCE,
             watch: Duration::from_secs(1),
             s3: None,
             gcs: None,
@@ -90,7 +108,7 @@ pub(crate) struct Uploaded {
 impl Store {
     /// Opens the store that holds `uri`, with the settings of the environment.
     pub async fn open(uri: &Uri) -> Result<Self, Error> {
-        Self::open_with(uri, Options::default()).await
+        Self::open_with(uri, Options::from_environment()?).await
     }
 
     /// Opens the store that holds `uri`.

@@ -1,6 +1,7 @@
 //! End-to-end tests of mlwm, by what a user does.
 
 pub mod counting_proxy;
+pub mod faulty;
 pub mod gcs;
 pub mod images;
 pub mod places;
@@ -9,3 +10,4 @@ pub mod s3;
 pub mod scratch;
 pub mod scripted;
 pub mod site;
+pub mod witness;

@@ -37,6 +37,7 @@ pub struct S3Server {
     /// A key that may do everything in every bucket made with [`S3Server::bucket`].
     pub key: Key,
     kind: Kind,
+    port: u16,
     supervisor: Child,
     folder: TempDir,
 }
@@ -54,7 +55,6 @@ const SUPERVISE: &str = r#""$@" </dev/null & child=$!; read -r _; kill -9 $child
 impl S3Server {
     /// Starts Garage: one node, SQLite, nothing replicated.
     pub fn garage() -> Self {
-        let program = garage_program();
         let folder = crate::scratch::folder();
         let (api, rpc) = (free_port(), free_port());
         let root = folder.path().display();
@@ -81,63 +81,51 @@ api_bind_addr = "127.0.0.1:{api}"
             id: format!("GK{}", "0123456789ab".repeat(2)),
             secret: "c3".repeat(32),
         };
-        let mut command = supervised(&program);
-        command
-            .arg("-c")
-            .arg(folder.path().join("garage.toml"))
-            .args(["server", "--single-node", "--default-access-key"])
-            .env("GARAGE_DEFAULT_ACCESS_KEY", &key.id)
-            .env("GARAGE_DEFAULT_SECRET_KEY", &key.secret)
-            .env("RUST_LOG", "error");
-        Self::start(Kind::Garage, command, folder, api, "garage", key)
+        Self::start(Kind::Garage, folder, api, "garage", key)
     }
 
     /// Starts moto. It does not check signatures.
     pub fn moto() -> Self {
-        let program = moto_program();
         let folder = crate::scratch::folder();
         let port = free_port();
-        let mut command = supervised(&program);
-        command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
         let key = Key {
             id: "AKIAMOTOEXAMPLE".to_owned(),
             secret: "moto-secret".to_owned(),
         };
-        Self::start(Kind::Moto, command, folder, port, "us-east-1", key)
+        Self::start(Kind::Moto, folder, port, "us-east-1", key)
     }
 
-    fn start(
-        kind: Kind,
-        mut command: Command,
-        folder: TempDir,
-        port: u16,
-        region: &'static str,
-        key: Key,
-    ) -> Self {
-        let log = std::fs::File::create(folder.path().join("log")).unwrap();
-        let supervisor = command
-            .stdin(Stdio::piped())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .expect("`sh` must be there");
-        let endpoint = format!("http://127.0.0.1:{port}");
+    fn start(kind: Kind, folder: TempDir, port: u16, region: &'static str, key: Key) -> Self {
         let server = Self {
-            endpoint,
+            endpoint: format!("http://127.0.0.1:{port}"),
             region,
+            supervisor: supervise(kind, folder.path(), port, &key),
             key,
             kind,
-            supervisor,
+            port,
             folder,
         };
-        server.wait_until_ready(port);
+        server.wait_until_ready();
         server
     }
 
-    fn wait_until_ready(&self, port: u16) {
+    /// Kills the server with SIGKILL.
+    pub fn kill(&mut self) {
+        drop(self.supervisor.stdin.take());
+        self.supervisor.wait().unwrap();
+    }
+
+    /// Starts a server that was killed again: at the same port, and with what it had kept on its
+    /// disk (which moto does not do).
+    pub fn start_again(&mut self) {
+        self.supervisor = supervise(self.kind, self.folder.path(), self.port, &self.key);
+        self.wait_until_ready();
+    }
+
+    fn wait_until_ready(&self) {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
-            let ready = TcpStream::connect(("127.0.0.1", port)).is_ok()
+            let ready = TcpStream::connect(("127.0.0.1", self.port)).is_ok()
                 && (self.kind == Kind::Moto
                     || self.garage_cli(&["bucket", "list"]).status.success());
             if ready {
@@ -261,6 +249,38 @@ pub fn bare_environment() -> Vec<(&'static str, String)> {
         ("AWS_CA_BUNDLE", String::new()),
         ("NO_PROXY", "127.0.0.1,localhost".to_owned()),
     ]
+}
+
+fn supervise(kind: Kind, folder: &Path, port: u16, key: &Key) -> Child {
+    let mut command = match kind {
+        Kind::Garage => {
+            let mut command = supervised(&garage_program());
+            command
+                .arg("-c")
+                .arg(folder.join("garage.toml"))
+                .args(["server", "--single-node", "--default-access-key"])
+                .env("GARAGE_DEFAULT_ACCESS_KEY", &key.id)
+                .env("GARAGE_DEFAULT_SECRET_KEY", &key.secret)
+                .env("RUST_LOG", "error");
+            command
+        }
+        Kind::Moto => {
+            let mut command = supervised(&moto_program());
+            command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
+            command
+        }
+    };
+    let log = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(folder.join("log"))
+        .unwrap();
+    command
+        .stdin(Stdio::piped())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .expect("`sh` must be there")
 }
 
 pub(crate) fn supervised(program: &Path) -> Command {

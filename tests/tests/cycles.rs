@@ -102,37 +102,41 @@ fn a_plan_is_printed_divided_and_carried_out() {
 }
 
 #[test]
-fn configurations_that_are_wrong_do_not_keep_the_others_from_running() {
+fn three_configurations_of_fifty_that_are_wrong_do_not_keep_the_others_from_running() {
     let site = Site::with_example();
     fs::remove_dir_all(site.path("configurations/danra")).unwrap();
-    let image = image("copies", COPIES);
-    for index in 0..9 {
+    let (good, fails) = (image("copies", COPIES), image("fails", "exit 7"));
+    let small = "resources: {cpus: 0.1, memory: 64MiB}\nretries: 0\n";
+    for index in 0..47 {
         let name = format!("good{index}");
-        let small = "resources: {cpus: 0.5, memory: 64MiB}\nretries: 0\n";
-        site.configure(&name, &many(&image, &name, small));
+        site.configure(&name, &many(&good, &name, small));
     }
-    site.configure("bad-key", &many(&image, "a", "membres: 0\n"));
-    site.configure("bad-artifact", &many(&image, "b", "artifact: none.zip\n"));
-    site.configure(
-        "bad-image",
-        &many("localhost/none:latest", "c", "retries: 0\n"),
-    );
-    let done = site.mlwm(&RUN);
-    assert_eq!(done.code, 14, "{}{}", done.stdout, done.stderr);
-    for name in ["bad-key", "bad-artifact", "bad-image"] {
+    site.configure("bad-yaml", "docker_image: [\n");
+    site.configure("bad-model", &many(&fails, "a", small));
+    let elsewhere = many(&good, "b", small).replace("single_levels", "pressure_levels");
+    site.configure("bad-input", &elsewhere);
+    let done = site.mlwm(&[&RUN[..], &["--jobs", "6"]].concat());
+    let done = done.expect(20, &["exit code 7", "store/pressure_levels.zarr"]);
+    for name in ["bad-yaml/config.yaml", "bad-model", "bad-input"] {
         assert!(done.stderr.contains(name), "{}", done.stderr);
     }
+    let failed = done.stdout.lines().filter(|line| line.contains("failed"));
+    assert_eq!(failed.count(), 2, "{}", done.stdout);
     let status = site.mlwm(&["status", "--json"]).json();
     let cells = status["cycles"][0]["cells"].as_object().unwrap();
-    assert_eq!(cells.len(), 10);
+    assert_eq!(cells.len(), 49);
     for (name, cell) in cells {
-        let expected = if name == "bad-image" {
-            "failed"
-        } else {
-            "published"
-        };
+        let good = name.starts_with("good");
+        let expected = if good { "published" } else { "failed" };
         assert_eq!(*cell, json!({expected: 1}), "{name}");
     }
+    let files = site.files("published").into_iter();
+    let manifests = files.filter(|file| file.ends_with("member0.zarr.manifest.json"));
+    let of = |file: String| file.split('/').next().unwrap().to_owned();
+    let published: Vec<String> = manifests.map(of).collect();
+    let mut expected: Vec<String> = (0..47).map(|index| format!("good{index}")).collect();
+    expected.sort();
+    assert_eq!(published, expected);
 }
 
 #[test]

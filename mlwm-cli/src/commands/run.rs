@@ -18,6 +18,9 @@ use crate::commands::{Workdir, runtime, stop_on_signal};
 use crate::failure::Failure;
 use crate::terminal::{Display, table};
 
+/// What containers leave free of a large disk, if nothing else is said.
+const KEPT_FREE: u64 = 1 << 30;
+
 /// Run the configured models for an analysis time, or the tasks of a plan.
 ///
 /// What is published is not done again: after a kill or a fault the same command goes on.
@@ -44,9 +47,13 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "SIZE")]
     memory: Option<ByteSize>,
     /// Space that tasks may use in the working folder, as far as their `resources` say what they need
-    /// [default: what is free there].
+    /// [default: what is free there, but for --keep-free].
     #[arg(long, value_name = "SIZE")]
     disk: Option<ByteSize>,
+    /// Space that stays free on the disk of the working folder: a container is killed before it takes
+    /// that [default: 1GiB, or 5 % of a smaller disk].
+    #[arg(long, value_name = "SIZE")]
+    keep_free: Option<ByteSize>,
     /// Containers that may run at once, as far as their `resources` fit [default: one for each
     /// processor].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -118,13 +125,20 @@ pub(crate) fn budget_of_machine(workdir: &Path) -> Budget {
     // The folder may have to be made yet.
     let there = workdir.ancestors().find(|folder| folder.is_dir());
     let there = there.unwrap_or(Path::new("."));
-    let disk = rustix::fs::statvfs(there).map_or(u64::MAX, |found| found.f_bavail * found.f_frsize);
+    let (disk, all) = rustix::fs::statvfs(there).map_or((u64::MAX, u64::MAX), |found| {
+        (
+            found.f_bavail * found.f_frsize,
+            found.f_blocks * found.f_frsize,
+        )
+    });
+    let reserve = KEPT_FREE.min(all / 20);
     let memory = rustix::system::sysinfo();
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     Budget {
         cpus: cpus as f64,
         memory: u64::from(memory.mem_unit).saturating_mul(memory.totalram),
-        disk,
+        disk: disk.saturating_sub(reserve),
+        reserve,
         containers: cpus,
     }
 }
@@ -138,10 +152,15 @@ fn budget(arguments: &Arguments) -> Result<Budget, Failure> {
         let message = format!("--cpus {cpus} is not a positive number");
         return Err(Failure::new(ExitCode::Usage, message));
     }
+    let free = machine.disk.saturating_add(machine.reserve);
+    let reserve = arguments.keep_free.map_or(machine.reserve, |size| size.0);
     Ok(Budget {
         cpus: arguments.cpus.unwrap_or(machine.cpus),
         memory: arguments.memory.map_or(machine.memory, |memory| memory.0),
-        disk: arguments.disk.map_or(machine.disk, |disk| disk.0),
+        disk: arguments
+            .disk
+            .map_or(free.saturating_sub(reserve), |disk| disk.0),
+        reserve,
         containers: arguments
             .jobs
             .map_or(machine.containers, |jobs| jobs as usize),

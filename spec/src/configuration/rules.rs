@@ -417,6 +417,12 @@ impl Broken {
                 self.add(["resources", key], Problem::NotPositive("0".to_owned()));
             }
         }
+        if resources.processes == Some(0) {
+            self.add(
+                ["resources", "processes"],
+                Problem::NotPositive("0".to_owned()),
+            );
+        }
     }
 }
 

@@ -44,7 +44,7 @@ impl S3 {
         })
         .await?;
         let put = async {
-            let put = self.client.put(&key, PutPayload::from(bytes)).await;
+            let put = self.sender.put(&key, PutPayload::from(bytes)).await;
             put.map_err(|error| self.fault(target, &error))
         };
         let answer = pool::unless_cancelled(target, cancel, put).await?;
@@ -66,7 +66,7 @@ impl S3 {
         cancel: &CancellationToken,
     ) -> Result<Uploaded, Error> {
         let begin = async {
-            let begun = self.client.put_multipart(key).await;
+            let begun = self.sender.put_multipart(key).await;
             begun.map_err(|error| self.fault(target, &error))
         };
         let mut upload = pool::unless_cancelled(target, cancel, begin).await?;

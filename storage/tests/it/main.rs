@@ -6,7 +6,6 @@ mod child;
 mod common;
 mod environment;
 mod faults;
-mod faulty;
 mod interruption;
 mod kills;
 mod limits;
@@ -17,3 +16,5 @@ mod publication;
 mod republication;
 mod staging;
 mod transfers;
+
+use mlwm_tests::faulty;

@@ -7,11 +7,10 @@ mod access;
 mod blobs;
 mod common;
 mod faults;
-#[expect(dead_code, reason = "other tests break more")]
-#[path = "../it/faulty.rs"]
-mod faulty;
 mod interruption;
 mod manifests;
 mod measure;
 mod refusals;
 mod uploads;
+
+use mlwm_tests::faulty;

@@ -1,13 +1,17 @@
 //! A proxy that answers in place of the server, or breaks off, as a test says.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use socket2::SockRef;
+
 /// What happens to one request.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Fault {
+pub enum Fault {
     /// It is answered with this status and `Retry-After`, and the server does not see it.
     Answer(u16, Option<u32>),
     /// The answer is that of an S3 server to which the credentials are too old.
@@ -16,6 +20,10 @@ pub(crate) enum Fault {
     CutRequest(usize),
     /// The connection ends after so many bytes of the answer's body.
     CutAnswer(usize),
+    /// The connection is reset after so many bytes of the answer's body.
+    ResetAnswer(usize),
+    /// The answer comes so many bytes at a time, with so much time between.
+    Trickle(usize, Duration),
     /// The server sees it, but the answer is lost.
     LoseAnswer,
     /// Nothing more is read or written for so long, then the connection ends.
@@ -31,9 +39,9 @@ pub(crate) enum Fault {
 type Rule = Box<dyn FnMut(&str) -> Option<Fault> + Send>;
 
 /// The proxy.
-pub(crate) struct Faulty {
+pub struct Faulty {
     /// `http://127.0.0.1:<port>`
-    pub(crate) endpoint: String,
+    pub endpoint: String,
     shared: Arc<Shared>,
 }
 
@@ -45,10 +53,7 @@ struct Shared {
 
 impl Faulty {
     /// Starts a proxy to `endpoint`. `rule` is asked with the first line of every request.
-    pub(crate) fn to(
-        endpoint: &str,
-        rule: impl FnMut(&str) -> Option<Fault> + Send + 'static,
-    ) -> Self {
+    pub fn to(endpoint: &str, rule: impl FnMut(&str) -> Option<Fault> + Send + 'static) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let upstream = endpoint["http://".len()..].to_owned();
@@ -73,13 +78,13 @@ impl Faulty {
     }
 
     /// First lines of all requests so far, with the faults they met.
-    pub(crate) fn seen(&self) -> Vec<(String, Option<Fault>)> {
+    pub fn seen(&self) -> Vec<(String, Option<Fault>)> {
         self.shared.seen.lock().unwrap().clone()
     }
 }
 
 /// A rule that applies each fault once, to requests whose first line has all of `parts`.
-pub(crate) fn once_each(
+pub fn once_each(
     parts: &'static [&'static str],
     faults: impl IntoIterator<Item = Fault>,
 ) -> impl FnMut(&str) -> Option<Fault> + Send {
@@ -158,10 +163,22 @@ fn serve(client: TcpStream, upstream: &str, shared: &Shared) -> std::io::Result<
     }
     let passed = match fault {
         Some(Fault::LoseAnswer) => 0,
-        Some(Fault::CutAnswer(after)) => answer.len().min(end + after),
+        Some(Fault::CutAnswer(after) | Fault::ResetAnswer(after)) => answer.len().min(end + after),
         _ => answer.len(),
     };
-    client.write_all(&answer[..passed])?;
+    match fault {
+        Some(Fault::Trickle(bytes, pause)) => {
+            for piece in answer.chunks(bytes) {
+                client.write_all(piece)?;
+                std::thread::sleep(pause);
+            }
+        }
+        _ => client.write_all(&answer[..passed])?,
+    }
+    if let Some(Fault::ResetAnswer(_)) = fault {
+        // What is closed without lingering is reset.
+        return SockRef::from(&client).set_linger(Some(Duration::ZERO));
+    }
     client.shutdown(Shutdown::Both)
 }
 
