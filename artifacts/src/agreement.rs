@@ -1,7 +1,7 @@
 //! Do the parts of an artifact fit together? A model that is fed features in another order, or
 //! with another window, gives a forecast that looks right and is wrong.
 
-use mlwm_spec::interface::{Features, Grid, InputRole};
+use mlwm_spec::interface::{Features, Grid, InputRole, Standardization};
 use mlwm_spec::{Interface, Period};
 
 use crate::datastores::Datastore;
@@ -78,17 +78,22 @@ pub(crate) fn check_interface(
             interface.step_seconds
         ));
     }
-    check_features(
-        "state",
-        &interface.state,
-        &interface.statistics_split,
-        datastores,
-    )?;
-    check_grid(&interface.grid, &interface.state, datastores)?;
+    let split = match interface.standardization {
+        Standardization::Statistics => Some(interface.statistics_split.as_str()),
+        Standardization::None => None,
+    };
+    // The fields of an input state are in no datastore.
+    if interface.input_state.is_none() {
+        check_features("state", &interface.state, split, datastores)?;
+        check_grid(&interface.grid, &interface.state, datastores)?;
+        for input in &interface.inputs {
+            if let Some(features) = input.role.features() {
+                check_features(&input.name, features, split, datastores)?;
+            }
+        }
+    }
     check_boundary(interface)?;
     check_step(interface, datastores)?;
-    let points = interface.grid.points();
-    let states = interface.state.names.len() as u64;
     if !interface
         .inputs
         .iter()
@@ -97,37 +102,8 @@ pub(crate) fn check_interface(
         return disagreement("the interface has no input with the role `state`".to_owned());
     }
     for input in &interface.inputs {
-        let (features, grid) = match &input.role {
-            InputRole::State { .. } => (states, None),
-            InputRole::Forcing {
-                features,
-                past,
-                future,
-                grid,
-            } => {
-                check_features(
-                    &input.name,
-                    features,
-                    &interface.statistics_split,
-                    datastores,
-                )?;
-                (
-                    features.names.len() as u64 * (past + future + 1),
-                    grid.as_ref(),
-                )
-            }
-            InputRole::Static { features, grid } => {
-                check_features(
-                    &input.name,
-                    features,
-                    &interface.statistics_split,
-                    datastores,
-                )?;
-                (features.names.len() as u64, grid.as_ref())
-            }
-        };
-        let points = grid.map_or(points, Grid::points);
-        check_tensor("input", &input.name, &signature.inputs, points, features)?;
+        let shape = interface.input_shape(input);
+        check_tensor("input", &input.name, &signature.inputs, &shape)?;
     }
     let known = |name: &str| interface.inputs.iter().any(|input| input.name == name);
     if let Some(unfed) = signature.inputs.iter().find(|tensor| !known(&tensor.name)) {
@@ -136,20 +112,18 @@ pub(crate) fn check_interface(
             unfed.name
         ));
     }
-    check_tensor(
-        "output",
-        &interface.output,
-        &signature.outputs,
-        points,
-        states,
-    )
+    for output in &interface.outputs {
+        let shape = interface.output_shape(output);
+        check_tensor("output", &output.name, &signature.outputs, &shape)?;
+    }
+    Ok(())
 }
 
 /// Every source is there, its features are those named, and it can be standardized.
 fn check_features(
     what: &str,
     features: &Features,
-    split: &str,
+    split: Option<&str>,
     datastores: &[Datastore],
 ) -> Result<(), Error> {
     let mut names = Vec::new();
@@ -163,10 +137,12 @@ fn check_features(
                     source.datastore
                 ))
             })?;
-        for operation in ["mean", "std"] {
-            datastore
-                .statistics
-                .get(&source.variable, split, operation)?;
+        if let Some(split) = split {
+            for operation in ["mean", "std"] {
+                datastore
+                    .statistics
+                    .get(&source.variable, split, operation)?;
+            }
         }
         names.extend(
             datastore
@@ -271,13 +247,12 @@ fn check_step(interface: &Interface, datastores: &[Datastore]) -> Result<(), Err
     Ok(())
 }
 
-/// The ONNX graph has this tensor, float32 `[1, points, features]`.
+/// The ONNX graph has this tensor, float32 of the shape that the interface makes.
 fn check_tensor(
     kind: &str,
     name: &str,
     tensors: &[GraphTensor],
-    points: u64,
-    features: u64,
+    expected: &[u64],
 ) -> Result<(), Error> {
     let Some(tensor) = tensors.iter().find(|tensor| tensor.name == name) else {
         let names: Vec<&str> = tensors.iter().map(|tensor| tensor.name.as_str()).collect();
@@ -292,22 +267,21 @@ fn check_tensor(
             tensor.element_type
         ));
     }
-    let fits = |(dimension, expected): (&Dimension, u64)| match dimension {
-        Dimension::Fixed(length) => u64::try_from(*length) == Ok(expected),
+    let fits = |(dimension, expected): (&Dimension, &u64)| match dimension {
+        Dimension::Fixed(length) => u64::try_from(*length) == Ok(*expected),
         Dimension::Symbolic(_) => true,
     };
-    let expected = [1, points, features];
     let Some(dimensions) = &tensor.dimensions else {
         return disagreement(format!(
-            "the {kind} `{name}` of the ONNX model has no shape, the interface makes it [1, {points}, {features}]: export the model again with the shapes of its inputs and outputs"
+            "the {kind} `{name}` of the ONNX model has no shape, the interface makes it {expected:?}: export the model again with the shapes of its inputs and outputs"
         ));
     };
-    if dimensions.len() == 3 && dimensions.iter().zip(expected).all(fits) {
+    if dimensions.len() == expected.len() && dimensions.iter().zip(expected).all(fits) {
         return Ok(());
     }
     let found: Vec<String> = dimensions.iter().map(ToString::to_string).collect();
     disagreement(format!(
-        "the {kind} `{name}` of the ONNX model has shape [{}], the interface makes it [1, {points}, {features}]",
+        "the {kind} `{name}` of the ONNX model has shape [{}], the interface makes it {expected:?}",
         found.join(", ")
     ))
 }

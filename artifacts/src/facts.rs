@@ -1,8 +1,11 @@
 //! Interface files: those of mlwm, and the export facts that one can be made from.
 
+use std::collections::BTreeMap;
+
 use mlwm_spec::Interface;
 use mlwm_spec::interface::{
-    ExportFacts, Features, Grid, INTERFACE_VERSION, InputRole, ModelInput, Source,
+    ExportFacts, Features, GENERAL_VERSION, Grid, INTERFACE_VERSION, InputRole, ModelInput,
+    ModelOutput, Source, Standardization,
 };
 use serde_json::Value;
 
@@ -38,7 +41,7 @@ pub(crate) fn parse_given(text: &str, source_name: &str) -> Result<Given, Error>
     Ok(Given::Facts(Box::new(facts)))
 }
 
-/// Reads an interface of this version.
+/// Reads an interface of a version that is known.
 pub(crate) fn parse_interface(text: &str, source_name: &str) -> Result<Interface, Error> {
     let fault = |why: String| Error::InterfaceFile {
         path: source_name.to_owned(),
@@ -46,7 +49,11 @@ pub(crate) fn parse_interface(text: &str, source_name: &str) -> Result<Interface
     };
     let value: Value = serde_json::from_str(text).map_err(|error| fault(error.to_string()))?;
     let version = value.get("version");
-    if version.and_then(Value::as_u64) != Some(INTERFACE_VERSION.into()) {
+    let known = [INTERFACE_VERSION, GENERAL_VERSION].map(u64::from);
+    if version
+        .and_then(Value::as_u64)
+        .is_none_or(|version| !known.contains(&version))
+    {
         let version = version.unwrap_or(&Value::Null);
         return Err(fault(format!("its version is {version}")));
     }
@@ -77,8 +84,8 @@ pub(crate) fn interface_from_facts(
     let mut inputs = Vec::new();
     for tensor in &signature.inputs {
         let role = match tensor.name.as_str() {
-            "prev_state" => InputRole::State { steps_back: 0 },
-            "prev_prev_state" => InputRole::State { steps_back: 1 },
+            "prev_state" => InputRole::state(0),
+            "prev_prev_state" => InputRole::state(1),
             "forcing" => InputRole::Forcing {
                 features: forcing.clone(),
                 past: facts.num_past_forcing_steps,
@@ -91,21 +98,21 @@ pub(crate) fn interface_from_facts(
                 )));
             }
         };
-        inputs.push(ModelInput {
-            name: tensor.name.clone(),
-            role,
-        });
+        inputs.push(ModelInput::new(&tensor.name, role));
     }
     Ok(Interface {
         version: INTERFACE_VERSION,
         model: facts.model.clone(),
         step_seconds: facts.step_seconds,
+        standardization: Standardization::Statistics,
         statistics_split: TRAIN.to_owned(),
         state,
+        input_state: None,
         grid,
         boundary_width: facts.n_boundary_points,
         inputs,
-        output: "new_state".to_owned(),
+        outputs: vec![ModelOutput::next_state("new_state")],
+        attributes: BTreeMap::new(),
     })
 }
 

@@ -178,10 +178,7 @@ fn export_facts_become_an_interface() {
         .map(|input| input.name.as_str())
         .collect();
     assert_eq!(names, ["prev_state", "prev_prev_state", "forcing"]);
-    assert!(matches!(
-        interface.inputs[1].role,
-        InputRole::State { steps_back: 1 }
-    ));
+    assert_eq!(interface.inputs[1].role, InputRole::state(1));
     let InputRole::Forcing {
         features,
         past: 1,

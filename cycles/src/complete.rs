@@ -61,6 +61,16 @@ impl Complete {
         Ok(())
     }
 
+    /// Of outputs that are in their stores already: nothing is kept.
+    pub(crate) fn unkept(identity: Digest, inputs: &[InputRecord], ran: &Ran) -> Self {
+        Self {
+            identity,
+            inputs: inputs.to_vec(),
+            ran: ran.clone(),
+            outputs: BTreeMap::new(),
+        }
+    }
+
     /// What an earlier attempt left that was killed or could not publish: all of it there and
     /// unchanged, which is read to be seen. What is not so is to be made again.
     pub(crate) async fn find(

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use mlwm_engines::{Engine, Image, Mount, Output, Request};
 use mlwm_registries::UnpackedArtifact;
 use mlwm_spec::Digest;
+use mlwm_spec::contract::stream::STREAM_DIR;
 use mlwm_spec::contract::{ARTIFACT_DIR, Progress, env};
 use mlwm_storage::points::reach;
 use serde::{Deserialize, Serialize};
@@ -19,7 +20,7 @@ use crate::event::{Event, Phase};
 use crate::log::{Kept, Log};
 use crate::plan::PlannedTask;
 use crate::run::Context;
-use crate::{Error, scratch};
+use crate::{Error, scratch, warm};
 
 /// The label that ties a container to its task.
 const TASK_LABEL: &str = "io.mlwm.task";
@@ -123,12 +124,7 @@ fn request(context: &Context<'_>, job: &Job<'_>) -> Result<Request, Error> {
         identity,
         ..
     } = *job;
-    let artifact = artifact.map(|artifact| Mount {
-        source: artifact.path.clone(),
-        target: ARTIFACT_DIR.to_owned(),
-        read_only: true,
-    });
-    let mut mounts = Vec::from_iter(artifact);
+    let mut mounts = Vec::from_iter(artifact.map(artifact_mount));
     for input in &planned.inputs {
         mounts.push(Mount {
             source: context.scratch.input(planned, &input.name),
@@ -161,14 +157,63 @@ fn request(context: &Context<'_>, job: &Job<'_>) -> Result<Request, Error> {
         mounts,
         resources: planned.resources.clone(),
         timeout: planned.timeout.map(|timeout| timeout.duration()),
-        labels: BTreeMap::from([
-            (TASK_LABEL.to_owned(), identity.to_string()),
-            (CONTRACT_LABEL.0.to_owned(), CONTRACT_LABEL.1.to_owned()),
-        ]),
+        labels: labels(identity),
         command: None,
         user: caller()?,
         kill: CancellationToken::new(),
     })
+}
+
+/// The request for a container that serves the task of `job` and others like it.
+pub(crate) fn warm_request(job: &warm::Job, folders: [Mount; 2]) -> Result<Request, Error> {
+    let planned = &job.planned;
+    let mut environment = planned.environment.clone();
+    for of_one_member in [
+        env::MLWM_MEMBER,
+        env::MLWM_SEED,
+        env::MLWM_OUTPUTS,
+        env::DATASTORE_INPUT_PATHS,
+    ] {
+        environment.remove(of_one_member);
+    }
+    environment.remove(env::MLWM_INPUTS);
+    environment.insert(env::MLWM_STREAM.to_owned(), STREAM_DIR.to_owned());
+    let mut mounts = Vec::from_iter(job.artifact.as_ref().map(artifact_mount));
+    mounts.extend(folders);
+    Ok(Request {
+        name: format!(
+            "mlwm-{}-{}-members-{}",
+            planned.configuration,
+            planned.analysis_time.path_text(),
+            job.identity.short()
+        ),
+        image: job.image.id.to_string(),
+        env: environment,
+        mounts,
+        resources: planned.resources.clone(),
+        // Each member has its own.
+        timeout: None,
+        labels: labels(job.identity),
+        command: None,
+        user: caller()?,
+        kill: CancellationToken::new(),
+    })
+}
+
+fn artifact_mount(artifact: &UnpackedArtifact) -> Mount {
+    Mount {
+        source: artifact.path.clone(),
+        target: ARTIFACT_DIR.to_owned(),
+        read_only: true,
+    }
+}
+
+fn labels(identity: Digest) -> BTreeMap<String, String> {
+    let (contract, version) = CONTRACT_LABEL;
+    BTreeMap::from([
+        (TASK_LABEL.to_owned(), identity.to_string()),
+        (contract.to_owned(), version.to_owned()),
+    ])
 }
 
 /// The user and group that mlwm runs as: the container runs as the same.
@@ -183,7 +228,7 @@ fn caller() -> Result<(u32, u32), Error> {
 
 /// The container's output: progress is told; all else is told and kept, as far as there is not too
 /// much of it; and its end kept for an error.
-struct Lines<'a> {
+pub(crate) struct Lines<'a> {
     context: &'a Context<'a>,
     task: String,
     log: Log,
@@ -193,7 +238,7 @@ struct Lines<'a> {
 }
 
 impl<'a> Lines<'a> {
-    fn new(context: &'a Context<'a>, planned: &PlannedTask, path: &Path) -> Self {
+    pub(crate) fn new(context: &'a Context<'a>, planned: &PlannedTask, path: &Path) -> Self {
         Self {
             context,
             task: planned.title(),
@@ -210,14 +255,19 @@ impl<'a> Lines<'a> {
         };
         reach("container: a line");
         if let Some(progress) = Progress::parse(&line) {
-            self.tell_progress(&progress);
+            self.step(&progress);
             return;
         }
-        let kept = self.log.take(&line);
+        self.log(stream, &line);
+    }
+
+    /// A line of log.
+    pub(crate) fn log(&mut self, stream: &'static str, line: &str) {
+        let kept = self.log.take(line);
         if self.last.len() == LAST_LINES {
             self.last.pop_front();
         }
-        let printable = printable(&line);
+        let printable = printable(line);
         self.last
             .push_back(printable.chars().take(SHOWN_CHARACTERS).collect());
         let line = match kept {
@@ -232,7 +282,8 @@ impl<'a> Lines<'a> {
         });
     }
 
-    fn tell_progress(&mut self, progress: &Progress) {
+    /// Steps done, and in all.
+    pub(crate) fn step(&mut self, progress: &Progress) {
         let (times, last) = self.told;
         if times > UNHURRIED && last.elapsed() < BETWEEN_EVENTS && progress.step != progress.of {
             return;
@@ -247,7 +298,7 @@ impl<'a> Lines<'a> {
     }
 
     /// The last lines, once the log is whole.
-    fn finish(self) -> (Vec<String>, std::io::Result<()>) {
+    pub(crate) fn finish(self) -> (Vec<String>, std::io::Result<()>) {
         (self.last.into(), self.log.finish())
     }
 }

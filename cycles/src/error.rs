@@ -302,6 +302,67 @@ pub enum Error {
         /// The last lines of the log.
         last: Vec<String>,
     },
+    /// A container that serves several members says that it cannot do one.
+    #[error("the model failed: {why}; its log is {}{}", log.display(), lines(last))]
+    MemberFailed {
+        /// What the container says.
+        why: String,
+        /// Its log.
+        log: PathBuf,
+        /// The last lines of the log.
+        last: Vec<String>,
+    },
+    /// A container that serves several members ended well and had not served this one.
+    #[error("the container ended before it had served this member, as if it had: mend the image, which breaks the container contract; its log is {}", log.display())]
+    EndedEarly {
+        /// Its log.
+        log: PathBuf,
+    },
+    /// Windows that the forecast cannot be cut into.
+    #[error(
+        "configuration `{configuration}`: output `{output}` cannot be cut into windows: {reason}"
+    )]
+    Windows {
+        /// The configuration.
+        configuration: String,
+        /// The output.
+        output: String,
+        /// Why, or what to do.
+        reason: String,
+    },
+    /// Inputs that do not fit into the working folder's budget.
+    #[error(
+        "the inputs of a member have {bytes} bytes, and the space for the working folder is {budget}: give more with --disk"
+    )]
+    InputsTooLarge {
+        /// Bytes of the inputs.
+        bytes: u64,
+        /// The budget.
+        budget: u64,
+    },
+    /// A window that nobody asked for.
+    #[error(
+        "the container wrote a window `{0}`, which is none of this forecast: mend the image, which breaks the container contract"
+    )]
+    UnknownWindow(String),
+    /// A window that was not written when it was its turn.
+    #[error("the container did not write the window {0}, or not in its turn; nothing is published")]
+    WindowMissing(String),
+    /// A window that is not what it should be.
+    #[error(
+        "window {window} of output `{output}` is refused: {reason}; nothing of this member is published"
+    )]
+    BadWindow {
+        /// The output.
+        output: String,
+        /// The window.
+        window: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A window cannot be written for publication.
+    #[error(transparent)]
+    Window(#[from] mlwm_datasets::forecast_store::StoreError),
     /// A container ran out of memory.
     #[error("the container was killed for using more memory than {limit}: raise `resources.memory`; its log is {}{}", log.display(), lines(last))]
     OutOfMemory {
@@ -415,8 +476,15 @@ impl Error {
                 ExitCode::StorageFailed
             }
             Self::DiskLimit { .. } => ExitCode::ContainerFailed,
-            Self::ContainerFailed { .. } => ExitCode::ContainerFailed,
+            Self::ContainerFailed { .. } | Self::MemberFailed { .. } | Self::EndedEarly { .. } => {
+                ExitCode::ContainerFailed
+            }
             Self::OutOfMemory { .. } => ExitCode::OutOfMemory,
+            Self::Windows { .. } | Self::InputsTooLarge { .. } => ExitCode::BadConfiguration,
+            Self::UnknownWindow(_) | Self::WindowMissing(_) | Self::BadWindow { .. } => {
+                ExitCode::Incomplete
+            }
+            Self::Window(error) => error.exit_code(),
             Self::Timeout { .. } => ExitCode::Timeout,
             Self::Incomplete { .. } => ExitCode::Incomplete,
             Self::Differs { .. } => ExitCode::Differs,

@@ -120,6 +120,13 @@ pub enum Event {
         /// The line.
         line: String,
     },
+    /// All tasks have ended, and some whose outputs are cut kept within the space for the working folder.
+    DiskUsed {
+        /// The most bytes of inputs and windows that lay there at once.
+        most: u64,
+        /// The space that there was.
+        budget: u64,
+    },
     /// A task has ended.
     TaskFinished(TaskReport),
 }

@@ -30,7 +30,9 @@ mod replay;
 mod retry;
 mod run;
 mod scratch;
+mod space;
 mod task;
+mod warm;
 mod work;
 
 pub use error::Error;

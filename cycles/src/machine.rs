@@ -10,7 +10,9 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use mlwm_spec::configuration::{Gpus, Resources};
-use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use tokio::sync::Notify;
+
+use crate::space::{Disk, Space};
 
 /// What containers may use in all.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -34,8 +36,7 @@ pub(crate) struct Machine {
     budget: Budget,
     state: Mutex<State>,
     changed: Notify,
-    /// Space in the working folder, in MiB.
-    disk: Semaphore,
+    pub(crate) disk: Disk,
 }
 
 #[derive(Debug, Default)]
@@ -78,19 +79,15 @@ impl Machine {
             budget,
             state: Mutex::default(),
             changed: Notify::new(),
-            disk: Semaphore::new(mebibytes(budget.disk) as usize),
+            disk: Disk::new(budget.disk),
         }
     }
 
     /// Waits until there is space for a task's inputs and outputs, as far as it says how much they
     /// need; all there is if they need more. It is kept until the task is done.
-    pub(crate) async fn space(&self, resources: &Resources) -> Option<SemaphorePermit<'_>> {
-        let needed = mebibytes(resources.disk.map_or(0, |disk| disk.0));
-        // It is never closed.
-        let space = self
-            .disk
-            .acquire_many(needed.min(mebibytes(self.budget.disk)));
-        space.await.ok()
+    pub(crate) async fn space(&self, resources: &Resources) -> Space<'_> {
+        let needed = resources.disk.map_or(0, |disk| disk.0);
+        self.disk.reserve(needed, 0).await
     }
 
     /// How many tasks to have under way: as many as may run, and one that is prepared meanwhile.
@@ -174,13 +171,6 @@ impl Machine {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn mebibytes(bytes: u64) -> u32 {
-    // A semaphore counts to 2^29 at least: half an exbibyte.
-    u32::try_from(bytes.div_ceil(1 << 20))
-        .unwrap_or(u32::MAX)
-        .min(1 << 29)
 }
 
 impl Devices {

@@ -1,13 +1,18 @@
 //! Is what a container wrote complete? Asked before anything of it is published.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
 
 use mlwm_datasets::{Dataset, Element, Values, Variable};
+use mlwm_spec::AnalysisTime;
 use mlwm_spec::time::utc_text;
 
 use crate::plan::{PlannedOutput, PlannedTask, Steps};
 use crate::preflight::ANALYSIS_TIME;
+
+/// The lead times of a forecast, by name of their coordinate.
+const ELAPSED: &str = "elapsed_forecast_duration";
 
 /// Checks the dataset that a container wrote into the folder `path`. The error says what is wrong,
 /// to be read after the words "output `x`".
@@ -89,7 +94,7 @@ pub(crate) fn check(
 
 /// A link could make mlwm read a file of this host that the container chose, and a pipe would never
 /// end.
-fn refuse_special_files(folder: &Path) -> Result<(), String> {
+pub(crate) fn refuse_special_files(folder: &Path) -> Result<(), String> {
     let unreadable = |error: std::io::Error| format!("cannot be read: {error}");
     for entry in std::fs::read_dir(folder).map_err(unreadable)? {
         let entry = entry.map_err(unreadable)?;
@@ -105,6 +110,59 @@ fn refuse_special_files(folder: &Path) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// The names of the variables that have times and are not coordinates.
+pub(crate) fn data_variables(dataset: &Dataset) -> Result<Vec<String>, String> {
+    let mut coordinates = BTreeSet::from([ELAPSED]);
+    let mut timed_ones = Vec::new();
+    for name in dataset.names() {
+        let variable = dataset.variable(name).map_err(unreadable)?;
+        let named = variable.text_attribute("coordinates").unwrap_or_default();
+        coordinates.extend(named.split_whitespace());
+        let is_data = !variable.dims().iter().any(|dim| dim == name);
+        if is_data && variable.element() != Element::Text && timed(dataset, variable).is_some() {
+            timed_ones.push(name);
+        }
+    }
+    timed_ones.retain(|name| !coordinates.contains(name));
+    match timed_ones.is_empty() {
+        true => Err("has no variable with times".to_owned()),
+        false => Ok(timed_ones.into_iter().map(str::to_owned).collect()),
+    }
+}
+
+/// The lead times of a dataset in seconds, by the first variable that has times.
+pub(crate) fn lead_times(
+    dataset: &Dataset,
+    analysis_time: AnalysisTime,
+) -> Result<Vec<i64>, String> {
+    let names = data_variables(dataset)?;
+    let first = names.first().ok_or("has no variable with times")?;
+    let times = times_of(
+        dataset,
+        dataset.variable(first).map_err(unreadable)?,
+        analysis_time,
+    )?;
+    let analysis_time = analysis_time.unix_seconds();
+    Ok(times.iter().map(|time| time - analysis_time).collect())
+}
+
+/// The valid times of a variable, in seconds since 1970-01-01T00:00Z; none if it has no times.
+fn times_of(
+    dataset: &Dataset,
+    variable: &Variable,
+    analysis_time: AnalysisTime,
+) -> Result<Vec<i64>, String> {
+    let found = match timed(dataset, variable) {
+        Some((dim, TimeKind::Times)) => dataset.times(dim),
+        Some((dim, TimeKind::Durations)) => dataset.durations(dim).map(|durations| {
+            let start = analysis_time.unix_seconds();
+            durations.iter().map(|duration| start + duration).collect()
+        }),
+        None => return Ok(Vec::new()),
+    };
+    found.map_err(unreadable)
 }
 
 /// What the values of a variable must be.
@@ -175,7 +233,7 @@ fn timed<'a>(dataset: &Dataset, variable: &'a Variable) -> Option<(&'a str, Time
             Some(units) if units.contains(" since ") && !(length_one && dim == "analysis_time") => {
                 Some((dim.as_str(), TimeKind::Times))
             }
-            _ if dim == "elapsed_forecast_duration" => Some((dim.as_str(), TimeKind::Durations)),
+            _ if dim == ELAPSED => Some((dim.as_str(), TimeKind::Durations)),
             _ => None,
         }
     })
@@ -192,18 +250,11 @@ fn check_times(
     steps: &Steps,
     planned: &PlannedTask,
 ) -> Result<(), String> {
+    if timed(dataset, variable).is_none() {
+        return Ok(());
+    }
+    let found = times_of(dataset, variable, planned.analysis_time)?;
     let analysis_time = planned.analysis_time.unix_seconds();
-    let found = match timed(dataset, variable) {
-        Some((dim, TimeKind::Times)) => dataset.times(dim),
-        Some((dim, TimeKind::Durations)) => dataset.durations(dim).map(|durations| {
-            durations
-                .iter()
-                .map(|duration| analysis_time + duration)
-                .collect()
-        }),
-        None => return Ok(()),
-    };
-    let found: Vec<i64> = found.map_err(unreadable)?;
     let expected: Vec<i64> = steps.valid_times(analysis_time).collect();
     if found != expected {
         let show = |times: &[i64]| {

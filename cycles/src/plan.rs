@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
 use mlwm_ledger::TaskName;
-use mlwm_spec::configuration::{Resources, Retries};
+use mlwm_spec::configuration::{self, Resources, Retries};
+use mlwm_spec::contract::stream::Window;
 use mlwm_spec::contract::{self, DatastoreInputPath, OutputRequest, TimeLayout, env};
 use mlwm_spec::interface::Source;
 use mlwm_spec::task::TaskKey;
@@ -177,6 +178,9 @@ pub struct PlannedOutput {
     /// What the values of variables must lie between, in their units.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub ranges: BTreeMap<String, [f64; 2]>,
+    /// How it is cut into windows of lead time, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub windows: Option<configuration::Windows>,
 }
 
 /// What the command line says over the configurations.
@@ -204,6 +208,39 @@ impl PlannedTask {
             analysis_time: self.analysis_time,
             member: self.member,
         }
+    }
+
+    /// The parts in which a container that serves several members hands its outputs over; `None` if
+    /// it is not known how long the forecast is.
+    pub(crate) fn windows(&self) -> Option<Vec<Window>> {
+        let (count, seconds) = match &self.steps {
+            Some(steps) => (steps.count, steps.seconds),
+            None => {
+                let duration: Period = self.forecast_duration()?.parse().ok()?;
+                (duration.seconds().unsigned_abs().div_ceil(3600), 3600)
+            }
+        };
+        let length = self
+            .outputs
+            .first()
+            .and_then(|output| output.windows.as_ref());
+        Window::all(count, seconds, length.map(|windows| windows.length)).ok()
+    }
+
+    /// Whether its outputs are cut into windows.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.outputs.iter().any(|output| output.windows.is_some())
+    }
+
+    /// The Zarr format that an output is asked for in.
+    pub(crate) fn zarr_format(&self, output: &str) -> u8 {
+        let requests = self.environment.get(env::MLWM_OUTPUTS);
+        let requests = requests.and_then(|text| contract::parse_outputs(text).ok());
+        let request = requests
+            .into_iter()
+            .flatten()
+            .find(|request| request.name == output);
+        request.map_or(3, |request| request.zarr_format)
     }
 
     /// Length of the forecast as the container is told it, if it is.
@@ -271,6 +308,7 @@ fn plan_task(
     }
     let mut outputs = Vec::new();
     for (name, output) in &configuration.outputs {
+        check_windows(loaded, name, output, duration, time_layout)?;
         outputs.push(PlannedOutput {
             name: name.clone(),
             uri: output
@@ -279,6 +317,7 @@ fn plan_task(
             internal_path: output.internal_path.clone(),
             variables: output.variables.clone(),
             ranges: output.ranges.clone().into_iter().collect(),
+            windows: output.windows.clone(),
         });
     }
     if let Some(facts) = facts {
@@ -298,6 +337,12 @@ fn plan_task(
     set(env::MLWM_SEED, seed.to_string());
     set(env::MLWM_CONTRACT, "1".to_owned());
     set(env::MLWM_OUTPUTS, requested_outputs(loaded)?);
+    let paths: BTreeMap<&str, &str> = inputs
+        .iter()
+        .map(|input| (input.name.as_str(), input.internal_path.as_str()))
+        .collect();
+    let paths = serde_json::to_string(&paths).map_err(Error::Json)?;
+    set(env::MLWM_INPUTS, paths);
     if configuration.resources.gpus.is_some() {
         set(env::MLWM_GPUS, "1".to_owned());
     }
@@ -369,6 +414,37 @@ fn steps(
         seconds,
         first_lead_seconds,
     })
+}
+
+/// Windows need a forecast of known length that has all the lead times that are to be published.
+fn check_windows(
+    loaded: &Loaded,
+    name: &str,
+    output: &configuration::Output,
+    duration: Option<Period>,
+    time_layout: TimeLayout,
+) -> Result<(), Error> {
+    let Some(windows) = &output.windows else {
+        return Ok(());
+    };
+    let refuse = |reason: String| Error::Windows {
+        configuration: loaded.name.clone(),
+        output: name.to_owned(),
+        reason,
+    };
+    let Some(duration) = duration else {
+        return Err(refuse("add `forecast_duration`".to_owned()));
+    };
+    if time_layout != TimeLayout::Time {
+        return Err(refuse("set `time_layout: time`".to_owned()));
+    }
+    let hours = duration.seconds().unsigned_abs() / 3600;
+    match windows.hours {
+        Some(wanted) if wanted.to > hours => Err(refuse(format!(
+            "the forecast has {hours} hours, and {wanted} are to be published"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn requested_outputs(loaded: &Loaded) -> Result<String, Error> {

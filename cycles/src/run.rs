@@ -20,6 +20,7 @@ use crate::machine::{Budget, Machine};
 use crate::plan::{Plan, PlannedTask};
 use crate::record::Recorder;
 use crate::scratch::Scratch;
+use crate::warm::{self, Warm};
 use crate::{Error, container, task};
 
 /// Between two looks at a task that another mlwm does.
@@ -53,6 +54,7 @@ pub(crate) struct Context<'a> {
     pub(crate) options: &'a RunOptions,
     pub(crate) tell: &'a Tell,
     pub(crate) cancel: &'a CancellationToken,
+    pub(crate) warm: &'a Warm,
     claims: &'a Mutex<Claims>,
 }
 
@@ -73,6 +75,7 @@ pub async fn run(
     let claims = Claims::of(&scratch.claims())?;
     claims.tidy();
     container::sweep(&engine).await?;
+    warm::tidy(&scratch)?;
     let names: Vec<TaskName> = plan.tasks.iter().map(PlannedTask::name).collect();
     let this_run = NewRun {
         host: this_host(),
@@ -92,23 +95,42 @@ pub async fn run(
         options,
         tell,
         cancel,
+        warm: &Warm::new(plan),
         claims: &Mutex::new(claims),
     };
     let at_once = machine.tasks_at_once(plan.tasks.iter().map(|task| &task.resources));
-    let tasks = plan.tasks.iter().enumerate();
-    // In the order in which they end: one that waits for another mlwm must not hold up those behind it.
-    let mut ended: Vec<(usize, TaskReport)> = futures::stream::iter(tasks)
-        .map(async |(turn, planned)| (turn, one(&context, turn, planned).await))
-        .buffer_unordered(at_once)
-        .collect()
-        .await;
+    let at_once = at_once.max(context.warm.tasks_at_once());
+    let (mut ended, ()) = tokio::join!(
+        async {
+            let ended = all(&context, plan, at_once).await;
+            context.warm.close();
+            ended
+        },
+        context.warm.run(&context)
+    );
     ended.sort_by_key(|(turn, _)| *turn);
     let reports: Vec<TaskReport> = ended.into_iter().map(|(_, report)| report).collect();
+    if plan.tasks.iter().any(PlannedTask::is_cut) {
+        tell(Event::DiskUsed {
+            most: machine.disk.most_held(),
+            budget: machine.disk.budget(),
+        });
+    }
     let worst = reports.iter().map(|report| report.exit_code).max();
     reach("run: all done");
     recorder.end(worst.unwrap_or(ExitCode::Ok));
     reach("run: ended");
     Ok(reports)
+}
+
+/// Does all tasks, and reports each with its place in the plan in the order in which they end: one that waits
+/// for another mlwm must not hold up those behind it.
+async fn all(context: &Context<'_>, plan: &Plan, at_once: usize) -> Vec<(usize, TaskReport)> {
+    futures::stream::iter(plan.tasks.iter().enumerate())
+        .map(async |(turn, planned)| (turn, one(context, turn, planned).await))
+        .buffer_unordered(at_once)
+        .collect()
+        .await
 }
 
 async fn one(context: &Context<'_>, turn: usize, planned: &PlannedTask) -> TaskReport {
@@ -120,6 +142,7 @@ async fn one(context: &Context<'_>, turn: usize, planned: &PlannedTask) -> TaskR
         Ok(None) => task::not_begun(planned, &Error::Interrupted),
         Err(error) => task::not_begun(planned, &error),
     };
+    context.warm.leave(planned);
     (context.tell)(Event::TaskFinished(report.clone()));
     report
 }

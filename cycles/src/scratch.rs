@@ -7,6 +7,7 @@
 //! <workdir>/tasks/<configuration>/<analysis time>/member<m>/input/<input>    mounted read-only
 //! <workdir>/tasks/<configuration>/<analysis time>/member<m>/output/<output>  written by the container
 //! <workdir>/tasks/<configuration>/<analysis time>/member<m>/complete.json    the output is complete
+//! <workdir>/warm/<configuration>/<analysis time>/<random>/in, out            of a container that serves several members
 //! <workdir>/log/<configuration>/<analysis time>_member<m>.<attempt>.log
 //! ```
 
@@ -41,6 +42,18 @@ impl Scratch {
     /// Where the claims lie.
     pub(crate) fn claims(&self) -> PathBuf {
         self.root.join("claims")
+    }
+
+    /// Where the folders of warm containers lie.
+    pub(crate) fn warm_root(&self) -> PathBuf {
+        self.root.join("warm")
+    }
+
+    /// Where those of the containers that could serve a task lie.
+    pub(crate) fn warm(&self, task: &PlannedTask) -> PathBuf {
+        self.warm_root()
+            .join(&task.configuration)
+            .join(task.analysis_time.path_text())
     }
 
     fn task(&self, task: &PlannedTask) -> PathBuf {

@@ -1,5 +1,8 @@
 //! One attempt at a task, from its inputs to its published outputs.
 
+mod streamed;
+mod windows;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,7 +13,7 @@ use mlwm_spec::manifest::{InputRecord, ObjectRecord};
 use mlwm_spec::task::{InputIdentity, TaskKey};
 use mlwm_spec::{ArtifactDelivery, Digest, ExitCode, Manifest};
 use mlwm_storage::points::reach;
-use mlwm_storage::{Progress, Uri};
+use mlwm_storage::{Progress, Store, Uri};
 
 use crate::claim::Claim;
 use crate::complete::Complete;
@@ -20,6 +23,8 @@ use crate::place::{self, Place};
 use crate::plan::{PlannedInput, PlannedTask};
 use crate::record::Attempt;
 use crate::run::Context;
+use crate::space::{Held, Space};
+use crate::warm::Staged;
 use crate::{Error, output, preflight, publication};
 
 /// The time between two events of progress of a transfer.
@@ -38,6 +43,8 @@ pub(crate) struct Work<'a> {
     claim: &'a Claim,
     attempt: Option<Attempt>,
     report: TaskReport,
+    /// Of a task whose outputs are cut, the space that its inputs take.
+    inputs: Mutex<Option<(Staged<'a>, Space<'a>, Held<'a>)>>,
 }
 
 impl<'a> Work<'a> {
@@ -54,6 +61,7 @@ impl<'a> Work<'a> {
             claim,
             attempt: None,
             report: TaskReport::new(planned),
+            inputs: Mutex::default(),
         }
     }
 
@@ -105,10 +113,22 @@ impl<'a> Work<'a> {
         self.check().await?;
         reach("attempt: checked");
         let mounted = self.mounted().await?;
-        let ran = self
-            .container(attempt, &image, mounted.as_ref(), identity)
-            .await?;
-        drop(mounted);
+        if self.planned.is_cut() {
+            let made_from = (identity, inputs);
+            return self
+                .run_cut(attempt, &image, mounted, made_from, &places)
+                .await;
+        }
+        let ran = match self.is_streamed(&image) {
+            true => {
+                self.streamed(attempt, &image, mounted, identity, None)
+                    .await?
+            }
+            false => {
+                self.container(attempt, &image, mounted.as_ref(), identity)
+                    .await?
+            }
+        };
         reach("attempt: ran");
         self.verify(&ran).await?;
         reach("attempt: verified");
@@ -170,6 +190,7 @@ impl<'a> Work<'a> {
     }
 
     async fn stage(&mut self) -> Result<Vec<InputRecord>, Error> {
+        let space = self.space_for_inputs().await?;
         let clock = self.begin(Phase::Stage);
         // What was staged whole is staged again: it is not known to be what was asked for.
         self.context.scratch.clear_inputs(self.planned)?;
@@ -192,7 +213,49 @@ impl<'a> Work<'a> {
             });
         }
         self.end(Phase::Stage, clock, Some(self.report.bytes_in));
+        let held = self.context.machine.disk.hold(self.report.bytes_in);
+        let mut inputs = self.inputs.lock().unwrap_or_else(PoisonError::into_inner);
+        *inputs = space.map(|(staged, space)| (staged, space, held));
+        drop(inputs);
         Ok(records)
+    }
+
+    /// Waits for space for the inputs of a task whose outputs are cut: what it needs is known from their
+    /// listings, and not, as for others, from `resources.disk`.
+    async fn space_for_inputs(&self) -> Result<Option<(Staged<'a>, Space<'a>)>, Error> {
+        if !self.planned.is_cut() {
+            return Ok(None);
+        }
+        let mut bytes = 0;
+        for input in &self.planned.inputs {
+            let uri: Uri = input.uri.parse()?;
+            let listed = Store::open(&uri).await?.list(&uri).await?;
+            bytes += listed.iter().map(|object| object.size).sum::<u64>();
+        }
+        let disk = &self.context.machine.disk;
+        if bytes > disk.budget() {
+            return Err(Error::InputsTooLarge {
+                bytes,
+                budget: disk.budget(),
+            });
+        }
+        let space = async {
+            // Those that are staged ahead leave space for a window, or the one that is served could not go on.
+            let (staged, left) = self.context.warm.stage(self.planned).await;
+            (staged, disk.reserve(bytes, left).await)
+        };
+        tokio::select! {
+            space = space => Ok(Some(space)),
+            () = self.context.cancel.cancelled() => Err(Error::Interrupted),
+        }
+    }
+
+    /// The model has read its inputs: they are removed.
+    fn inputs_are_read(&self) -> Result<(), Error> {
+        self.context.scratch.clear_inputs(self.planned)?;
+        let mut inputs = self.inputs.lock().unwrap_or_else(PoisonError::into_inner);
+        inputs.take();
+        Ok(())
     }
 
     fn identity(&self, image: &Image, inputs: &[InputRecord]) -> Digest {

@@ -4,7 +4,9 @@
 
 use mlwm_cycles::{ArtifactFacts, Error, Loaded, PlanOptions, plan};
 use mlwm_spec::contract::{parse_input_paths, parse_outputs};
-use mlwm_spec::interface::{Features, Grid, InputRole, Interface, ModelInput, Source};
+use mlwm_spec::interface::{
+    Features, Grid, InputRole, Interface, ModelInput, ModelOutput, Source, Standardization,
+};
 use mlwm_spec::{AnalysisTime, Configuration, DatastoreConfig, Digest, ExitCode, yaml};
 
 const DATASTORE: &str = "
@@ -42,10 +44,7 @@ outputs:
 
 fn facts(datastore: &str) -> ArtifactFacts {
     let config: DatastoreConfig = yaml::parse(datastore, "danra.datastore.yaml").unwrap();
-    let state = |name: &str, steps_back| ModelInput {
-        name: name.into(),
-        role: InputRole::State { steps_back },
-    };
+    let state = |name: &str, steps_back| ModelInput::new(name, InputRole::state(steps_back));
     ArtifactFacts {
         name: "model".into(),
         path: "model.zip".into(),
@@ -54,7 +53,9 @@ fn facts(datastore: &str) -> ArtifactFacts {
             version: 1,
             model: None,
             step_seconds: 10_800,
+            standardization: Standardization::Statistics,
             statistics_split: "train".into(),
+            input_state: None,
             state: Features {
                 sources: vec![Source {
                     datastore: "danra".into(),
@@ -69,7 +70,8 @@ fn facts(datastore: &str) -> ArtifactFacts {
             },
             boundary_width: 4,
             inputs: vec![state("prev_state", 0), state("prev_prev_state", 1)],
-            output: "new_state".into(),
+            outputs: vec![ModelOutput::next_state("new_state")],
+            attributes: Default::default(),
         }),
         datastores: vec![("danra".into(), config)],
         held: None,

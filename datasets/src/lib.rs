@@ -5,6 +5,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod blosc;
 mod cf_time;
 mod chunks;
 mod dataset;
@@ -12,8 +13,11 @@ mod dataset;
 mod dataset_tests;
 mod decode;
 mod documents;
+pub mod ensemble;
 mod error;
+pub mod forecast_store;
 mod group;
+pub mod input_state;
 pub mod prepare;
 mod statistics;
 #[cfg(test)]

@@ -115,6 +115,15 @@ impl Variable {
         attributes
     }
 
+    /// The attributes of a coordinate that is copied elsewhere: decoded, and without those that name
+    /// other variables.
+    pub fn plain_attributes(&self) -> Map<String, Value> {
+        const LEFT_OUT: [&str; 4] = ["coordinates", "bounds", "grid_mapping", "dtype"];
+        let mut attributes = self.decoded_attributes();
+        attributes.retain(|name, _| !LEFT_OUT.contains(&name.as_str()));
+        attributes
+    }
+
     /// An attribute that is a text, such as `units`.
     pub fn text_attribute(&self, name: &str) -> Option<&str> {
         self.attributes.get(name).and_then(Value::as_str)
@@ -312,7 +321,7 @@ impl Variable {
 }
 
 /// The number of values in a shape; `None` beyond 64 bits.
-fn product(lengths: &[u64]) -> Option<u64> {
+pub(crate) fn product(lengths: &[u64]) -> Option<u64> {
     if lengths.contains(&0) {
         return Some(0);
     }

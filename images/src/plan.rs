@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use mlwm_artifacts::{Artifact, Receipts};
 use mlwm_spec::Digest;
-use mlwm_spec::contract::ARTIFACT_DIR;
+use mlwm_spec::contract::{ARTIFACT_DIR, stream};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
@@ -220,6 +220,7 @@ fn labels_of(
     }
     if let Some(runner) = files.iter().find(|file| file.path == RUNNER) {
         found.push((labels::RUNNER_DIGEST, runner.digest.to_string()));
+        found.push((stream::LABEL, stream::LABEL_VALUE.to_owned()));
     }
     Ok(found
         .into_iter()

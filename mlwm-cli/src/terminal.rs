@@ -91,7 +91,7 @@ fn show(all: &MultiProgress, bars: &mut HashMap<String, ProgressBar>, event: &Ev
         | Event::TaskStarted { task, .. }
         | Event::TaskAgain { task, .. } => clear(bars, task),
         Event::TaskFinished(report) => clear(bars, &report.task),
-        Event::Log { .. } => {}
+        Event::Log { .. } | Event::DiskUsed { .. } => {}
     }
 }
 
@@ -139,6 +139,11 @@ fn line(event: &Event) -> Option<String> {
             let moved = moved.unwrap_or_default();
             Some(format!("{task}: {:8} {seconds:.2} s{moved}", phase.name()))
         }
+        Event::DiskUsed { most, budget } => Some(format!(
+            "the working folder held at most {} of {}",
+            HumanBytes(*most),
+            HumanBytes(*budget)
+        )),
         Event::Log { task, line, .. } => Some(format!("{task}: | {line}")),
         Event::TaskFinished(report) => {
             let task = &report.task;

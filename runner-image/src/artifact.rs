@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use mlwm_datasets::Statistics;
 use mlwm_spec::datastore::DATASTORE_SUFFIX;
-use mlwm_spec::interface::{INTERFACE_VERSION, InputRole, Source};
+use mlwm_spec::interface::{Source, Standardization};
 use mlwm_spec::{DatastoreConfig, Digest, Interface, yaml};
 
 use crate::RunnerError;
@@ -41,21 +41,26 @@ impl Artifact {
         let path = folder.join("interface.json");
         let interface: Interface =
             serde_json::from_str(&read_text(&path)?).map_err(|error| unreadable(&path, &error))?;
-        if interface.version != INTERFACE_VERSION {
-            return Err(RunnerError::Artifact(format!(
-                "{} has version {}, but this runner knows version {INTERFACE_VERSION}",
-                path.display(),
-                interface.version
-            )));
-        }
+        interface
+            .validate()
+            .map_err(|error| RunnerError::Artifact(error.to_string()))?;
         let mut configs = BTreeMap::new();
-        for (name, path) in config_files(&folder.join("configs"))? {
+        let needs_datastores = interface.sources().next().is_some();
+        let files = match needs_datastores {
+            true => config_files(&folder.join("configs"))?,
+            false => Vec::new(),
+        };
+        for (name, path) in files {
             let config = yaml::parse(&read_text(&path)?, &path.display().to_string())
                 .map_err(|error| RunnerError::Artifact(error.to_string()))?;
             configs.insert(name, config);
         }
         let mut statistics = BTreeMap::new();
-        for name in datastores(&interface) {
+        let standardized = match interface.standardization {
+            Standardization::Statistics => datastores(&interface),
+            Standardization::None => Vec::new(),
+        };
+        for name in standardized {
             let path = folder
                 .join("stats")
                 .join(format!("{name}.datastore.stats.zarr"));
@@ -89,19 +94,8 @@ fn config_files(folder: &Path) -> Result<Vec<(String, PathBuf)>, RunnerError> {
 
 /// The datastores that an interface takes features from.
 fn datastores(interface: &Interface) -> Vec<String> {
-    let of_inputs = interface
-        .inputs
-        .iter()
-        .filter_map(|input| match &input.role {
-            InputRole::State { .. } => None,
-            InputRole::Forcing { features, .. } | InputRole::Static { features, .. } => {
-                Some(features)
-            }
-        });
-    let sources = std::iter::once(&interface.state)
-        .chain(of_inputs)
-        .flat_map(|f| &f.sources);
-    let mut names: Vec<String> = sources
+    let mut names: Vec<String> = interface
+        .sources()
         .map(|Source { datastore, .. }| datastore.clone())
         .collect();
     names.sort();

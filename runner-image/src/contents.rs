@@ -1,13 +1,14 @@
 //! What an output contains: predicted variables, times, and the coordinates of the source.
 
-use mlwm_datasets::prepare::{Schedule, SourceInput};
+use mlwm_datasets::prepare::SourceInput;
 use mlwm_datasets::{
     Dataset, Definition, Element, Values, Writer, duration_attributes, time_attributes,
 };
-use ndarray::{ArrayD, IxDyn};
+use ndarray::{Array1, ArrayD, IxDyn};
 use serde_json::{Map, Value, json};
 
-use crate::layout::{Axis, Layout, Levels, Variable};
+use crate::forecast::{Forecast, Inputs};
+use crate::layout::{Axis, Layout, Levels, Origin, Variable};
 
 /// Names of coordinates that say where a grid point lies.
 const POSITIONS: [&str; 4] = ["lat", "lon", "latitude", "longitude"];
@@ -21,10 +22,16 @@ const ANALYSIS_TIME: &str = "analysis_time";
 /// The time since the analysis.
 const ELAPSED: &str = "elapsed_forecast_duration";
 
+/// The attribute of a variable that has no value at some points of the grid: how many those are, at
+/// every step.
+const MISSING_POINTS: &str = "missing_points";
+
 /// What an output is made of.
 pub(crate) struct Contents<'a> {
+    pub(crate) forecast: &'a Forecast<'a>,
     pub(crate) layout: &'a Layout<'a>,
-    pub(crate) schedule: &'a Schedule,
+    /// First and last step, from 1.
+    pub(crate) steps: (u64, u64),
 }
 
 impl Contents<'_> {
@@ -38,19 +45,29 @@ impl Contents<'_> {
         self.times(writer)?;
         for &number in numbers {
             let variable = &self.layout.variables[number];
-            let positions = positions(variable.source, &self.layout.grid_dims);
-            for name in self.layout.grid_dims.iter().chain(&positions) {
-                copy_coordinate(writer, variable.source, name, &mut written)?;
-            }
-            let mapping = copy_grid_mapping(writer, variable, &mut written)?;
+            let origin = variable.origin.or_else(|| self.any_origin());
+            let mut mapping = None;
+            let positions = match origin {
+                Some(origin) => {
+                    let positions = positions(origin.source, &self.layout.grid_dims);
+                    for name in self.layout.grid_dims.iter().chain(&positions) {
+                        copy_coordinate(writer, origin.source, name, &mut written)?;
+                    }
+                    mapping = copy_grid_mapping(writer, origin, &mut written)?;
+                    positions
+                }
+                None => self.grid_of_state(writer, &mut written)?,
+            };
             let levels = variable.axes.iter().filter_map(|axis| match axis {
                 Axis::Level(number) => Some(&self.layout.levels[*number]),
                 _ => None,
             });
-            for levels in levels {
-                write_levels(writer, variable.source.dataset(), levels, &mut written)?;
+            if let Some(origin) = origin {
+                for levels in levels {
+                    write_levels(writer, origin.source.dataset(), levels, &mut written)?;
+                }
             }
-            let dims = self.layout.dims(variable, self.schedule.steps);
+            let dims = self.layout.dims(variable, self.count());
             let chunks: Vec<u64> = dims
                 .iter()
                 .map(|(dim, length)| {
@@ -63,7 +80,7 @@ impl Contents<'_> {
                 .collect();
             let mut definition = Definition::new(&variable.name, &dims, Element::F32)
                 .chunks(&chunks)
-                .attributes(attributes(variable))
+                .attributes(self.attributes(variable))
                 .attribute("coordinates", self.coordinate_names(&positions));
             if let Some(mapping) = mapping {
                 definition = definition.attribute("grid_mapping", mapping);
@@ -71,6 +88,77 @@ impl Contents<'_> {
             writer.define(&definition)?;
         }
         Ok(())
+    }
+
+    /// Number of steps.
+    fn count(&self) -> u64 {
+        self.steps.1 + 1 - self.steps.0
+    }
+
+    /// The origin of any variable: a diagnostic lies on the grid of the others.
+    fn any_origin(&self) -> Option<Origin<'_>> {
+        self.layout
+            .variables
+            .iter()
+            .find_map(|variable| variable.origin)
+    }
+
+    /// Writes coordinates that come from the interface and the input state; returns the names of
+    /// those that are not dimensions.
+    fn grid_of_state(
+        &self,
+        writer: &mut Writer,
+        written: &mut Vec<String>,
+    ) -> Result<Vec<String>, mlwm_datasets::Error> {
+        let grid = &self.forecast.interface.grid;
+        let lengths = grid
+            .dims
+            .iter()
+            .map(String::as_str)
+            .zip(grid.shape.iter().copied());
+        let dims: Vec<(&str, u64)> = lengths.collect();
+        let carried = match &self.forecast.inputs {
+            Inputs::State(state) => state.coordinates(),
+            Inputs::Datastores(_) => &[],
+        };
+        let names = carried
+            .iter()
+            .map(|coordinate| coordinate.name.clone())
+            .collect();
+        if !written.is_empty() {
+            return Ok(names);
+        }
+        for (dim, values) in dims.iter().zip(&grid.coordinates) {
+            writer.define(&Definition::new(dim.0, &[*dim], Element::F64))?;
+            writer.write(dim.0, Values::F64(Array1::from(values.clone()).into_dyn()))?;
+        }
+        for coordinate in carried {
+            let element = coordinate.values.element();
+            let definition = Definition::new(&coordinate.name, &dims, element)
+                .attributes(coordinate.attributes.clone());
+            writer.define(&definition)?;
+            writer.write(&coordinate.name, coordinate.values.clone())?;
+        }
+        written.extend(grid.dims.clone());
+        Ok(names)
+    }
+
+    /// Attributes of a predicted variable.
+    fn attributes(&self, variable: &Variable<'_>) -> Map<String, Value> {
+        let mut attributes = match variable.origin {
+            Some(origin) => attributes(origin),
+            None => Map::new(),
+        };
+        let declared = self.forecast.interface.attributes.get(&variable.name);
+        for (name, value) in declared.into_iter().flatten() {
+            attributes.insert(name.clone(), json!(value));
+        }
+        let masks = self.forecast.masks().iter();
+        let missing = masks.filter(|mask| variable.columns.contains(&mask.column));
+        for mask in missing {
+            attributes.insert(MISSING_POINTS.to_owned(), json!(mask.points.len()));
+        }
+        attributes
     }
 
     /// Names of the coordinates of a variable other than those of its dimensions.
@@ -88,10 +176,12 @@ impl Contents<'_> {
 
     /// Valid time, analysis time, and time since the analysis.
     fn times(&self, writer: &mut Writer) -> Result<(), mlwm_datasets::Error> {
-        let valid = self.schedule.predicted();
-        let analysis = self.schedule.analysis;
+        let schedule = self.forecast.schedule();
+        let steps = self.steps.0..=self.steps.1;
+        let valid: Vec<i64> = steps.map(|step| schedule.valid_time(step as i64)).collect();
+        let analysis = schedule.analysis;
         let elapsed: Vec<i64> = valid.iter().map(|time| time - analysis).collect();
-        let count = self.schedule.steps;
+        let count = self.count();
         let step = (self.layout.step_dim.as_str(), count);
         let (analysis_name, analysis_dims) = match self.layout.analysis_dim.as_deref() {
             None => (ANALYSIS_TIME, vec![]),
@@ -141,10 +231,10 @@ impl Contents<'_> {
     }
 }
 
-/// Attributes of a predicted variable.
-fn attributes(variable: &Variable<'_>) -> Map<String, Value> {
+/// Attributes of a variable in its source.
+fn attributes(origin: Origin<'_>) -> Map<String, Value> {
     let mut attributes = Map::new();
-    let feature = variable.feature;
+    let feature = origin.feature;
     for (name, value) in [("units", &feature.units), ("long_name", &feature.long_name)] {
         if !value.is_empty() {
             attributes.insert(name.to_owned(), json!(value));
@@ -153,7 +243,7 @@ fn attributes(variable: &Variable<'_>) -> Map<String, Value> {
     for (name, value) in &feature.selected {
         attributes.insert(name.clone(), json!(value.as_f64()));
     }
-    if let Ok(source) = variable.source.dataset().variable(&feature.variable) {
+    if let Ok(source) = origin.source.dataset().variable(&feature.variable) {
         for name in KEPT_ATTRIBUTES {
             if let Some(value) = source.attributes().get(name) {
                 attributes.insert(name.to_owned(), value.clone());
@@ -217,7 +307,7 @@ fn copy_coordinate(
         .zip(lengths)
         .collect();
     let definition =
-        Definition::new(name, &dims, variable.element()).attributes(plain_attributes(variable));
+        Definition::new(name, &dims, variable.element()).attributes(variable.plain_attributes());
     writer.define(&definition)?;
     writer.write(name, variable.read_range(&ranges)?)?;
     written.push(name.to_owned());
@@ -227,12 +317,12 @@ fn copy_coordinate(
 /// Copies the variable that describes the map projection; returns its name.
 fn copy_grid_mapping(
     writer: &mut Writer,
-    variable: &Variable<'_>,
+    origin: Origin<'_>,
     written: &mut Vec<String>,
 ) -> Result<Option<String>, mlwm_datasets::Error> {
-    let dataset = variable.source.dataset();
+    let dataset = origin.source.dataset();
     let name = dataset
-        .variable(&variable.feature.variable)
+        .variable(&origin.feature.variable)
         .ok()
         .and_then(|variable| variable.text_attribute("grid_mapping"));
     let Some(name) = name else { return Ok(None) };
@@ -244,7 +334,7 @@ fn copy_grid_mapping(
     }
     if !written.iter().any(|done| done == name) {
         let definition =
-            Definition::new(name, &[], Element::I64).attributes(plain_attributes(mapping));
+            Definition::new(name, &[], Element::I64).attributes(mapping.plain_attributes());
         writer.define(&definition)?;
         // Its value means nothing by convention.
         writer.write(name, Values::I64(ArrayD::from_elem(IxDyn(&[]), 0)))?;
@@ -264,18 +354,10 @@ fn write_levels(
     }
     let values = levels.stored();
     let dims = [(levels.name.as_str(), levels.values.len() as u64)];
-    let attributes = plain_attributes(dataset.variable(&levels.source_name)?);
+    let attributes = dataset.variable(&levels.source_name)?.plain_attributes();
     let definition = Definition::new(&levels.name, &dims, values.element()).attributes(attributes);
     writer.define(&definition)?;
     writer.write(&levels.name, values)?;
     written.push(levels.name.clone());
     Ok(())
-}
-
-/// The attributes of a coordinate without those that name other variables.
-fn plain_attributes(variable: &mlwm_datasets::Variable) -> Map<String, Value> {
-    const LEFT_OUT: [&str; 4] = ["coordinates", "bounds", "grid_mapping", "dtype"];
-    let mut attributes = variable.decoded_attributes();
-    attributes.retain(|name, _| !LEFT_OUT.contains(&name.as_str()));
-    attributes
 }

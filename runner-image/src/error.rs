@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use mlwm_datasets::input_state::StateError;
 use mlwm_datasets::prepare::PrepareError;
 use mlwm_spec::ExitCode;
 use mlwm_spec::time::utc_text;
@@ -26,6 +27,25 @@ pub enum RunnerError {
     /// The inputs cannot be prepared.
     #[error(transparent)]
     Prepare(#[from] PrepareError),
+    /// The input state is not the one that the model needs.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A work of a stream that cannot be understood.
+    #[error("`{}` is not a work of the contract: {reason}", path.display())]
+    Work {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The folder of the stream is not there.
+    #[error("the folder of works `{}` cannot be read: {reason}", path.display())]
+    Stream {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// No usable ONNX Runtime.
     #[error("{0}")]
     Library(String),
@@ -81,9 +101,13 @@ impl RunnerError {
     /// The exit code of the runner.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Environment(_) | Self::NoVariable { .. } => ExitCode::BadConfiguration,
+            Self::Environment(_)
+            | Self::NoVariable { .. }
+            | Self::Work { .. }
+            | Self::Stream { .. } => ExitCode::BadConfiguration,
             Self::ArtifactFile { .. } | Self::Artifact(_) => ExitCode::ArtifactMismatch,
             Self::Prepare(error) => error.exit_code(),
+            Self::State(error) => error.exit_code(),
             Self::Occupied { .. } => ExitCode::Conflict,
             Self::Write { .. } => ExitCode::StorageFailed,
             Self::Library(_) => ExitCode::EngineUnavailable,

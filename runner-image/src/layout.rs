@@ -9,6 +9,8 @@ use mlwm_datasets::prepare::{
 use mlwm_spec::contract::TimeLayout;
 use ndarray::{ArrayD, IxDyn};
 
+use crate::forecast::{Forecast, Inputs};
+
 /// What a dimension of an output variable is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Axis {
@@ -39,6 +41,13 @@ pub(crate) struct Variable<'a> {
     pub(crate) axes: Vec<Axis>,
     /// Features of the state that it consists of, one per level.
     pub(crate) columns: Vec<usize>,
+    /// What it is in the dataset that the known states come from, if it is there.
+    pub(crate) origin: Option<Origin<'a>>,
+}
+
+/// Where a variable is in the datasets that the known states come from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin<'a> {
     /// Its first feature.
     pub(crate) feature: &'a Feature,
     pub(crate) source: &'a SourceInput,
@@ -61,7 +70,51 @@ pub(crate) struct Layout<'a> {
 
 impl<'a> Layout<'a> {
     /// The layout of everything that a forecast predicts.
-    pub(crate) fn of(inputs: &'a ForecastInputs, layout: TimeLayout) -> Self {
+    pub(crate) fn of(forecast: &'a Forecast<'a>, layout: TimeLayout) -> Self {
+        let mut made = match &forecast.inputs {
+            Inputs::Datastores(inputs) => Self::of_datastores(inputs, layout),
+            Inputs::State(_) => Self::of_state(forecast),
+        };
+        let first = forecast.interface.state.names.len();
+        for (number, name) in forecast.diagnostics().enumerate() {
+            made.add_plain(name, first + number);
+        }
+        made
+    }
+
+    /// The layout of what starts from an input state: the dimensions are those of the interface.
+    fn of_state(forecast: &Forecast<'_>) -> Self {
+        let grid = &forecast.interface.grid;
+        let mut made = Self {
+            analysis_dim: None,
+            step_dim: TIME_DIM.to_owned(),
+            grid_dims: grid.dims.clone(),
+            grid_shape: grid.shape.iter().map(|length| *length as usize).collect(),
+            levels: Vec::new(),
+            variables: Vec::new(),
+        };
+        for (column, name) in forecast.interface.state.names.iter().enumerate() {
+            if forecast.is_predicted(name) {
+                made.add_plain(name, column);
+            }
+        }
+        made
+    }
+
+    /// Adds a variable over time and grid.
+    fn add_plain(&mut self, name: &str, column: usize) {
+        let analysis = self.analysis_dim.iter().map(|_| Axis::Analysis);
+        let grid = (0..self.grid_dims.len()).map(Axis::Grid);
+        let axes = analysis.chain([Axis::Step]).chain(grid).collect();
+        self.variables.push(Variable {
+            name: name.to_owned(),
+            axes,
+            columns: vec![column],
+            origin: None,
+        });
+    }
+
+    fn of_datastores(inputs: &'a ForecastInputs, layout: TimeLayout) -> Self {
         let sources = inputs
             .state
             .variables()
@@ -154,9 +207,11 @@ impl<'a> Layout<'a> {
             name: feature.variable.clone(),
             axes,
             columns: (column..column + group.len()).collect(),
-            feature,
-            source,
-            datastore,
+            origin: Some(Origin {
+                feature,
+                source,
+                datastore,
+            }),
         });
     }
 
@@ -185,15 +240,14 @@ impl<'a> Layout<'a> {
     /// Variables of the same name from several inputs are called after their inputs, and after
     /// their datastores too if need be.
     fn name_collisions(&mut self) {
-        let sources: Vec<[&str; 3]> = self
-            .variables
-            .iter()
-            .map(|variable| {
-                let feature = variable.feature;
+        let origins = self.variables.iter().filter_map(|variable| variable.origin);
+        let sources: Vec<[&str; 3]> = origins
+            .map(|origin| {
+                let feature = origin.feature;
                 [
                     feature.variable.as_str(),
-                    variable.source.name(),
-                    variable.datastore,
+                    origin.source.name(),
+                    origin.datastore,
                 ]
             })
             .collect();

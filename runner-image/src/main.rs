@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use mlwm_runner::{RunnerError, Task, Timing, find_library, run};
+use mlwm_runner::{RunnerError, Task, find_library, run, serve};
 use mlwm_spec::contract::ARTIFACT_DIR;
 
 const USAGE: &str = "usage: mlwm-runner [--artifact FOLDER]\n\
@@ -30,10 +30,7 @@ fn main() -> ExitCode {
         }
     };
     match run_task(&artifact) {
-        Ok(timing) => {
-            println!("{}", timing.line());
-            ExitCode::SUCCESS
-        }
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
             error.exit_code().into()
@@ -41,9 +38,17 @@ fn main() -> ExitCode {
     }
 }
 
-fn run_task(artifact: &Path) -> Result<Timing, RunnerError> {
+fn run_task(artifact: &Path) -> Result<(), RunnerError> {
     let has_gpu = Path::new("/dev/nvidiactl").exists() || Path::new("/dev/dxg").exists();
     let task = Task::read(|name| std::env::var(name).ok(), has_gpu)?;
     let library = find_library(std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from))?;
-    run(&task, artifact, &library, &|line| println!("{line}"))
+    let log = |line: &str| println!("{line}");
+    match &task.stream {
+        Some(stream) => serve(stream, &task, artifact, &library, &log),
+        None => {
+            let timing = run(&task, artifact, &library, &log)?;
+            println!("{}", timing.line());
+            Ok(())
+        }
+    }
 }

@@ -4,10 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use mlwm_spec::Interface;
-use mlwm_spec::interface::{Features, InputRole};
 use ort::environment::Environment;
 use ort::session::{Session, SessionInputValue};
-use ort::value::{TensorElementType, TensorRef, ValueType};
+use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
 
 use crate::RunnerError;
 use crate::rollout::{Feed, StepModel};
@@ -22,9 +21,8 @@ const LIBRARY_NAME: &str = "libonnxruntime.so";
 /// A step model, loaded.
 pub struct OnnxModel {
     session: Session,
-    output: String,
-    points: usize,
-    features: usize,
+    /// Names of the outputs and their shapes.
+    outputs: Vec<(String, Vec<i64>)>,
 }
 
 /// The library of ONNX Runtime: `given` (the value of `ORT_DYLIB_PATH`), or beside the executable,
@@ -80,7 +78,7 @@ impl OnnxModel {
     ///
     /// # Errors
     /// If ONNX Runtime cannot be loaded, cannot read the model or use the device, or if the model
-    /// does not have the inputs and the output of the interface.
+    /// does not have the inputs and the outputs of the interface.
     pub fn load(
         library: &Path,
         model: &Path,
@@ -108,11 +106,16 @@ impl OnnxModel {
         })?;
         check_graph(&session, interface)
             .map_err(|why| RunnerError::Artifact(format!("{}: {why}", model.display())))?;
+        let shape = |output| {
+            let shape = interface.output_shape(output);
+            shape.iter().map(|length| *length as i64).collect()
+        };
+        let outputs = interface.outputs.iter();
         Ok(Self {
             session,
-            output: interface.output.clone(),
-            points: interface.grid.points() as usize,
-            features: interface.state.names.len(),
+            outputs: outputs
+                .map(|output| (output.name.clone(), shape(output)))
+                .collect(),
         })
     }
 }
@@ -138,38 +141,32 @@ fn plain(error: ort::Error<ort::session::builder::SessionBuilder>) -> RunnerErro
 }
 
 impl StepModel for OnnxModel {
-    fn step(&mut self, feeds: &[Feed<'_>]) -> Result<Vec<f32>, RunnerError> {
+    fn step(&mut self, feeds: &[Feed<'_>]) -> Result<Vec<Vec<f32>>, RunnerError> {
         let mut inputs: Vec<(&str, SessionInputValue<'_>)> = Vec::with_capacity(feeds.len());
         for feed in feeds {
-            let features = feed.values.len() / feed.points.max(1);
-            let tensor = TensorRef::from_array_view(([1, feed.points, features], feed.values))?;
+            let tensor = TensorRef::from_array_view((feed.shape, feed.values))?;
             inputs.push((feed.name, tensor.into()));
         }
-        let outputs = self.session.run(inputs)?;
-        let output = outputs.get(&self.output).ok_or_else(|| {
-            RunnerError::Artifact(format!("the model did not return `{}`", self.output))
-        })?;
-        let (shape, values) = output.try_extract_tensor::<f32>()?;
-        let expected = [1, self.points as i64, self.features as i64];
-        if **shape != expected {
-            return Err(RunnerError::Artifact(format!(
-                "the model returned `{}` of shape {shape:?}, not {expected:?}",
-                self.output
-            )));
+        let returned = self.session.run(inputs)?;
+        let mut outputs = Vec::with_capacity(self.outputs.len());
+        for (name, expected) in &self.outputs {
+            let output = returned.get(name).ok_or_else(|| {
+                RunnerError::Artifact(format!("the model did not return `{name}`"))
+            })?;
+            let (shape, values) = output.try_extract_tensor::<f32>()?;
+            if **shape != **expected {
+                return Err(RunnerError::Artifact(format!(
+                    "the model returned `{name}` of shape {shape:?}, not {expected:?}"
+                )));
+            }
+            outputs.push(values.to_vec());
         }
-        Ok(values.to_vec())
+        Ok(outputs)
     }
 }
 
-/// Checks names, element types and shapes of the graph's inputs and output.
+/// Checks names, element types and shapes of the graph's inputs and outputs.
 fn check_graph(session: &Session, interface: &Interface) -> Result<(), String> {
-    let names = |outlets: &[ort::value::Outlet]| {
-        outlets
-            .iter()
-            .map(|outlet| outlet.name().to_owned())
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
     for outlet in session.inputs() {
         if !interface
             .inputs
@@ -183,59 +180,39 @@ fn check_graph(session: &Session, interface: &Interface) -> Result<(), String> {
         }
     }
     for input in &interface.inputs {
-        let outlet = session
-            .inputs()
-            .iter()
-            .find(|outlet| outlet.name() == input.name);
-        let outlet = outlet.ok_or_else(|| {
-            format!(
-                "the interface has the input `{}`, but the model takes {}",
-                input.name,
-                names(session.inputs())
-            )
-        })?;
+        let outlet = outlet(session.inputs(), &input.name, "input", "takes")?;
+        check_shape(&input.name, outlet.dtype(), &interface.input_shape(input))?;
+    }
+    for output in &interface.outputs {
+        let outlet = outlet(session.outputs(), &output.name, "output", "returns")?;
         check_shape(
-            &input.name,
+            &output.name,
             outlet.dtype(),
-            input_shape(interface, &input.role),
+            &interface.output_shape(output),
         )?;
     }
-    let outlet = session
-        .outputs()
-        .iter()
-        .find(|outlet| outlet.name() == interface.output);
-    let outlet = outlet.ok_or_else(|| {
-        format!(
-            "the interface has the output `{}`, but the model returns {}",
-            interface.output,
-            names(session.outputs())
-        )
-    })?;
-    let points = interface.grid.points();
-    check_shape(
-        &interface.output,
-        outlet.dtype(),
-        [1, points, interface.state.names.len() as u64],
-    )
+    Ok(())
 }
 
-fn input_shape(interface: &Interface, role: &InputRole) -> [u64; 3] {
-    let count = |features: &Features| features.names.len() as u64;
-    let (grid, features) = match role {
-        InputRole::State { .. } => (None, count(&interface.state)),
-        InputRole::Forcing {
-            features,
-            past,
-            future,
-            grid,
-        } => (grid.as_ref(), count(features) * (past + future + 1)),
-        InputRole::Static { features, grid } => (grid.as_ref(), count(features)),
-    };
-    [1, grid.unwrap_or(&interface.grid).points(), features]
+/// An input or output of the graph.
+fn outlet<'a>(
+    outlets: &'a [Outlet],
+    name: &str,
+    kind: &str,
+    does: &str,
+) -> Result<&'a Outlet, String> {
+    let found = outlets.iter().find(|outlet| outlet.name() == name);
+    found.ok_or_else(|| {
+        let names: Vec<&str> = outlets.iter().map(Outlet::name).collect();
+        format!(
+            "the interface has the {kind} `{name}`, but the model {does} {}",
+            names.join(", ")
+        )
+    })
 }
 
 /// A dimension that the graph leaves open fits anything.
-fn check_shape(name: &str, found: &ValueType, expected: [u64; 3]) -> Result<(), String> {
+fn check_shape(name: &str, found: &ValueType, expected: &[u64]) -> Result<(), String> {
     let ValueType::Tensor { ty, shape, .. } = found else {
         return Err(format!("`{name}` of the model is not a tensor"));
     };
@@ -246,7 +223,7 @@ fn check_shape(name: &str, found: &ValueType, expected: [u64; 3]) -> Result<(), 
         && shape
             .iter()
             .zip(expected)
-            .all(|(found, expected)| *found < 0 || *found == expected as i64);
+            .all(|(found, expected)| *found < 0 || *found == *expected as i64);
     match fits {
         true => Ok(()),
         false => Err(format!(

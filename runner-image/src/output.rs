@@ -3,18 +3,18 @@
 
 use std::path::Path;
 
-use mlwm_datasets::prepare::ForecastInputs;
 use mlwm_datasets::{Values, Writer, ZarrFormat};
 use mlwm_spec::contract::{OutputRequest, TimeLayout};
 use mlwm_spec::{AnalysisTime, Digest};
 use serde_json::{Map, Value, json};
 
-use crate::RunnerError;
 use crate::contents::Contents;
+use crate::forecast::Forecast;
 use crate::layout::Layout;
 use crate::place::Place;
 use crate::rollout::Sink;
 use crate::standardize::Standardization;
+use crate::{Artifact, RunnerError, Task};
 
 /// Where a forecast comes from, to be recorded in its outputs.
 #[derive(Clone, Debug)]
@@ -34,6 +34,18 @@ pub struct Provenance {
 }
 
 impl Provenance {
+    /// That of a task with an artifact.
+    pub(crate) fn of(task: &Task, artifact: &Artifact) -> Self {
+        Self {
+            model: artifact.interface.model.clone(),
+            artifact: artifact.identity.clone(),
+            task: task.identity.clone(),
+            analysis_time: task.analysis_time,
+            member: task.member,
+            seed: task.seed,
+        }
+    }
+
     /// Global attributes; nothing in them depends on where or when the forecast is made.
     fn attributes(&self) -> Map<String, Value> {
         let version = env!("CARGO_PKG_VERSION");
@@ -69,72 +81,32 @@ impl Provenance {
     }
 }
 
-/// The outputs of a forecast, being written.
-pub struct Outputs<'a> {
+/// What is written of a forecast, whole or in windows.
+pub(crate) struct Predictions<'a> {
+    forecast: &'a Forecast<'a>,
     layout: Layout<'a>,
     standardization: Standardization,
-    features: usize,
-    files: Vec<File>,
+    columns: usize,
+    attributes: Map<String, Value>,
 }
 
-/// One output.
-struct File {
-    name: String,
-    place: Place,
-    writer: Writer,
-    /// Numbers of the variables in the layout.
-    variables: Vec<usize>,
-}
-
-impl<'a> Outputs<'a> {
-    /// Starts all outputs that are asked for, with their coordinates.
-    ///
-    /// # Errors
-    /// If an output asks for a variable that is not predicted, or cannot be written.
-    pub fn create(
-        requests: &[OutputRequest],
-        inputs: &'a ForecastInputs,
+impl<'a> Predictions<'a> {
+    pub(crate) fn new(
+        forecast: &'a Forecast<'a>,
         time_layout: TimeLayout,
         provenance: &Provenance,
-    ) -> Result<Self, RunnerError> {
-        let mut outputs = Self {
-            layout: Layout::of(inputs, time_layout),
-            standardization: Standardization::of(&inputs.state),
-            features: inputs.state.len(),
-            files: Vec::new(),
-        };
-        for request in requests {
-            let variables = outputs.requested(request)?;
-            let place = Place::find(&request.name, Path::new(&request.path))?;
-            let format = match request.zarr_format {
-                2 => ZarrFormat::V2,
-                3 => ZarrFormat::V3,
-                other => {
-                    return Err(RunnerError::Environment(format!(
-                        "output `{}` asks for Zarr format {other}: write 2 or 3",
-                        request.name
-                    )));
-                }
-            };
-            let failed = |error: mlwm_datasets::Error| write_error(&request.name, &error);
-            let mut writer =
-                Writer::create(&place.partial, format, provenance.attributes()).map_err(failed)?;
-            let contents = Contents {
-                layout: &outputs.layout,
-                schedule: &inputs.schedule,
-            };
-            contents.define(&mut writer, &variables).map_err(failed)?;
-            outputs.files.push(File {
-                name: request.name.clone(),
-                place,
-                writer,
-                variables,
-            });
+    ) -> Self {
+        Self {
+            forecast,
+            layout: Layout::of(forecast, time_layout),
+            standardization: forecast.standardization(),
+            columns: forecast.variables().count(),
+            attributes: provenance.attributes(),
         }
-        Ok(outputs)
     }
 
-    fn requested(&self, request: &OutputRequest) -> Result<Vec<usize>, RunnerError> {
+    /// Numbers of the variables that an output asks for.
+    pub(crate) fn requested(&self, request: &OutputRequest) -> Result<Vec<usize>, RunnerError> {
         let names = || {
             self.layout
                 .variables
@@ -154,6 +126,108 @@ impl<'a> Outputs<'a> {
                 })
         };
         wanted.iter().map(find).collect()
+    }
+
+    /// Starts a store of some variables at some steps (first and last), with its coordinates.
+    pub(crate) fn start(
+        &self,
+        request: &OutputRequest,
+        path: &Path,
+        variables: &[usize],
+        steps: (u64, u64),
+    ) -> Result<Writer, RunnerError> {
+        let format = match request.zarr_format {
+            2 => ZarrFormat::V2,
+            3 => ZarrFormat::V3,
+            other => {
+                return Err(RunnerError::Environment(format!(
+                    "output `{}` asks for Zarr format {other}: write 2 or 3",
+                    request.name
+                )));
+            }
+        };
+        let failed = |error: mlwm_datasets::Error| write_error(&request.name, &error);
+        let mut writer = Writer::create(path, format, self.attributes.clone()).map_err(failed)?;
+        let contents = Contents {
+            forecast: self.forecast,
+            layout: &self.layout,
+            steps,
+        };
+        contents.define(&mut writer, variables).map_err(failed)?;
+        Ok(writer)
+    }
+
+    /// Writes one step into a store, as its step number `index` from 0.
+    pub(crate) fn write(
+        &self,
+        output: &str,
+        writer: &Writer,
+        variables: &[usize],
+        index: u64,
+        predicted: &[f32],
+    ) -> Result<(), RunnerError> {
+        for &number in variables {
+            let variable = &self.layout.variables[number];
+            let physical = |column, value| self.standardization.physical(column, value);
+            let values = self
+                .layout
+                .unstack(variable, predicted, self.columns, physical);
+            let step_dim = self.layout.step_dim.as_str();
+            let start: Vec<u64> = self
+                .layout
+                .dims(variable, 1)
+                .iter()
+                .map(|(dim, _)| if *dim == step_dim { index } else { 0 })
+                .collect();
+            writer
+                .write_block(&variable.name, &start, Values::F32(values))
+                .map_err(|error| write_error(output, &error))?;
+        }
+        Ok(())
+    }
+}
+
+/// The outputs of a forecast, being written.
+pub struct Outputs<'a> {
+    predictions: Predictions<'a>,
+    files: Vec<File>,
+}
+
+/// One output.
+struct File {
+    name: String,
+    place: Place,
+    writer: Writer,
+    /// Numbers of the variables in the layout.
+    variables: Vec<usize>,
+}
+
+impl<'a> Outputs<'a> {
+    /// Starts all outputs that are asked for, with their coordinates.
+    ///
+    /// # Errors
+    /// If an output asks for a variable that is not predicted, or cannot be written.
+    pub fn create(
+        requests: &[OutputRequest],
+        forecast: &'a Forecast<'a>,
+        time_layout: TimeLayout,
+        provenance: &Provenance,
+    ) -> Result<Self, RunnerError> {
+        let predictions = Predictions::new(forecast, time_layout, provenance);
+        let mut files = Vec::new();
+        for request in requests {
+            let variables = predictions.requested(request)?;
+            let place = Place::find(&request.name, Path::new(&request.path))?;
+            let steps = (1, forecast.schedule().steps);
+            let writer = predictions.start(request, &place.partial, &variables, steps)?;
+            files.push(File {
+                name: request.name.clone(),
+                place,
+                writer,
+                variables,
+            });
+        }
+        Ok(Self { predictions, files })
     }
 
     /// Writes the metadata and brings every output to its place.
@@ -180,31 +254,17 @@ impl<'a> Outputs<'a> {
 }
 
 impl Sink for Outputs<'_> {
-    fn take(&mut self, step: u64, state: &[f32]) -> Result<(), RunnerError> {
+    fn take(&mut self, step: u64, predicted: &[f32]) -> Result<(), RunnerError> {
         for file in &self.files {
-            for &number in &file.variables {
-                let variable = &self.layout.variables[number];
-                let physical = |column, value| self.standardization.physical(column, value);
-                let values = self
-                    .layout
-                    .unstack(variable, state, self.features, physical);
-                let step_dim = self.layout.step_dim.as_str();
-                let start: Vec<u64> = self
-                    .layout
-                    .dims(variable, 1)
-                    .iter()
-                    .map(|(dim, _)| if *dim == step_dim { step - 1 } else { 0 })
-                    .collect();
-                file.writer
-                    .write_block(&variable.name, &start, Values::F32(values))
-                    .map_err(|error| write_error(&file.name, &error))?;
-            }
+            let (name, variables) = (&file.name, &file.variables);
+            self.predictions
+                .write(name, &file.writer, variables, step - 1, predicted)?;
         }
         Ok(())
     }
 }
 
-fn write_error(output: &str, error: &mlwm_datasets::Error) -> RunnerError {
+pub(crate) fn write_error(output: &str, error: &dyn std::fmt::Display) -> RunnerError {
     RunnerError::Write {
         output: output.to_owned(),
         reason: error.to_string(),

@@ -3,10 +3,12 @@
 
 use std::collections::VecDeque;
 
+use mlwm_datasets::input_state::InitialState;
 use mlwm_datasets::prepare::{FeatureReader, Forcing, ForecastInputs};
 
-use crate::RunnerError;
+use crate::forecast::{Forecast, Inputs};
 use crate::standardize::{Standardization, standardized_static};
+use crate::{RunnerError, noise};
 
 /// What a rollout starts from, standardized, `[grid_index, feature]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,29 +26,33 @@ pub struct StepInputs {
     pub forcings: Vec<Vec<f32>>,
     /// The driving state at the boundary points, `[point, feature]`.
     pub boundary: Vec<f32>,
+    /// Random numbers by number of the model's noise inputs, `[grid_index, channel]`.
+    pub noise: Vec<Vec<f32>>,
 }
 
 /// Reads the inputs of a forecast step by step.
 pub struct Producer<'a> {
-    inputs: &'a ForecastInputs,
-    state: FeatureReader<'a>,
-    standardization: Standardization,
-    windows: Vec<Window<'a>>,
+    forecast: &'a Forecast<'a>,
+    reader: Reader<'a>,
     steps_done: u64,
+}
+
+/// What known states and forcing are read from.
+enum Reader<'a> {
+    Datastores(DatastoreReader<'a>),
+    State(&'a InitialState),
 }
 
 impl<'a> Producer<'a> {
     /// A producer; nothing is read yet.
-    pub fn new(inputs: &'a ForecastInputs) -> Self {
+    pub fn new(forecast: &'a Forecast<'a>) -> Self {
+        let reader = match &forecast.inputs {
+            Inputs::Datastores(inputs) => Reader::Datastores(DatastoreReader::new(inputs)),
+            Inputs::State(state) => Reader::State(state),
+        };
         Self {
-            inputs,
-            state: inputs.state.reader(&inputs.state_times()),
-            standardization: Standardization::of(&inputs.state),
-            windows: inputs
-                .forcings
-                .iter()
-                .map(|forcing| Window::new(inputs, forcing))
-                .collect(),
+            forecast,
+            reader,
             steps_done: 0,
         }
     }
@@ -56,6 +62,60 @@ impl<'a> Producer<'a> {
     /// # Errors
     /// If they cannot be read or are not finite.
     pub fn start(&mut self) -> Result<Start, RunnerError> {
+        match &mut self.reader {
+            Reader::Datastores(reader) => reader.start(),
+            Reader::State(state) => Ok(Start {
+                states: state.states.clone(),
+                statics: state.statics(self.forecast.interface),
+            }),
+        }
+    }
+
+    /// The inputs of the next step.
+    ///
+    /// # Errors
+    /// If they cannot be read or are not finite.
+    pub fn step(&mut self) -> Result<StepInputs, RunnerError> {
+        self.steps_done += 1;
+        let time = self.forecast.schedule().valid_time(self.steps_done as i64);
+        let (forcings, boundary) = match &mut self.reader {
+            Reader::Datastores(reader) => reader.step(time)?,
+            Reader::State(_) => (Vec::new(), Vec::new()),
+        };
+        let noise = self.forecast.seed.map_or(vec![], |seed| {
+            noise::of_step(self.forecast.interface, seed, self.steps_done)
+        });
+        Ok(StepInputs {
+            forcings,
+            boundary,
+            noise,
+        })
+    }
+}
+
+/// Reads states and forcing from datasets, prepared as in training.
+struct DatastoreReader<'a> {
+    inputs: &'a ForecastInputs,
+    state: FeatureReader<'a>,
+    standardization: Standardization,
+    windows: Vec<Window<'a>>,
+}
+
+impl<'a> DatastoreReader<'a> {
+    fn new(inputs: &'a ForecastInputs) -> Self {
+        Self {
+            inputs,
+            state: inputs.state.reader(&inputs.state_times()),
+            standardization: Standardization::of(&inputs.state),
+            windows: inputs
+                .forcings
+                .iter()
+                .map(|forcing| Window::new(inputs, forcing))
+                .collect(),
+        }
+    }
+
+    fn start(&mut self) -> Result<Start, RunnerError> {
         let mut states = Vec::new();
         for time in self.inputs.known_times() {
             let mut state = self.state.read(Some(time))?;
@@ -70,22 +130,14 @@ impl<'a> Producer<'a> {
         Ok(Start { states, statics })
     }
 
-    /// The inputs of the next step.
-    ///
-    /// # Errors
-    /// If they cannot be read or are not finite.
-    pub fn step(&mut self) -> Result<StepInputs, RunnerError> {
-        self.steps_done += 1;
-        let time = self.inputs.schedule.valid_time(self.steps_done as i64);
+    /// Forcing and boundary of the step to a time.
+    fn step(&mut self, time: i64) -> Result<(Vec<Vec<f32>>, Vec<f32>), RunnerError> {
         let forcings = self
             .windows
             .iter_mut()
             .map(Window::next)
             .collect::<Result<_, _>>()?;
-        Ok(StepInputs {
-            forcings,
-            boundary: self.boundary(time)?,
-        })
+        Ok((forcings, self.boundary(time)?))
     }
 
     fn boundary(&mut self, time: i64) -> Result<Vec<f32>, RunnerError> {

@@ -4,45 +4,56 @@
 //! boundary, one hands every state to its sink. Bounded channels keep the memory bounded.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-use mlwm_datasets::prepare::ForecastInputs;
-use mlwm_spec::Interface;
-use mlwm_spec::interface::InputRole;
-
 use crate::RunnerError;
+use crate::forecast::Forecast;
 use crate::producer::{Producer, Start, StepInputs};
+use crate::stepping::{Stepping, Tensor};
 
 /// Steps that may be prepared, or wait to be written, ahead of time.
 const AHEAD: usize = 2;
 
-/// An input of a step model: its name and values, `[1, grid_index, feature]`.
+/// An input of a step model.
 pub struct Feed<'a> {
     /// Name in the graph.
     pub name: &'a str,
-    /// Points of its grid.
-    pub points: usize,
+    /// Length of its dimensions.
+    pub shape: &'a [usize],
     /// Values, in row-major order.
     pub values: &'a [f32],
 }
 
 /// A model that predicts one step.
 pub trait StepModel {
-    /// The standardized state one step later, `[grid_index, feature]`.
+    /// The outputs in the order of the interface, with the dimensions that it gives them.
     ///
     /// # Errors
     /// If the model cannot be run on these inputs.
-    fn step(&mut self, feeds: &[Feed<'_>]) -> Result<Vec<f32>, RunnerError>;
+    fn step(&mut self, feeds: &[Feed<'_>]) -> Result<Vec<Vec<f32>>, RunnerError>;
 }
 
-/// Where predicted states go.
+impl<M: StepModel> StepModel for &mut M {
+    fn step(&mut self, feeds: &[Feed<'_>]) -> Result<Vec<Vec<f32>>, RunnerError> {
+        (**self).step(feeds)
+    }
+}
+
+/// Where predictions go.
 pub trait Sink: Send {
-    /// Takes the standardized state of a step (counted from 1), `[grid_index, feature]`.
+    /// Takes the prediction of a step (counted from 1), `[grid_index, variable]`: the features of
+    /// the state, standardized, then the diagnostics. NaN where a variable has no value.
     ///
     /// # Errors
     /// If it cannot be kept; the rollout ends.
-    fn take(&mut self, step: u64, state: &[f32]) -> Result<(), RunnerError>;
+    fn take(&mut self, step: u64, predicted: &[f32]) -> Result<(), RunnerError>;
+
+    /// A sign that is given when the rollout fails while [`Self::take`] may wait for something.
+    fn abandoned(&self) -> Option<Arc<AtomicBool>> {
+        None
+    }
 }
 
 /// How long a rollout took.
@@ -64,18 +75,21 @@ pub struct RolloutTimes {
 /// The first of: inputs that cannot be prepared, a model that fails, predictions that are not
 /// finite, a sink that fails.
 pub fn roll_out<M: StepModel>(
-    interface: &Interface,
-    inputs: &ForecastInputs,
+    forecast: &Forecast<'_>,
     load_model: impl FnOnce() -> Result<M, RunnerError>,
     sink: &mut impl Sink,
 ) -> Result<RolloutTimes, RunnerError> {
     std::thread::scope(|scope| {
         let (send_inputs, prepared) = sync_channel(AHEAD);
-        let producer = scope.spawn(move || produce(inputs, &send_inputs));
+        let producer = scope.spawn(move || produce(forecast, &send_inputs));
         let (send_states, states) = sync_channel::<(u64, Arc<Vec<f32>>)>(AHEAD);
-        let writer = scope.spawn(move || write(inputs, sink, states));
+        let abandoned = sink.abandoned();
+        let writer = scope.spawn(move || write(forecast, sink, states));
 
-        let ran = run(interface, inputs, load_model, &prepared, send_states);
+        let ran = run(forecast, load_model, &prepared, send_states);
+        if let (Err(_), Some(abandoned)) = (&ran, abandoned) {
+            abandoned.store(true, Ordering::Relaxed);
+        }
         drop(prepared); // Lets the producer end if the model did not.
         producer
             .join()
@@ -95,14 +109,14 @@ enum Prepared {
     Step(StepInputs),
 }
 
-fn produce(inputs: &ForecastInputs, send: &SyncSender<Result<Prepared, RunnerError>>) {
-    let mut producer = Producer::new(inputs);
+fn produce(forecast: &Forecast<'_>, send: &SyncSender<Result<Prepared, RunnerError>>) {
+    let mut producer = Producer::new(forecast);
     let start = producer.start().map(Prepared::Start);
     let mut failed = start.is_err();
     if send.send(start).is_err() {
         return;
     }
-    for _ in 0..inputs.schedule.steps {
+    for _ in 0..forecast.schedule().steps {
         if failed {
             return;
         }
@@ -115,8 +129,7 @@ fn produce(inputs: &ForecastInputs, send: &SyncSender<Result<Prepared, RunnerErr
 }
 
 fn run<M: StepModel>(
-    interface: &Interface,
-    inputs: &ForecastInputs,
+    forecast: &Forecast<'_>,
     load_model: impl FnOnce() -> Result<M, RunnerError>,
     prepared: &Receiver<Result<Prepared, RunnerError>>,
     send: SyncSender<(u64, Arc<Vec<f32>>)>,
@@ -134,54 +147,21 @@ fn run<M: StepModel>(
     let Prepared::Start(start) = next()? else {
         return Err(RunnerError::Thread("preparation"));
     };
-    let points = inputs.state.points();
-    let columns = inputs.state.len();
-    let mut states: Vec<Arc<Vec<f32>>> = start.states.into_iter().map(Arc::new).collect();
+    let mut stepping = Stepping::new(forecast, start);
     let begin = Instant::now();
-    for step in 1..=inputs.schedule.steps {
-        let Prepared::Step(step_inputs) = next()? else {
+    for step in 1..=forecast.schedule().steps {
+        let Prepared::Step(inputs) = next()? else {
             return Err(RunnerError::Thread("preparation"));
         };
-        let mut forcings = inputs.forcings.iter().zip(&step_inputs.forcings);
-        let mut statics = inputs.statics.iter().zip(&start.statics);
-        let mut feeds = Vec::with_capacity(interface.inputs.len());
-        for input in &interface.inputs {
-            let (points, values) = match &input.role {
-                InputRole::State { steps_back } => (
-                    points,
-                    states[states.len() - 1 - *steps_back as usize].as_slice(),
-                ),
-                InputRole::Forcing { .. } => match forcings.next() {
-                    Some((forcing, values)) => (forcing.features.points(), values.as_slice()),
-                    None => (0, [].as_slice()),
-                },
-                InputRole::Static { .. } => match statics.next() {
-                    Some(((_, features), (_, values))) => (features.points(), values.as_slice()),
-                    None => (0, [].as_slice()),
-                },
-            };
-            feeds.push(Feed {
-                name: &input.name,
-                points,
-                values,
-            });
-        }
+        let tensors = stepping.tensors(&inputs)?;
+        let feeds: Vec<Feed<'_>> = tensors.iter().map(Tensor::feed).collect();
         let called = Instant::now();
-        let mut state = model.step(&feeds)?;
+        let outputs = model.step(&feeds)?;
         times.session += called.elapsed();
-        for (point, row) in inputs
-            .boundary
-            .iter()
-            .zip(step_inputs.boundary.chunks_exact(columns))
-        {
-            state[point * columns..(point + 1) * columns].copy_from_slice(row);
-        }
-        let state = Arc::new(state);
-        states.rotate_left(1);
-        if let Some(last) = states.last_mut() {
-            *last = Arc::clone(&state);
-        }
-        if send.send((step, state)).is_err() {
+        drop(feeds);
+        drop(tensors);
+        let predicted = stepping.advance(outputs, &inputs)?;
+        if send.send((step, predicted)).is_err() {
             return Err(RunnerError::Thread("writing"));
         }
     }
@@ -189,42 +169,64 @@ fn run<M: StepModel>(
     Ok((times, Instant::now()))
 }
 
-/// Hands states to the sink, once they are known to be finite. Returns when it was done.
+/// Hands predictions to the sink, once they are known to be finite. Returns when it was done.
 fn write(
-    inputs: &ForecastInputs,
+    forecast: &Forecast<'_>,
     sink: &mut impl Sink,
     states: Receiver<(u64, Arc<Vec<f32>>)>,
 ) -> Result<Instant, RunnerError> {
-    for (step, state) in states {
-        check_prediction(inputs, step, &state)?;
-        sink.take(step, &state)?;
+    let columns = forecast.variables().count();
+    for (step, mut predicted) in states {
+        if !forecast.masks().is_empty() {
+            // Where a variable has no value, anything may have come out of the model.
+            let predicted = Arc::make_mut(&mut predicted);
+            set_missing(forecast, predicted, columns, 0.0);
+        }
+        check_prediction(forecast, step, &predicted, columns)?;
+        if !forecast.masks().is_empty() {
+            let predicted = Arc::make_mut(&mut predicted);
+            set_missing(forecast, predicted, columns, f32::NAN);
+        }
+        sink.take(step, &predicted)?;
     }
     Ok(Instant::now())
 }
 
-fn check_prediction(inputs: &ForecastInputs, step: u64, state: &[f32]) -> Result<(), RunnerError> {
-    if state.iter().all(|value| value.is_finite()) {
+fn set_missing(forecast: &Forecast<'_>, predicted: &mut [f32], columns: usize, value: f32) {
+    for mask in forecast.masks() {
+        for point in &mask.points {
+            predicted[point * columns + mask.column] = value;
+        }
+    }
+}
+
+fn check_prediction(
+    forecast: &Forecast<'_>,
+    step: u64,
+    predicted: &[f32],
+    columns: usize,
+) -> Result<(), RunnerError> {
+    if predicted.iter().all(|value| value.is_finite()) {
         return Ok(());
     }
-    let columns = inputs.state.len();
+    let states = forecast.interface.state.names.len();
     let count = |column: usize| {
-        state[column..]
+        predicted[column..]
             .iter()
             .step_by(columns)
             .filter(|value| !value.is_finite())
             .count()
     };
-    let worst = inputs
-        .state
-        .features()
-        .enumerate()
-        .find(|(column, _)| count(*column) > 0);
+    // A feature that stays as it is may be missing somewhere.
+    let worst = forecast.variables().enumerate().find(|(column, name)| {
+        (*column >= states || forecast.is_predicted(name)) && count(*column) > 0
+    });
     match worst {
         None => Ok(()),
-        Some((column, feature)) => Err(RunnerError::NotFinite {
+        Some((column, name)) => Err(RunnerError::NotFinite {
             step,
-            time: inputs.schedule.valid_time(step as i64),
-            feature: feature.name.clone(),
+            time: forecast.schedule().valid_time(step as i64),
+            feature: name.to_owned(),
             count: count(column),
         }),
     }

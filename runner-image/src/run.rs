@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use mlwm_datasets::prepare::{ForecastInputs, ForecastRequest};
 use mlwm_spec::contract::Progress;
 use serde_json::json;
 
 use crate::artifact::Artifact;
+use crate::forecast::Forecast;
 use crate::model::OnnxModel;
 use crate::output::{Outputs, Provenance};
 use crate::rollout::{RolloutTimes, Sink, roll_out};
@@ -59,43 +59,18 @@ pub fn run(
 ) -> Result<Timing, RunnerError> {
     let begin = Instant::now();
     let artifact = Artifact::read(artifact)?;
-    let interface = &artifact.interface;
-    let inputs = ForecastInputs::open(&ForecastRequest {
-        interface,
-        configs: &artifact.configs,
-        statistics: &artifact.statistics,
-        inputs: &task.inputs,
-        layout: task.layout,
-        analysis_time: task.analysis_time,
-        steps: task.steps(interface.step_seconds)?,
-    })?;
-    for warning in &inputs.warnings {
-        log(&format!("warning: {warning}"));
-    }
-    let provenance = Provenance {
-        model: interface.model.clone(),
-        artifact: artifact.identity.clone(),
-        task: task.identity.clone(),
-        analysis_time: task.analysis_time,
-        member: task.member,
-        seed: task.seed,
-    };
-    let outputs = Outputs::create(&task.outputs, &inputs, task.layout, &provenance)?;
+    let forecast = Forecast::open(&artifact, task)?;
+    announce(&forecast, task, log);
+    let provenance = Provenance::of(task, &artifact);
+    let outputs = Outputs::create(&task.outputs, &forecast, task.layout, &provenance)?;
     let open = begin.elapsed();
-    let steps = inputs.schedule.steps;
-    log(&format!(
-        "running {steps} steps on {} from {}",
-        task.device.name(),
-        task.analysis_time
-    ));
-
-    let load = || OnnxModel::load(library, &artifact.model, interface, task.device);
+    let load = || OnnxModel::load(library, &artifact.model, &artifact.interface, task.device);
     let mut sink = Reporting {
         outputs,
-        steps,
+        steps: forecast.schedule().steps,
         log,
     };
-    let rolled = roll_out(interface, &inputs, load, &mut sink);
+    let rolled = roll_out(&forecast, load, &mut sink);
     let rollout = match rolled {
         Ok(rollout) => rollout,
         Err(error) => {
@@ -105,12 +80,25 @@ pub fn run(
     };
     sink.outputs.complete()?;
     Ok(Timing {
-        steps,
+        steps: forecast.schedule().steps,
         open,
         rollout,
         total: begin.elapsed(),
         peak_rss: peak_rss(),
     })
+}
+
+/// Says what begins.
+pub(crate) fn announce(forecast: &Forecast<'_>, task: &Task, log: &(dyn Fn(&str) + Sync)) {
+    for warning in forecast.warnings() {
+        log(&format!("warning: {warning}"));
+    }
+    log(&format!(
+        "running {} steps on {} from {}",
+        forecast.schedule().steps,
+        task.device.name(),
+        task.analysis_time
+    ));
 }
 
 /// Reports a step once it is written.
@@ -121,8 +109,8 @@ struct Reporting<'a> {
 }
 
 impl Sink for Reporting<'_> {
-    fn take(&mut self, step: u64, state: &[f32]) -> Result<(), RunnerError> {
-        self.outputs.take(step, state)?;
+    fn take(&mut self, step: u64, predicted: &[f32]) -> Result<(), RunnerError> {
+        self.outputs.take(step, predicted)?;
         (self.log)(
             &Progress {
                 step,
@@ -135,7 +123,7 @@ impl Sink for Reporting<'_> {
 }
 
 /// The peak of the resident memory, from `VmHWM` in `/proc/self/status`.
-fn peak_rss() -> Option<u64> {
+pub(crate) fn peak_rss() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status
         .lines()

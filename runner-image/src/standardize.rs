@@ -23,6 +23,22 @@ impl Standardization {
         }
     }
 
+    /// The one that changes nothing.
+    pub fn none(features: usize) -> Self {
+        Self {
+            mean: vec![0.0; features],
+            std: vec![1.0; features],
+        }
+    }
+
+    /// With further features that are not standardized.
+    pub(crate) fn followed_by_none(mut self, features: usize) -> Self {
+        let features = self.mean.len() + features;
+        self.mean.resize(features, 0.0);
+        self.std.resize(features, 1.0);
+        self
+    }
+
     /// Standardizes an array whose last dimension are the features: `(x - mean) / std`.
     pub fn apply(&self, values: &mut [f32]) {
         for row in values.chunks_exact_mut(self.mean.len().max(1)) {

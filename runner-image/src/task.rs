@@ -1,9 +1,12 @@
 //! The task as the container contract puts it into the environment.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
+use mlwm_spec::contract::stream::Work;
 use mlwm_spec::contract::{
-    DatastoreInputPath, OutputRequest, TimeLayout, env, parse_input_paths, parse_outputs,
+    DatastoreInputPath, OutputRequest, TimeLayout, env, parse_input_paths, parse_inputs,
+    parse_outputs,
 };
 use mlwm_spec::{AnalysisTime, Period};
 
@@ -44,6 +47,8 @@ pub struct Task {
     pub layout: TimeLayout,
     /// Where the inputs of the datastores are.
     pub inputs: Vec<DatastoreInputPath>,
+    /// Where every input is, by its name in the configuration.
+    pub input_paths: BTreeMap<String, String>,
     /// What to write.
     pub outputs: Vec<OutputRequest>,
     /// The ensemble member.
@@ -54,6 +59,9 @@ pub struct Task {
     pub identity: Option<String>,
     /// Where the model runs.
     pub device: Device,
+    /// The folder that works come from, if this container serves many members; then there are no
+    /// inputs and outputs here, but in every [`Work`].
+    pub stream: Option<PathBuf>,
 }
 
 impl Task {
@@ -89,11 +97,22 @@ impl Task {
                 .map_err(|error| RunnerError::Environment(error.to_string()))?,
             None => TimeLayout::default(),
         };
-        let inputs = required(env::DATASTORE_INPUT_PATHS)?;
-        let outputs = required(env::MLWM_OUTPUTS)?;
+        let stream = given(env::MLWM_STREAM).map(PathBuf::from);
         let contract =
             |error: mlwm_spec::contract::ContractError| RunnerError::Environment(error.to_string());
-        let outputs = parse_outputs(&outputs).map_err(contract)?;
+        let input_paths = match given(env::MLWM_INPUTS) {
+            Some(text) => parse_inputs(&text).map_err(contract)?,
+            None => BTreeMap::new(),
+        };
+        // A model that starts from an input state may have no datastores.
+        let inputs = match input_paths.is_empty() && stream.is_none() {
+            true => required(env::DATASTORE_INPUT_PATHS)?,
+            false => given(env::DATASTORE_INPUT_PATHS).unwrap_or_default(),
+        };
+        let outputs = match &stream {
+            Some(_) => Vec::new(),
+            None => parse_outputs(&required(env::MLWM_OUTPUTS)?).map_err(contract)?,
+        };
         check_outputs(&outputs).map_err(|message| wrong(env::MLWM_OUTPUTS, &message))?;
         let member = number(env::MLWM_MEMBER)?.unwrap_or(0);
         Ok(Self {
@@ -109,6 +128,7 @@ impl Task {
                 .transpose()?,
             layout,
             inputs: parse_input_paths(&inputs).map_err(contract)?,
+            input_paths,
             outputs,
             member: u32::try_from(member).map_err(|error| wrong(env::MLWM_MEMBER, &error))?,
             seed: number(env::MLWM_SEED)?,
@@ -118,6 +138,41 @@ impl Task {
                 given(VISIBLE_DEVICES).as_deref(),
                 has_gpu,
             ),
+            stream,
+        })
+    }
+
+    /// The task of one work of a stream.
+    ///
+    /// # Errors
+    /// What is wrong with the work.
+    pub(crate) fn of_work(&self, work: &Work) -> Result<Self, String> {
+        let outputs = work.outputs.iter().map(|windowed| windowed.output.clone());
+        let outputs: Vec<OutputRequest> = outputs.collect();
+        check_outputs(&outputs)?;
+        Ok(Self {
+            inputs: work.datastore_inputs()?,
+            input_paths: work.inputs.clone(),
+            outputs,
+            member: work.member,
+            seed: Some(work.seed),
+            identity: Some(work.task.clone()),
+            stream: None,
+            ..self.clone()
+        })
+    }
+
+    /// Where an input is.
+    ///
+    /// # Errors
+    /// If the task has no such input.
+    pub(crate) fn input_path(&self, name: &str) -> Result<&Path, RunnerError> {
+        self.input_paths.get(name).map(Path::new).ok_or_else(|| {
+            let names: Vec<&str> = self.input_paths.keys().map(String::as_str).collect();
+            RunnerError::Environment(format!(
+                "the model starts from the input `{name}`, but the inputs given are [{}]: call the configuration's input so",
+                names.join(", ")
+            ))
         })
     }
 

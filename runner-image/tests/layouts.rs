@@ -13,9 +13,11 @@ use mlwm_datasets::{
     Dataset, Definition, Element, Statistics, Values, Writer, ZarrFormat, duration_attributes,
     time_attributes,
 };
-use mlwm_runner::{Feed, Outputs, Provenance, RunnerError, StepModel, roll_out};
+use mlwm_runner::{Feed, Forecast, Inputs, Outputs, Provenance, RunnerError, StepModel, roll_out};
 use mlwm_spec::contract::{DatastoreInputPath, OutputRequest, TimeLayout};
-use mlwm_spec::interface::{Features, Grid, InputRole, ModelInput, Source};
+use mlwm_spec::interface::{
+    Features, Grid, InputRole, ModelInput, ModelOutput, Source, Standardization,
+};
 use mlwm_spec::{AnalysisTime, Interface};
 use ndarray::{Array1, ArrayD, IxDyn};
 
@@ -25,8 +27,8 @@ const HOUR: i64 = 3600;
 struct Persistence;
 
 impl StepModel for Persistence {
-    fn step(&mut self, feeds: &[Feed<'_>]) -> Result<Vec<f32>, RunnerError> {
-        Ok(feeds[0].values.to_vec())
+    fn step(&mut self, feeds: &[Feed<'_>]) -> Result<Vec<Vec<f32>>, RunnerError> {
+        Ok(vec![feeds[0].values.to_vec()])
     }
 }
 
@@ -102,12 +104,14 @@ fn statistics(path: &Path, names: &[&str]) -> Statistics {
 }
 
 fn interface(datastores: &[&str], names: &[&str]) -> Interface {
-    let state = |steps_back| InputRole::State { steps_back };
+    let state = InputRole::state;
     Interface {
         version: 1,
         model: None,
         step_seconds: 3 * HOUR,
+        standardization: Standardization::Statistics,
         statistics_split: "train".into(),
+        input_state: None,
         state: Features {
             sources: datastores
                 .iter()
@@ -128,16 +132,11 @@ fn interface(datastores: &[&str], names: &[&str]) -> Interface {
         },
         boundary_width: 0,
         inputs: vec![
-            ModelInput {
-                name: "now".into(),
-                role: state(0),
-            },
-            ModelInput {
-                name: "before".into(),
-                role: state(1),
-            },
+            ModelInput::new("now", state(0)),
+            ModelInput::new("before", state(1)),
         ],
-        output: "next".into(),
+        outputs: vec![ModelOutput::next_state("next")],
+        attributes: BTreeMap::new(),
     }
 }
 
@@ -176,7 +175,8 @@ fn persist(
         steps: 2,
     };
     let predicted = check(&request).unwrap().predicted;
-    let inputs = ForecastInputs::open(&request).unwrap();
+    let inputs = Inputs::Datastores(Box::new(ForecastInputs::open(&request).unwrap()));
+    let forecast = Forecast::new(&interface, inputs, None).unwrap();
     let path = folder.join("out.zarr");
     let request = OutputRequest {
         name: "out".into(),
@@ -192,8 +192,8 @@ fn persist(
         member: 1,
         seed: None,
     };
-    let mut outputs = Outputs::create(&[request], &inputs, layout, &provenance).unwrap();
-    roll_out(&interface, &inputs, || Ok(Persistence), &mut outputs).unwrap();
+    let mut outputs = Outputs::create(&[request], &forecast, layout, &provenance).unwrap();
+    roll_out(&forecast, || Ok(Persistence), &mut outputs).unwrap();
     outputs.complete().unwrap();
     let out = Dataset::open(&path).unwrap();
     for name in &predicted {

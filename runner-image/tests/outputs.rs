@@ -209,7 +209,7 @@ fn a_model_that_does_not_match_its_interface_is_refused() {
         *future = 2;
     }
     let mut output = interface();
-    output.output = "state".into();
+    output.outputs[0].name = "state".into();
     let mut missing = interface();
     missing.inputs.remove(1);
     for (wrong, says) in [

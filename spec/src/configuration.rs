@@ -9,6 +9,7 @@ mod rules;
 #[cfg(test)]
 mod tests;
 mod uri;
+mod windows;
 
 use std::fmt;
 
@@ -28,6 +29,7 @@ pub use environment::EnvironmentProblem;
 pub use retries::Retries;
 pub use rules::Problem;
 pub use uri::UriError;
+pub use windows::{Hours, InvalidHours, StoredAs, Windows};
 
 /// The configuration of one model, as its `config.yaml` has it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -249,6 +251,9 @@ pub struct Output {
     /// with a value outside is not published.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     pub ranges: IndexMap<String, [f64; 2]>,
+    /// How it is cut into windows of lead time, each published as soon as it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub windows: Option<Windows>,
     /// Zarr format that the built-in runner writes, 2 or 3 (the default).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zarr_format: Option<u8>,

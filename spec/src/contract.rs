@@ -1,6 +1,10 @@
 //! The container contract, version 1: what mlwm tells a model's container and what it expects
 //! back. `docs/container-contract.md` is its specification.
 
+pub mod stream;
+
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +25,9 @@ pub mod env {
     pub const TIME_DIMENSIONS: &str = "TIME_DIMENSIONS";
     /// `{datastore}.{input}={path}`, comma-separated.
     pub const DATASTORE_INPUT_PATHS: &str = "DATASTORE_INPUT_PATHS";
+    /// Where every input is, also those of no datastore: a JSON object, name of the configuration's
+    /// input → path.
+    pub const MLWM_INPUTS: &str = "MLWM_INPUTS";
     /// A writable folder for intermediate files.
     pub const INFERENCE_WORKDIR: &str = "INFERENCE_WORKDIR";
     /// The ensemble member; 0 is the control.
@@ -35,14 +42,17 @@ pub mod env {
     pub const MLWM_TASK: &str = "MLWM_TASK";
     /// Set (to `1`) if the container was given GPUs.
     pub const MLWM_GPUS: &str = "MLWM_GPUS";
+    /// The folder of a container that serves many members: see [`super::stream`].
+    pub const MLWM_STREAM: &str = "MLWM_STREAM";
 
     /// All of them: a configuration must not set any.
-    pub const ALL: [&str; 12] = [
+    pub const ALL: [&str; 14] = [
         ANALYSIS_TIME,
         FORECAST_DURATION,
         NUM_EVAL_STEPS,
         TIME_DIMENSIONS,
         DATASTORE_INPUT_PATHS,
+        MLWM_INPUTS,
         INFERENCE_WORKDIR,
         MLWM_MEMBER,
         MLWM_SEED,
@@ -50,6 +60,7 @@ pub mod env {
         MLWM_OUTPUTS,
         MLWM_TASK,
         MLWM_GPUS,
+        MLWM_STREAM,
     ];
 }
 
@@ -143,6 +154,9 @@ pub enum ContractError {
     /// Malformed `MLWM_OUTPUTS`.
     #[error("MLWM_OUTPUTS is not the JSON list that the contract asks for: {0}")]
     Outputs(String),
+    /// Malformed `MLWM_INPUTS`.
+    #[error("MLWM_INPUTS is not the JSON object of paths that the contract asks for: {0}")]
+    Inputs(String),
 }
 
 /// Writes [`env::DATASTORE_INPUT_PATHS`].
@@ -189,6 +203,11 @@ pub fn parse_input_paths(text: &str) -> Result<Vec<DatastoreInputPath>, Contract
 /// Reads [`env::MLWM_OUTPUTS`].
 pub fn parse_outputs(text: &str) -> Result<Vec<OutputRequest>, ContractError> {
     serde_json::from_str(text).map_err(|error| ContractError::Outputs(error.to_string()))
+}
+
+/// Reads [`env::MLWM_INPUTS`].
+pub fn parse_inputs(text: &str) -> Result<BTreeMap<String, String>, ContractError> {
+    serde_json::from_str(text).map_err(|error| ContractError::Inputs(error.to_string()))
 }
 
 /// What a line of progress starts with; the rest of the line is one JSON object.

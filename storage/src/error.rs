@@ -268,6 +268,22 @@ pub enum Error {
         /// What is published, and what was to be.
         between: Box<Rivals>,
     },
+    /// There is another publication, and what this one would bring is not known yet.
+    #[error("{uri} already holds a publication, of task {theirs}; nothing was changed")]
+    Occupied {
+        /// The URI of the output.
+        uri: String,
+        /// The task that published it.
+        theirs: Digest,
+    },
+    /// An object that was brought to a publication before.
+    #[error("`{object}` was sent to {uri} before: each object of a publication is sent once")]
+    SentTwice {
+        /// The URI of the output.
+        uri: String,
+        /// Path of the object below it.
+        object: String,
+    },
     /// There is data that mlwm did not publish.
     #[error(
         "{uri} already holds {objects} objects that mlwm did not publish: choose another place, or \
@@ -344,6 +360,7 @@ impl Error {
             | Self::LocalChanged { .. }
             | Self::Content { .. } => ExitCode::Incomplete,
             Self::Conflict { .. }
+            | Self::Occupied { .. }
             | Self::ForeignData { .. }
             | Self::TakenOver { .. }
             | Self::Exists { .. } => ExitCode::Conflict,
@@ -358,7 +375,9 @@ impl Error {
                 source,
             }
             .exit_code(),
-            Self::WrongManifest { .. } | Self::Broken { .. } => ExitCode::Failed,
+            Self::WrongManifest { .. } | Self::SentTwice { .. } | Self::Broken { .. } => {
+                ExitCode::Failed
+            }
             Self::BucketMissing { .. }
             | Self::AccessDenied { .. }
             | Self::NoCredentials { .. }

@@ -39,6 +39,7 @@
 //! `If-None-Match` (Amazon's does, Garage's does not) there is never a second manifest.
 
 mod marker;
+mod pieces;
 
 use std::path::Path;
 
@@ -49,6 +50,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::marker::Marker;
 pub use self::marker::{MARKER_SUFFIX, WITHDRAWN_SUFFIX};
+pub use self::pieces::Publishing;
 use crate::points::reach;
 use crate::progress::Counter;
 use crate::stage::hash_file;
@@ -239,6 +241,16 @@ impl Publication<'_> {
         reach("publish: cleared");
         let sent = self.send(files, &marker).await?;
         reach("publish: sent");
+        self.close(&marker, sent, make_manifest).await
+    }
+
+    /// Steps 6 to 8: everything was sent.
+    async fn close(
+        &self,
+        marker: &Marker,
+        sent: Vec<Sent>,
+        make_manifest: impl FnOnce(Vec<ObjectRecord>) -> Manifest + Send,
+    ) -> Result<Published, Error> {
         self.check_arrived(&sent).await?;
         let objects: Vec<ObjectRecord> = sent.into_iter().map(|(object, _)| object).collect();
         let bytes = objects.iter().map(|object| object.size).sum();
@@ -247,7 +259,7 @@ impl Publication<'_> {
             ..make_manifest(objects.clone())
         };
         self.check_manifest(&manifest, &objects)?;
-        self.check_marker(&marker).await?;
+        self.check_marker(marker).await?;
         reach("publish: before the manifest");
         self.reveal(&manifest).await?;
         reach("publish: visible");

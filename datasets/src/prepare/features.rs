@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use mlwm_spec::interface::{Features, Grid};
+use mlwm_spec::interface::{Features, Grid, Standardization};
 
 use super::datastore::PreparedVariable;
 use super::grid::grid_difference;
@@ -240,6 +240,12 @@ fn add_statistics(
     warnings: &mut Vec<String>,
 ) -> Result<(), PrepareError> {
     let (datastore, name) = (variable.datastore(), variable.name());
+    if request.interface.standardization == Standardization::None {
+        let count = variable.features().count();
+        set.mean.extend(std::iter::repeat_n(0.0, count));
+        set.std.extend(std::iter::repeat_n(1.0, count));
+        return Ok(());
+    }
     let statistics = request.statistics.get(datastore).ok_or_else(|| {
         PrepareError::Artifact(format!(
             "there are no statistics of datastore `{datastore}`"

@@ -143,10 +143,10 @@ impl ForecastInputs {
             open_features(request, &datastores, features, grid, &mut warnings)
         };
         let state = open(&interface.state, &interface.grid)?;
-        let (mut forcings, mut statics, mut known_states) = (Vec::new(), Vec::new(), 1);
+        let (mut forcings, mut statics) = (Vec::new(), Vec::new());
         for input in &interface.inputs {
             match &input.role {
-                InputRole::State { steps_back } => known_states = known_states.max(steps_back + 1),
+                InputRole::State { .. } | InputRole::Noise { .. } => {}
                 InputRole::Forcing {
                     features,
                     past,
@@ -172,7 +172,7 @@ impl ForecastInputs {
                 request.steps,
             ),
             state,
-            known_states,
+            known_states: interface.known_states(),
             boundary: boundary_points(&interface.grid.shape, interface.boundary_width),
             forcings,
             statics,
@@ -309,6 +309,12 @@ fn check_request(request: &ForecastRequest<'_>) -> Result<(), PrepareError> {
         )));
     }
     let interface = request.interface;
+    if let Some(schema) = &interface.input_state {
+        return Err(PrepareError::Request(format!(
+            "the model starts from the input state `{}`, not from datastores",
+            schema.input
+        )));
+    }
     if !(1..=LONGEST_STEP).contains(&interface.step_seconds) {
         return Err(PrepareError::Artifact(format!(
             "step_seconds of the interface is {}: it must be from 1 to {LONGEST_STEP}",
@@ -317,9 +323,9 @@ fn check_request(request: &ForecastRequest<'_>) -> Result<(), PrepareError> {
     }
     for input in &interface.inputs {
         let reach = match &input.role {
-            InputRole::State { steps_back } => *steps_back,
+            InputRole::State { steps_back, .. } => steps_back.iter().max().copied().unwrap_or(0),
             InputRole::Forcing { past, future, .. } => *past.max(future),
-            InputRole::Static { .. } => 0,
+            InputRole::Static { .. } | InputRole::Noise { .. } => 0,
         };
         if reach > MOST_WINDOW {
             return Err(PrepareError::Artifact(format!(

@@ -13,9 +13,13 @@ use std::path::{Path, PathBuf};
 
 use mlwm_datasets::prepare::{ForecastInputs, ForecastRequest};
 use mlwm_datasets::{Dataset, extract_statistics};
-use mlwm_runner::{Artifact, Feed, OnnxModel, RunnerError, Sink, StepModel, Task, roll_out};
+use mlwm_runner::{
+    Artifact, Feed, Forecast, Inputs, OnnxModel, RunnerError, Sink, StepModel, Task, roll_out,
+};
 use mlwm_spec::Interface;
-use mlwm_spec::interface::{ExportFacts, Features, Grid, InputRole, ModelInput, Source};
+use mlwm_spec::interface::{
+    ExportFacts, Features, Grid, InputRole, ModelInput, ModelOutput, Source, Standardization,
+};
 use tempfile::TempDir;
 
 pub fn case_folder() -> PathBuf {
@@ -69,15 +73,14 @@ pub fn interface() -> Interface {
         }],
         names: names.to_vec(),
     };
-    let input = |name: &str, role: InputRole| ModelInput {
-        name: name.into(),
-        role,
-    };
+    let input = |name: &str, role: InputRole| ModelInput::new(name, role);
     Interface {
         version: 1,
         model: facts.model.clone(),
         step_seconds: facts.step_seconds,
+        standardization: Standardization::Statistics,
         statistics_split: "train".into(),
+        input_state: None,
         state: features("state", &facts.state_features),
         grid: Grid {
             dims: facts.stack_dims.clone(),
@@ -90,8 +93,8 @@ pub fn interface() -> Interface {
         },
         boundary_width: facts.n_boundary_points,
         inputs: vec![
-            input("prev_state", InputRole::State { steps_back: 0 }),
-            input("prev_prev_state", InputRole::State { steps_back: 1 }),
+            input("prev_state", InputRole::state(0)),
+            input("prev_prev_state", InputRole::state(1)),
             input(
                 "forcing",
                 InputRole::Forcing {
@@ -102,7 +105,8 @@ pub fn interface() -> Interface {
                 },
             ),
         ],
-        output: "new_state".into(),
+        outputs: vec![ModelOutput::next_state("new_state")],
+        attributes: BTreeMap::new(),
     }
 }
 
@@ -178,8 +182,8 @@ pub fn task(environment: &BTreeMap<String, String>) -> Task {
 }
 
 /// Opens the inputs of the case's task.
-pub fn open(artifact: &Artifact, task: &Task, steps: u64) -> ForecastInputs {
-    ForecastInputs::open(&ForecastRequest {
+pub fn open<'a>(artifact: &'a Artifact, task: &Task, steps: u64) -> Forecast<'a> {
+    let inputs = ForecastInputs::open(&ForecastRequest {
         interface: &artifact.interface,
         configs: &artifact.configs,
         statistics: &artifact.statistics,
@@ -188,7 +192,9 @@ pub fn open(artifact: &Artifact, task: &Task, steps: u64) -> ForecastInputs {
         analysis_time: task.analysis_time,
         steps,
     })
-    .unwrap()
+    .unwrap();
+    let inputs = Inputs::Datastores(Box::new(inputs));
+    Forecast::new(&artifact.interface, inputs, None).unwrap()
 }
 
 /// Keeps all states.
@@ -210,7 +216,7 @@ pub struct Rewired<M> {
 }
 
 impl<M: StepModel> StepModel for Rewired<M> {
-    fn step(&mut self, feeds: &[Feed<'_>]) -> Result<Vec<f32>, RunnerError> {
+    fn step(&mut self, feeds: &[Feed<'_>]) -> Result<Vec<Vec<f32>>, RunnerError> {
         let rewired: Vec<Vec<f32>> = feeds
             .iter()
             .map(|feed| (self.rewire)(feed.name, feed.values))
@@ -218,7 +224,7 @@ impl<M: StepModel> StepModel for Rewired<M> {
         let feeds: Vec<Feed<'_>> = std::iter::zip(feeds, &rewired)
             .map(|(feed, values)| Feed {
                 name: feed.name,
-                points: feed.points,
+                shape: feed.shape,
                 values,
             })
             .collect();
@@ -231,14 +237,14 @@ pub fn predict(artifact: &CaseArtifact, rewire: fn(&str, &[f32]) -> Vec<f32>) ->
     let environment = environment(&source(), Path::new("unused"));
     let task = task(&environment);
     let artifact = artifact.artifact();
-    let inputs = open(&artifact, &task, 6);
+    let forecast = open(&artifact, &task, 6);
     let interface = &artifact.interface;
     let load = || {
         let model = OnnxModel::load(&library(), &artifact.model, interface, task.device)?;
         Ok(Rewired { model, rewire })
     };
     let mut kept = Kept::default();
-    roll_out(interface, &inputs, load, &mut kept).unwrap();
+    roll_out(&forecast, load, &mut kept).unwrap();
     kept.0.concat()
 }
 

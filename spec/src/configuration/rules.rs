@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::environment::{self, EnvironmentProblem};
 use super::uri::{self, UriError};
-use super::{ArtifactDelivery, Configuration, Gpus, Resources, UriArgs};
+use super::{ArtifactDelivery, Configuration, Gpus, Output, Resources, UriArgs};
 use crate::dataset_path::is_plain_name;
 use crate::{AnalysisTime, ArtifactReference, Digest};
 
@@ -116,6 +116,20 @@ pub enum Problem {
         "`{0}` is not among the `variables` of this output: add it there, or take its range out"
     )]
     RangeOfNothing(String),
+    /// Windows that cannot be named.
+    #[error("windows have a length of whole hours, more than 0: `PT72H`")]
+    WindowLength,
+    /// Outputs that are not cut alike.
+    #[error(
+        "all outputs of a configuration are cut into windows of the same length, or none is: `{0}` is not cut like this one"
+    )]
+    CutOtherwise(String),
+    /// A cut output of another Zarr format.
+    #[error("an output that is cut into windows is of Zarr format 3: leave `zarr_format` out")]
+    CutFormat,
+    /// A variable that is not written.
+    #[error("`{0}` is not among the `variables` of this output: add it there, or take it out here")]
+    NotWritten(String),
     /// Not a reference of an image.
     #[error("`{0}` is not a reference: it is empty or holds white space")]
     Reference(String),
@@ -181,6 +195,7 @@ pub(super) fn broken(configuration: &Configuration) -> Vec<(Key, Problem)> {
             }
         }
     }
+    broken.windows(configuration);
     broken.resources(&configuration.resources);
     for (name, value) in &configuration.environment {
         if let Some(problem) = environment::problem(name, value) {
@@ -378,6 +393,42 @@ impl Broken {
                     };
                     self.add(key, problem);
                 }
+            }
+        }
+    }
+
+    fn windows(&mut self, configuration: &Configuration) {
+        let Some((first_name, first)) = configuration.outputs.first() else {
+            return;
+        };
+        let length = |output: &Output| output.windows.as_ref().map(|windows| windows.length);
+        for (name, output) in &configuration.outputs {
+            if length(output) != length(first) {
+                let problem = Problem::CutOtherwise(first_name.clone());
+                self.add(["outputs", name, "windows"], problem);
+            }
+            let Some(windows) = &output.windows else {
+                continue;
+            };
+            let seconds = windows.length.seconds();
+            if seconds <= 0 || seconds % 3600 != 0 {
+                self.add(
+                    ["outputs", name, "windows", "length"],
+                    Problem::WindowLength,
+                );
+            }
+            if output.zarr_format.is_some_and(|format| format != 3) {
+                self.add(["outputs", name, "zarr_format"], Problem::CutFormat);
+            }
+            let wanted = output.variables.as_deref().unwrap_or_default();
+            let is_written = |variable: &String| wanted.is_empty() || wanted.contains(variable);
+            for variable in windows.stored_as.keys().filter(|name| !is_written(name)) {
+                let key = ["outputs", name, "windows", "stored_as", variable];
+                self.add(key, Problem::NotWritten(variable.clone()));
+            }
+            for variable in windows.missing.iter().filter(|name| !is_written(name)) {
+                let key = ["outputs", name, "windows", "missing"];
+                self.add(key, Problem::NotWritten(variable.clone()));
             }
         }
     }

@@ -20,21 +20,20 @@ fn grid() -> Grid {
 
 /// An interface with all roles.
 fn interface() -> Interface {
-    let input = |name: &str, role| ModelInput {
-        name: name.into(),
-        role,
-    };
+    let input = |name: &str, role| ModelInput::new(name, role);
     Interface {
         version: INTERFACE_VERSION,
         model: Some("graph_lam".into()),
         step_seconds: 10_800,
+        standardization: Standardization::Statistics,
         statistics_split: "train".into(),
         state: features("state", &["t2m", "u10m"]),
+        input_state: None,
         grid: grid(),
         boundary_width: 1,
         inputs: vec![
-            input("prev_state", InputRole::State { steps_back: 0 }),
-            input("prev_prev_state", InputRole::State { steps_back: 1 }),
+            input("prev_state", InputRole::state(0)),
+            input("prev_prev_state", InputRole::state(1)),
             input(
                 "forcing",
                 InputRole::Forcing {
@@ -52,7 +51,8 @@ fn interface() -> Interface {
                 },
             ),
         ],
-        output: "next_state".into(),
+        outputs: vec![ModelOutput::next_state("next_state")],
+        attributes: BTreeMap::new(),
     }
 }
 
@@ -90,7 +90,7 @@ fn contradictions_are_refused() {
     type Check = fn(&InvalidInterface) -> bool;
     use InvalidInterface as E;
     let cases: [(Change, Check); 20] = [
-        (|i| i.version = 2, |e| *e == E::Version(2)),
+        (|i| i.version = 3, |e| *e == E::Version(3)),
         (|i| i.step_seconds = 0, |e| *e == E::StepSeconds(0)),
         (|i| i.step_seconds = -3600, |e| *e == E::StepSeconds(-3600)),
         (
@@ -118,17 +118,16 @@ fn contradictions_are_refused() {
             |e| *e == E::TensorName("prev_state".into()),
         ),
         (
-            |i| i.output = "static".into(),
+            |i| i.outputs[0].name = "static".into(),
             |e| *e == E::TensorName("static".into()),
         ),
-        (|i| i.output.clear(), |e| *e == E::Empty("output")),
+        (
+            |i| i.outputs[0].name.clear(),
+            |e| *e == E::Empty("outputs[].name"),
+        ),
         (|i| drop(i.inputs.remove(0)), |e| *e == E::NoLastState),
         (
-            |i| {
-                i.inputs[1].role = InputRole::State {
-                    steps_back: u64::MAX,
-                }
-            },
+            |i| i.inputs[1].role = InputRole::state(u64::MAX),
             |e| {
                 matches!(
                     e,

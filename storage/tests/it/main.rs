@@ -12,6 +12,7 @@ mod limits;
 mod measure;
 mod names;
 mod patience;
+mod pieces;
 mod publication;
 mod republication;
 mod staging;

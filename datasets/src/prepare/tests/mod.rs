@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use mlwm_spec::contract::DatastoreInputPath;
-use mlwm_spec::interface::{Features, Grid, InputRole, ModelInput, Source};
+use mlwm_spec::interface::{
+    Features, Grid, InputRole, ModelInput, ModelOutput, Source, Standardization,
+};
 use mlwm_spec::{AnalysisTime, DatastoreConfig, Interface};
 
 use crate::Statistics;
@@ -44,15 +46,14 @@ fn case_interface() -> Interface {
         names: list(names),
         ..features(variable, &[])
     };
-    let input = |name: &str, role: InputRole| ModelInput {
-        name: name.into(),
-        role,
-    };
+    let input = |name: &str, role: InputRole| ModelInput::new(name, role);
     Interface {
         version: 1,
         model: facts.model.clone(),
         step_seconds: facts.step_seconds,
+        standardization: Standardization::Statistics,
         statistics_split: "train".into(),
+        input_state: None,
         state: named("state", &facts.state_features),
         grid: Grid {
             dims: facts.stack_dims.clone(),
@@ -65,8 +66,8 @@ fn case_interface() -> Interface {
         },
         boundary_width: facts.n_boundary_points,
         inputs: vec![
-            input("prev_state", InputRole::State { steps_back: 0 }),
-            input("prev_prev_state", InputRole::State { steps_back: 1 }),
+            input("prev_state", InputRole::state(0)),
+            input("prev_prev_state", InputRole::state(1)),
             input(
                 "forcing",
                 InputRole::Forcing {
@@ -84,7 +85,8 @@ fn case_interface() -> Interface {
                 },
             ),
         ],
-        output: "new_state".into(),
+        outputs: vec![ModelOutput::next_state("new_state")],
+        attributes: BTreeMap::new(),
     }
 }
 

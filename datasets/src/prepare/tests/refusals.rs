@@ -151,7 +151,7 @@ fn artifacts_that_do_not_fit_together() {
     refused(&datastore, mismatch, &["era5"]);
     for far in [10_001, u64::MAX] {
         let mut back = Case::new(None);
-        back.interface.inputs[1].role = InputRole::State { steps_back: far };
+        back.interface.inputs[1].role = InputRole::state(far);
         refused(&back, mismatch, &["`prev_prev_state`", "10000"]);
         let mut ahead = Case::new(None);
         if let InputRole::Forcing { future, .. } = &mut ahead.interface.inputs[2].role {

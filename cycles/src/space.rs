@@ -1,0 +1,162 @@
+//! Space in the working folder: reserved before it is used, so that the folder never holds more than it may.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+/// The space of a working folder.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    budget: u64,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    reserved: u64,
+    /// Bytes that lie there, as far as they are counted, and the most that ever did.
+    held: u64,
+    most: u64,
+}
+
+/// Space that is reserved; given back when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Space<'a> {
+    disk: &'a Disk,
+    bytes: u64,
+}
+
+/// Bytes that are counted as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Held<'a> {
+    disk: &'a Disk,
+    bytes: u64,
+}
+
+impl Disk {
+    pub(crate) fn new(budget: u64) -> Self {
+        Self {
+            budget,
+            state: Mutex::default(),
+            changed: Notify::new(),
+        }
+    }
+
+    /// What may be used in all, in bytes.
+    pub(crate) fn budget(&self) -> u64 {
+        self.budget
+    }
+
+    /// Waits until so many bytes are free, and `left` remain; for all that there is if that is less.
+    pub(crate) async fn reserve(&self, bytes: u64, left: u64) -> Space<'_> {
+        let bytes = bytes.min(self.budget);
+        loop {
+            // Registered before looking, so that no change between the two is missed.
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            {
+                let mut state = self.state();
+                let needed = state.reserved.saturating_add(bytes).saturating_add(left);
+                if needed <= self.budget || state.reserved == 0 {
+                    state.reserved += bytes;
+                    return Space { disk: self, bytes };
+                }
+            }
+            changed.await;
+        }
+    }
+
+    /// Reserves all that is free.
+    pub(crate) fn reserve_all(&self) -> Space<'_> {
+        let mut state = self.state();
+        let bytes = self.budget.saturating_sub(state.reserved);
+        state.reserved += bytes;
+        Space { disk: self, bytes }
+    }
+
+    /// Counts bytes that lie there.
+    pub(crate) fn hold(&self, bytes: u64) -> Held<'_> {
+        let mut state = self.state();
+        state.held += bytes;
+        state.most = state.most.max(state.held);
+        Held { disk: self, bytes }
+    }
+
+    /// The most bytes that were counted at once.
+    pub(crate) fn most_held(&self) -> u64 {
+        self.state().most
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Space<'_> {
+    /// Gives back what is more than so many bytes.
+    pub(crate) fn shrink_to(&mut self, bytes: u64) {
+        let more = self.bytes.saturating_sub(bytes);
+        self.bytes -= more;
+        self.disk.state().reserved -= more;
+        self.disk.changed.notify_waiters();
+    }
+}
+
+impl Drop for Space<'_> {
+    fn drop(&mut self) {
+        self.shrink_to(0);
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.disk.state().held -= self.bytes;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    async fn is_free(disk: &Disk, bytes: u64, left: u64) -> bool {
+        let space = disk.reserve(bytes, left);
+        tokio::time::timeout(Duration::from_millis(20), space)
+            .await
+            .is_ok()
+    }
+
+    #[tokio::test]
+    async fn space_is_for_as_much_as_fits() {
+        let disk = Disk::new(100);
+        let first = disk.reserve(60, 0).await;
+        assert!(is_free(&disk, 40, 0).await);
+        assert!(!is_free(&disk, 41, 0).await);
+        assert!(!is_free(&disk, 30, 11).await, "some must remain");
+        drop(first);
+        assert!(is_free(&disk, 1000, 0).await, "alone");
+    }
+
+    #[tokio::test]
+    async fn what_turns_out_smaller_makes_room() {
+        let disk = Disk::new(100);
+        let _inputs = disk.reserve(30, 0).await;
+        let mut all = disk.reserve_all();
+        assert!(!is_free(&disk, 1, 0).await);
+        all.shrink_to(20);
+        assert!(is_free(&disk, 50, 0).await);
+        assert!(!is_free(&disk, 51, 0).await);
+    }
+
+    #[test]
+    fn the_most_that_was_held_is_kept() {
+        let disk = Disk::new(100);
+        let one = disk.hold(30);
+        drop(disk.hold(20));
+        drop(one);
+        drop(disk.hold(40));
+        assert_eq!(disk.most_held(), 50);
+    }
+}

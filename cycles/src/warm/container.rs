@@ -1,0 +1,215 @@
+//! A warm container from its start to its end.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+
+use futures::FutureExt;
+use mlwm_engines::{Image, Output};
+use mlwm_spec::contract::stream::{self, LABEL, LABEL_VALUE};
+use mlwm_storage::points::reach;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio_util::sync::CancellationToken;
+
+use super::folder::{Folder, Work};
+use super::{Job, Told, lock};
+use crate::Error;
+use crate::container;
+use crate::run::Context;
+
+/// Whether the containers of an image can serve several members.
+pub(crate) fn knows_streaming(image: &Image) -> bool {
+    image
+        .labels
+        .get(LABEL)
+        .is_some_and(|found| found == LABEL_VALUE)
+}
+
+/// Serves jobs, with one container after the other if need be, until no more can come.
+pub(super) async fn serve(context: &Context<'_>, mut jobs: UnboundedReceiver<Job>) {
+    let mut waiting = VecDeque::new();
+    loop {
+        if waiting.is_empty() {
+            match jobs.recv().await {
+                Some(job) => waiting.push_back(job),
+                None => return,
+            }
+        }
+        waiting.retain(|job: &Job| !job.given_up.is_cancelled());
+        let Some(first) = waiting.front() else {
+            continue;
+        };
+        let room = tokio::select! {
+            room = context.machine.room(first.turn, &first.planned.resources) => room,
+            () = first.given_up.cancelled() => continue,
+        };
+        if let Err(error) = one(context, &mut waiting, &mut jobs).await {
+            // The fault is nobody's in particular: one is told, so that it does not come back for ever.
+            if let Some(job) = waiting.pop_front() {
+                let _ = job.told.send(Told::NotServed(error));
+            }
+        }
+        drop(room);
+    }
+}
+
+/// What a container has been given and has not done.
+struct Serving {
+    job: Job,
+    work: Option<Work>,
+    name: String,
+    /// Whether it has said anything of it.
+    heard_of: bool,
+}
+
+/// One container, until it ends. What it was given and did not begin waits again.
+async fn one(
+    context: &Context<'_>,
+    waiting: &mut VecDeque<Job>,
+    jobs: &mut UnboundedReceiver<Job>,
+) -> Result<(), Error> {
+    let Some(first) = waiting.front() else {
+        return Ok(());
+    };
+    let turn = first.turn;
+    let mut folder = Folder::create(context.scratch, &first.planned)?;
+    let request = container::warm_request(first, folder.mounts())?;
+    let stop = context.cancel.child_token();
+    let serving = Mutex::new(VecDeque::new());
+    let ended = {
+        let mut print = |output| take(&serving, output);
+        let running = context.engine.run(&request, &mut print, &stop);
+        let watched = context.disk.watch(turn, vec![folder.out()]);
+        let full = watched.excess(None).fuse();
+        tokio::pin!(running, full);
+        let mut open = true;
+        let mut excess = None;
+        loop {
+            while let Some(job) = waiting.pop_front() {
+                hand_over(context, &mut folder, &serving, job);
+            }
+            tokio::select! {
+                ended = &mut running => break ended.map(|ended| (ended, excess)),
+                most = &mut full => {
+                    excess = Some(most);
+                    request.kill.cancel();
+                }
+                job = jobs.recv(), if open => match job {
+                    Some(job) => waiting.push_back(job),
+                    None => {
+                        folder.end()?;
+                        open = false;
+                    }
+                },
+                () = given_up(&serving), if !stop.is_cancelled() => {
+                    // One that is done needs the container no more, and has left the list.
+                    if lock(&serving).iter().any(|serving| serving.job.given_up.is_cancelled()) {
+                        stop.cancel();
+                    }
+                }
+            }
+        }
+    };
+    reach("warm: ended");
+    let mut rest = std::mem::take(&mut *lock(&serving));
+    let served_some = folder.handed_over() > rest.len();
+    let blamed = match rest.front() {
+        Some(first) if first.heard_of || !served_some => rest.pop_front(),
+        _ => None,
+    };
+    waiting.extend(rest.into_iter().map(|serving: Serving| serving.job));
+    match (ended, blamed) {
+        (Ok((ended, excess)), Some(blamed)) => {
+            let _ = blamed.job.told.send(Told::Ended(Box::new(ended), excess));
+        }
+        (Err(error), Some(blamed)) => {
+            let _ = blamed.job.told.send(Told::NotServed(error.into()));
+        }
+        // It had served all that it was given.
+        (_, None) => {}
+    }
+    Ok(())
+}
+
+fn hand_over(
+    context: &Context<'_>,
+    folder: &mut Folder,
+    serving: &Mutex<VecDeque<Serving>>,
+    job: Job,
+) {
+    // Locked until it is in the list: the container may speak of it at once.
+    let mut serving = lock(serving);
+    match folder.hand_over(context.scratch, &job.planned, job.identity) {
+        Ok(work) => {
+            reach("warm: handed over");
+            let name = work.name.clone();
+            serving.push_back(Serving {
+                job,
+                work: Some(work),
+                name,
+                heard_of: false,
+            });
+            begin_first(&mut serving);
+        }
+        Err(error) => {
+            let _ = job.told.send(Told::NotServed(error));
+        }
+    }
+}
+
+/// Tells the first one that it is its turn.
+fn begin_first(serving: &mut VecDeque<Serving>) {
+    if let Some(first) = serving.front_mut()
+        && let Some(work) = first.work.take()
+    {
+        let _ = first.job.told.send(Told::Begun(work));
+    }
+}
+
+/// Comes back when a task gave up whose job is here.
+async fn given_up(serving: &Mutex<VecDeque<Serving>>) {
+    let tokens: Vec<CancellationToken> = {
+        let serving = lock(serving);
+        serving
+            .iter()
+            .map(|serving| serving.job.given_up.clone())
+            .collect()
+    };
+    if tokens.is_empty() {
+        return std::future::pending().await;
+    }
+    let waiting = tokens.iter().map(|token| Box::pin(token.cancelled()));
+    futures::future::select_all(waiting).await;
+}
+
+/// What a container prints goes to the task that it speaks of; log, to the one that it is at.
+fn take(serving: &Mutex<VecDeque<Serving>>, output: Output) {
+    let mut serving = lock(serving);
+    if let Output::Stdout(line) = &output
+        && let Some(event) = stream::Event::parse(line)
+    {
+        let (work, told, over) = match event {
+            stream::Event::Step { work, step, of } => (work, Told::Step(step, of), false),
+            stream::Event::Window { work, window } => (work, Told::Window(window), false),
+            stream::Event::Done { work } => (work, Told::Done, true),
+            stream::Event::Failed { work, why, .. } => (work, Told::Failed(why), true),
+        };
+        // It serves in order: of another than the first it has nothing to say.
+        let Some(first) = serving.front_mut().filter(|first| first.name == work) else {
+            return;
+        };
+        first.heard_of = true;
+        let _ = first.job.told.send(told);
+        if over {
+            serving.pop_front();
+            begin_first(&mut serving);
+        }
+        return;
+    }
+    let (stream, line) = match output {
+        Output::Stdout(line) => ("stdout", line),
+        Output::Stderr(line) => ("stderr", line),
+    };
+    if let Some(first) = serving.front_mut() {
+        let _ = first.job.told.send(Told::Log(stream, line));
+    }
+}

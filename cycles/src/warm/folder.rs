@@ -1,0 +1,225 @@
+//! The folders between mlwm and a warm container.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use mlwm_engines::{Mount, owner};
+use mlwm_spec::Digest;
+use mlwm_spec::contract::OutputRequest;
+use mlwm_spec::contract::stream::{self, END, GO, IN, OUT, STREAM_DIR, WORK_FILE, WindowedOutput};
+
+use crate::Error;
+use crate::plan::PlannedTask;
+use crate::scratch::{Scratch, create, failed};
+
+/// In the folder of a container, the process that it belongs to.
+const OWNER: &str = "owner";
+
+/// The folders of one container.
+#[derive(Debug)]
+pub(super) struct Folder {
+    root: Arc<Root>,
+    works: u64,
+}
+
+/// The folder that holds them all; removed when the container is gone and all its works are.
+#[derive(Debug)]
+struct Root(PathBuf);
+
+/// The folders of one member in those of its container. They go with this.
+#[derive(Debug)]
+pub(crate) struct Work {
+    /// Its name.
+    pub(crate) name: String,
+    input: PathBuf,
+    output: PathBuf,
+    _root: Arc<Root>,
+}
+
+impl Folder {
+    pub(super) fn create(scratch: &Scratch, task: &PlannedTask) -> Result<Self, Error> {
+        let place = scratch.warm(task);
+        create(&place)?;
+        let made = tempfile::Builder::new().prefix("").tempdir_in(&place);
+        let root = made.map_err(|source| failed(&place, source))?.keep();
+        let folder = Self {
+            root: Arc::new(Root(root)),
+            works: 0,
+        };
+        for name in [IN, OUT] {
+            create(&folder.root.0.join(name))?;
+        }
+        let file = folder.root.0.join(OWNER);
+        let owner = owner::this_process().unwrap_or_default();
+        fs::write(&file, owner).map_err(|source| failed(&file, source))?;
+        Ok(folder)
+    }
+
+    pub(super) fn mounts(&self) -> [Mount; 2] {
+        [(IN, true), (OUT, false)].map(|(name, read_only)| Mount {
+            source: self.root.0.join(name),
+            target: format!("{STREAM_DIR}/{name}"),
+            read_only,
+        })
+    }
+
+    /// Where the container writes.
+    pub(super) fn out(&self) -> PathBuf {
+        self.root.0.join(OUT)
+    }
+
+    /// Hands over a member whose inputs are staged: all of it appears at once.
+    pub(super) fn hand_over(
+        &mut self,
+        scratch: &Scratch,
+        task: &PlannedTask,
+        identity: Digest,
+    ) -> Result<Work, Error> {
+        let name = format!("{:04}", self.works);
+        self.works += 1;
+        let work = Work {
+            input: self.root.0.join(IN).join(&name),
+            output: self.root.0.join(OUT).join(&name),
+            name,
+            _root: Arc::clone(&self.root),
+        };
+        for output in &task.outputs {
+            create(&work.output.join(&output.name))?;
+        }
+        let hidden = self.root.0.join(IN).join(format!(".{}", work.name));
+        let inputs = hidden.join("inputs");
+        create(&inputs)?;
+        create(&hidden.join(GO))?;
+        for input in &task.inputs {
+            let (from, to) = (scratch.input(task, &input.name), inputs.join(&input.name));
+            link_tree(&from, &to).map_err(|source| failed(&to, source))?;
+        }
+        let file = hidden.join(WORK_FILE);
+        let order =
+            serde_json::to_vec_pretty(&order(task, identity, &work)).map_err(Error::Json)?;
+        fs::write(&file, order).map_err(|source| failed(&file, source))?;
+        fs::rename(&hidden, &work.input).map_err(|source| failed(&work.input, source))?;
+        Ok(work)
+    }
+
+    /// How many it was given.
+    pub(super) fn handed_over(&self) -> usize {
+        usize::try_from(self.works).unwrap_or(usize::MAX)
+    }
+
+    /// Says that no more will come.
+    pub(super) fn end(&self) -> Result<(), Error> {
+        touch(&self.root.0.join(IN).join(END))
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        // What stays is removed by `tidy` of a later run.
+        let _ = fs::remove_dir_all(&self.0);
+        for empty in self.0.ancestors().skip(1).take(3) {
+            let _ = fs::remove_dir(empty);
+        }
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        // What stays goes with the folder of the container.
+        let _ = fs::remove_dir_all(&self.input);
+        let _ = fs::remove_dir_all(&self.output);
+    }
+}
+
+impl Work {
+    /// Lets the container write a window.
+    pub(crate) fn go(&self, window: &str) -> Result<(), Error> {
+        touch(&self.input.join(GO).join(window))
+    }
+
+    /// A window of an output, as the container wrote it.
+    pub(crate) fn window(&self, output: &str, window: &str) -> PathBuf {
+        self.output.join(output).join(window)
+    }
+
+    /// Removes what the container was given: it is done with it.
+    pub(crate) fn clear_inputs(&self) -> Result<(), Error> {
+        fs::remove_dir_all(&self.input).map_err(|source| failed(&self.input, source))
+    }
+}
+
+/// Removes the folders of containers whose mlwm died.
+pub(crate) fn tidy(scratch: &Scratch) -> Result<(), Error> {
+    let glob = scratch.warm_root();
+    let subfolders = |path: &Path| -> Vec<PathBuf> {
+        let entries = fs::read_dir(path).into_iter().flatten().flatten();
+        entries
+            .map(|entry| entry.path())
+            .filter(|path| path.is_dir())
+            .collect()
+    };
+    for configuration in subfolders(&glob) {
+        for time in subfolders(&configuration) {
+            for folder in subfolders(&time) {
+                let owner = fs::read_to_string(folder.join(OWNER)).ok();
+                if owner::judge(owner.as_deref()) == owner::Owner::Dead {
+                    fs::remove_dir_all(&folder).map_err(|source| failed(&folder, source))?;
+                }
+            }
+            let _ = fs::remove_dir(&time);
+        }
+        let _ = fs::remove_dir(&configuration);
+    }
+    let _ = fs::remove_dir(&glob);
+    Ok(())
+}
+
+fn order(task: &PlannedTask, identity: Digest, work: &Work) -> stream::Work {
+    let input = |name: &str| format!("{STREAM_DIR}/{IN}/{}/inputs/{name}", work.name);
+    let inputs = task.inputs.iter();
+    let datastore_inputs = task.inputs.iter().flat_map(|staged| {
+        let fed = staged.datastore_inputs.iter();
+        fed.map(|fed| (fed.clone(), input(&staged.name)))
+    });
+    let outputs = task.outputs.iter().map(|output| WindowedOutput {
+        output: OutputRequest {
+            name: output.name.clone(),
+            path: format!("{STREAM_DIR}/{OUT}/{}/{}", work.name, output.name),
+            variables: output.variables.clone(),
+            zarr_format: task.zarr_format(&output.name),
+        },
+        window: output.windows.as_ref().map(|windows| windows.length),
+    });
+    stream::Work {
+        work: work.name.clone(),
+        member: task.member,
+        seed: task.seed,
+        task: identity.to_string(),
+        inputs: inputs
+            .map(|staged| (staged.name.clone(), input(&staged.name)))
+            .collect(),
+        datastore_inputs: BTreeMap::from_iter(datastore_inputs),
+        outputs: outputs.collect(),
+    }
+}
+
+/// The same files at another place of the same file system. Nobody writes to what is staged.
+fn link_tree(from: &Path, to: &Path) -> std::io::Result<()> {
+    if !from.is_dir() {
+        return fs::hard_link(from, to);
+    }
+    fs::create_dir(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        link_tree(&entry.path(), &to.join(entry.file_name()))?;
+    }
+    Ok(())
+}
+
+fn touch(path: &Path) -> Result<(), Error> {
+    File::create(path)
+        .map(drop)
+        .map_err(|source| failed(path, source))
+}

@@ -1,0 +1,228 @@
+//! The part of an attempt that a warm container does.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use mlwm_engines::{Ended, Image};
+use mlwm_registries::UnpackedArtifact;
+use mlwm_spec::Digest;
+use mlwm_spec::contract::Progress;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::Work;
+use super::windows::{Cut, Gate, Listening};
+use crate::Error;
+use crate::container::{Lines, Ran};
+use crate::disk::Excess;
+use crate::ending::judge;
+use crate::event::Phase;
+use crate::record::Attempt;
+use crate::scratch::{self, failed};
+use crate::warm::{self, Job, Told, knows_streaming};
+
+impl Work<'_> {
+    /// Whether the container of an image may serve this member and others.
+    pub(super) fn is_streamed(&self, image: &Image) -> bool {
+        knows_streaming(image)
+            && self.context.warm.has_others(self.planned)
+            && self.planned.windows().is_some()
+    }
+
+    /// Has the member served by the container that serves others, too; its outputs are then in
+    /// their places, or, cut into windows, in their stores.
+    pub(super) async fn streamed(
+        &mut self,
+        attempt: Attempt,
+        image: &Image,
+        artifact: Option<UnpackedArtifact>,
+        identity: Digest,
+        cut: Option<(Listening<'_>, &mut [Cut<'_>])>,
+    ) -> Result<Ran, Error> {
+        self.claim.check()?;
+        let clock = self.begin(Phase::Queue);
+        let (told, mut hear) = unbounded_channel();
+        // On every way out of here: the container must not go on with what nobody waits for.
+        let given_up = self.context.cancel.child_token();
+        let _guard = given_up.clone().drop_guard();
+        self.context.warm.serve(Job {
+            planned: self.planned.clone(),
+            turn: self.turn,
+            image: image.clone(),
+            artifact,
+            identity,
+            told,
+            given_up,
+        });
+        let begun = loop {
+            match self.hear(&mut hear).await? {
+                Told::Begun(work) => break work,
+                Told::NotServed(error) => return Err(error),
+                _ => {}
+            }
+        };
+        self.end(Phase::Queue, clock, None);
+        let clock = self.begin(Phase::Run);
+        let log = self.context.scratch.log(self.planned, attempt.number);
+        self.report.log = Some(log.display().to_string());
+        self.context
+            .recorder
+            .has_log(attempt, &log.display().to_string());
+        let mut lines = Lines::new(self.context, self.planned, &log);
+        let started = now();
+        let served = match cut {
+            None => self.listen(begun, &mut hear, &mut lines, None).await,
+            Some((listening, cuts)) => {
+                let gate = listening.gate();
+                let ended = CancellationToken::new();
+                let publishing = async {
+                    let published = self.publish_windows(listening, cuts, &ended).await;
+                    published.map_err(Unserved::Error)
+                };
+                let listening = async {
+                    let _ended = ended.clone().drop_guard();
+                    self.listen(begun, &mut hear, &mut lines, Some(gate)).await
+                };
+                tokio::try_join!(listening, publishing).map(drop)
+            }
+        };
+        let (last, written) = lines.finish();
+        let finished = now();
+        let unserved = match served {
+            Ok(()) => {
+                written.map_err(|source| failed(&log, source))?;
+                self.end(Phase::Run, clock, None);
+                return Ok(Ran {
+                    started,
+                    finished,
+                    log,
+                    peak_memory: None,
+                });
+            }
+            Err(unserved) => unserved,
+        };
+        Err(match unserved {
+            Unserved::Error(error) => error,
+            Unserved::Late => match self.planned.timeout {
+                Some(timeout) => Error::Timeout {
+                    timeout,
+                    hint: String::new(),
+                    log,
+                    last,
+                },
+                None => Error::Interrupted,
+            },
+            Unserved::Failed(why) => Error::MemberFailed { why, log, last },
+            Unserved::Ended(ended, excess) => {
+                self.report.peak_memory = ended.peak_memory;
+                judge(self.planned, &ended, excess, &log, last)?;
+                Error::EndedEarly { log }
+            }
+        })
+    }
+
+    /// Until the member is served.
+    async fn listen(
+        &self,
+        work: warm::Work,
+        hear: &mut UnboundedReceiver<Told>,
+        lines: &mut Lines<'_>,
+        gate: Option<&Gate>,
+    ) -> Result<(), Unserved> {
+        let mut work = Arc::new(work);
+        let begin = |work: &Arc<warm::Work>| -> Result<Instant, Error> {
+            match gate {
+                Some(gate) => gate.begun(work)?,
+                None => {
+                    for window in self.planned.windows().unwrap_or_default() {
+                        work.go(&window.to_string())?;
+                    }
+                }
+            }
+            // Without a timeout, a day: the plan says so.
+            let limit = self
+                .planned
+                .timeout
+                .map_or(DAY, |timeout| timeout.duration());
+            Ok(Instant::now() + limit)
+        };
+        let mut deadline = begin(&work)?;
+        loop {
+            let told = tokio::select! {
+                told = self.hear(hear) => told?,
+                () = tokio::time::sleep_until(deadline) => return Err(Unserved::Late),
+            };
+            match told {
+                // Another container took it up, since the first one ended before.
+                Told::Begun(again) => {
+                    work = Arc::new(again);
+                    deadline = begin(&work)?;
+                }
+                Told::Step(step, of) => lines.step(&Progress { step, of }),
+                Told::Log(stream, line) => lines.log(stream, &line),
+                Told::Window(window) => match gate {
+                    Some(gate) => gate.take(&work, self.planned, &window)?,
+                    None => self.take(&work, &window)?,
+                },
+                Told::Done => {
+                    work.clear_inputs()?;
+                    self.inputs_are_read()?;
+                    return Ok(());
+                }
+                Told::Failed(why) => return Err(Unserved::Failed(why)),
+                Told::NotServed(error) => return Err(error.into()),
+                Told::Ended(ended, excess) => return Err(Unserved::Ended(ended, excess)),
+            }
+        }
+    }
+
+    /// What is told next.
+    async fn hear(&self, hear: &mut UnboundedReceiver<Told>) -> Result<Told, Error> {
+        tokio::select! {
+            told = hear.recv() => told.ok_or(Error::Interrupted),
+            // Another does the task now: two must not.
+            () = self.claim.lost.cancelled() => self.claim.check().and(Err(Error::Interrupted)),
+            () = self.context.cancel.cancelled() => Err(Error::Interrupted),
+        }
+    }
+
+    /// Takes the whole forecast from where the container wrote it to where it is published from.
+    fn take(&self, work: &warm::Work, window: &str) -> Result<(), Error> {
+        for output in &self.planned.outputs {
+            let from = work.window(&output.name, window);
+            let to = self.context.scratch.output(self.planned, &output.name);
+            scratch::create(to.parent().unwrap_or(Path::new(".")))?;
+            match fs::symlink_metadata(&from) {
+                Ok(found) if found.is_dir() => {
+                    fs::rename(&from, &to).map_err(|source| failed(&to, source))?;
+                }
+                // What is not there is found when the output is checked.
+                _ => scratch::create(&to)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+const DAY: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
+
+/// Why a member was not served.
+enum Unserved {
+    Error(Error),
+    Late,
+    Failed(String),
+    Ended(Box<Ended>, Option<Excess>),
+}
+
+impl From<Error> for Unserved {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}
+
+fn now() -> String {
+    Timestamp::now().strftime("%FT%TZ").to_string()
+}

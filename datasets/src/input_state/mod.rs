@@ -1,0 +1,169 @@
+//! Input states: one file with the fields that a forecast starts from, as `interface.json`
+//! declares them. A state is checked wholly before the model is loaded, so that one of another
+//! time, or with other contents, never becomes a forecast. [`InitialState::read`] is both what the
+//! runner starts from, and the check before anything is started.
+
+mod check;
+mod error;
+mod file;
+mod npy;
+mod npz;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+use mlwm_spec::AnalysisTime;
+use mlwm_spec::interface::{InputRole, Interface, MissingWhere, StateField, StateSchema};
+use serde_json::{Map, Value};
+
+use crate::Values;
+use crate::prepare::Schedule;
+
+pub use error::StateError;
+use file::StateFile;
+
+/// An input state that is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct StateRequest<'a> {
+    /// What the model needs.
+    pub interface: &'a Interface,
+    /// What the file must hold.
+    pub schema: &'a StateSchema,
+    /// The file: a Zarr store, or a `.npz`.
+    pub path: &'a Path,
+    /// The analysis time.
+    pub analysis_time: AnalysisTime,
+    /// Number of steps to predict.
+    pub steps: u64,
+}
+
+/// An input state, read and checked.
+#[derive(Debug)]
+pub struct InitialState {
+    /// The times of the forecast.
+    pub schedule: Schedule,
+    /// The known states that the model looks at, oldest first, `[grid_index, feature]`.
+    pub states: Vec<Vec<f32>>,
+    /// Names of the features.
+    names: Vec<String>,
+    /// Further arrays over the grid.
+    coordinates: Vec<Coordinate>,
+}
+
+/// An array over the grid that outputs get, too.
+#[derive(Clone, Debug)]
+pub struct Coordinate {
+    /// Its name.
+    pub name: String,
+    /// Its values, over all dimensions of the grid.
+    pub values: Values,
+    /// Its attributes, without those that name other variables.
+    pub attributes: Map<String, Value>,
+}
+
+impl InitialState {
+    /// Reads a state and checks all of it.
+    ///
+    /// # Errors
+    /// What the schema does not allow, with the field and what was expected.
+    pub fn read(request: &StateRequest<'_>) -> Result<Self, StateError> {
+        let StateRequest {
+            interface, schema, ..
+        } = *request;
+        let mut file = StateFile::open(request.path)?;
+        let schedule = Schedule {
+            analysis: request.analysis_time.unix_seconds(),
+            last_known: request.analysis_time.unix_seconds(),
+            step: interface.step_seconds,
+            steps: request.steps,
+        };
+        check::names(&mut file, interface, schema)?;
+        check::times(&mut file, schema, schedule.analysis)?;
+        let points = interface.grid.points() as usize;
+        let features = schema.fields.len();
+        let times = schema.offsets_seconds.len();
+        // Constant fields that are nowhere missing come first: masks are made of them.
+        let mut constants = Vec::new();
+        let is_mask = |field: &&StateField| field.constant && field.missing.is_none();
+        for field in schema.fields.iter().filter(is_mask) {
+            let values = check::field(&mut file, interface, schema, field, &constants)?;
+            constants.push((field.name.clone(), values));
+        }
+        let mut all = vec![vec![0.0; points * features]; times];
+        for (column, field) in schema.fields.iter().enumerate() {
+            let known = constants.iter().find(|(name, _)| *name == field.name);
+            let values = match known {
+                Some((_, values)) => values,
+                None => &check::field(&mut file, interface, schema, field, &constants)?,
+            };
+            for (state, values) in all.iter_mut().zip(values.chunks_exact(points)) {
+                for (row, value) in state.chunks_exact_mut(features).zip(values) {
+                    row[column] = *value;
+                }
+            }
+        }
+        Ok(Self {
+            schedule,
+            states: needed(all, interface, schema),
+            names: interface.state.names.clone(),
+            coordinates: check::coordinates(&mut file, interface, schema)?,
+        })
+    }
+
+    /// Static features by name of the model's input, `[grid_index, feature]`.
+    pub fn statics(&self, interface: &Interface) -> Vec<(String, Vec<f32>)> {
+        let features = self.names.len();
+        let last = self.states.last().map_or(&[][..], Vec::as_slice);
+        let mut statics = Vec::new();
+        for input in &interface.inputs {
+            if let InputRole::Static {
+                features: wanted, ..
+            } = &input.role
+            {
+                let columns: Vec<usize> = wanted
+                    .names
+                    .iter()
+                    .filter_map(|name| self.column(name))
+                    .collect();
+                let rows = last.chunks_exact(features.max(1));
+                let values = rows.flat_map(|row| columns.iter().map(|column| row[*column]));
+                statics.push((input.name.clone(), values.collect()));
+            }
+        }
+        statics
+    }
+
+    fn column(&self, name: &str) -> Option<usize> {
+        self.names.iter().position(|there| there == name)
+    }
+
+    /// The points where a field has a value; `None` if there is no such field.
+    pub fn points_where(&self, place: &MissingWhere) -> Option<Vec<usize>> {
+        let column = self.column(&place.field)?;
+        let rows = self.states.last()?.chunks_exact(self.names.len());
+        let is_there = |row: &[f32]| f64::from(row[column]) == place.equals;
+        let numbered = rows.enumerate().filter(|(_, row)| is_there(row));
+        Some(numbered.map(|(point, _)| point).collect())
+    }
+
+    /// Further arrays over the grid, for outputs.
+    pub fn coordinates(&self) -> &[Coordinate] {
+        &self.coordinates
+    }
+}
+
+/// The states that the model looks at, oldest first, of those in the file.
+fn needed(all: Vec<Vec<f32>>, interface: &Interface, schema: &StateSchema) -> Vec<Vec<f32>> {
+    let mut numbered: Vec<Option<Vec<f32>>> = all.into_iter().map(Some).collect();
+    let backs = (0..interface.known_states()).rev();
+    let states = backs.filter_map(|back| {
+        let offset = -interface.step_seconds.saturating_mul(back.cast_signed());
+        let at = schema
+            .offsets_seconds
+            .iter()
+            .position(|there| *there == offset)?;
+        numbered.get_mut(at)?.take()
+    });
+    states.collect()
+}

@@ -1,0 +1,125 @@
+//! A publication whose objects come little by little: the windows of a forecast, while its model still runs.
+
+use std::path::Path;
+
+use mlwm_spec::manifest::ObjectRecord;
+use mlwm_spec::{Digest, Manifest};
+use tokio_util::sync::CancellationToken;
+
+use super::marker::Marker;
+use super::{Published, Sent};
+use crate::points::reach;
+use crate::tree::LocalFile;
+use crate::{Error, Progress, Store, Uri, pool};
+
+/// A publication that is under way: nobody sees it before [`Publishing::finish`]. If it is dropped, what was
+/// sent is leftovers, which the next publication to the same place removes.
+#[derive(Debug)]
+pub struct Publishing {
+    store: Store,
+    uri: Uri,
+    task: Digest,
+    marker: Marker,
+    sent: Vec<Sent>,
+}
+
+impl Store {
+    /// Begins a publication at `uri`: steps 1 to 4 of the protocol. What another task published there
+    /// is withdrawn if it shall be `replaced`.
+    ///
+    /// # Errors
+    /// If something is published there that is not to be replaced, also by the same task; if foreign
+    /// objects lie there; if the store fails.
+    pub async fn begin(
+        &self,
+        uri: &Uri,
+        task: Digest,
+        replaced: bool,
+        cancel: &CancellationToken,
+    ) -> Result<Publishing, Error> {
+        if uri.is_root() {
+            return Err(Error::InvalidUri {
+                uri: uri.to_string(),
+                reason: "an output needs a name below the bucket or root folder".to_owned(),
+            });
+        }
+        let progress = Progress::none();
+        let work = self.publication(uri, task, &progress, cancel);
+        if let Some(theirs) = self.manifest(uri).await? {
+            if !replaced {
+                return Err(occupied(uri, &theirs));
+            }
+            work.withdraw(&theirs).await?;
+        }
+        let marker = pool::unless_cancelled(uri, cancel, work.mark()).await?;
+        if let Some(theirs) = self.manifest(uri).await? {
+            return Err(occupied(uri, &theirs));
+        }
+        reach("publish: marked");
+        work.clear(&[]).await?;
+        reach("publish: cleared");
+        Ok(Publishing {
+            store: self.clone(),
+            uri: uri.clone(),
+            task,
+            marker,
+            sent: Vec::new(),
+        })
+    }
+}
+
+impl Publishing {
+    /// Sends the files below the folder `local`. When this returns, the store has them, as it lists and
+    /// names them itself: the local ones may be deleted. Returns their bytes.
+    ///
+    /// # Errors
+    /// If they cannot be read or sent, if an object was sent before, if another publication took over.
+    pub async fn add(
+        &mut self,
+        local: &Path,
+        progress: &Progress,
+        cancel: &CancellationToken,
+    ) -> Result<u64, Error> {
+        let files = self.store.local_files(local, &self.uri).await?;
+        let is_sent =
+            |file: &&LocalFile| self.sent.iter().any(|(object, _)| object.path == file.name);
+        if let Some(file) = files.iter().find(is_sent) {
+            return Err(Error::SentTwice {
+                uri: self.uri.to_string(),
+                object: file.name.clone(),
+            });
+        }
+        let bytes = files.iter().map(|file| file.size).sum();
+        let work = self
+            .store
+            .publication(&self.uri, self.task, progress, cancel);
+        work.check_marker(&self.marker).await?;
+        self.sent.extend(work.send(files, &self.marker).await?);
+        self.sent.sort();
+        work.check_arrived(&self.sent).await?;
+        Ok(bytes)
+    }
+
+    /// Makes what was sent visible: steps 6 to 8 of the protocol.
+    ///
+    /// # Errors
+    /// As [`Store::publish`].
+    pub async fn finish(
+        self,
+        make_manifest: impl FnOnce(Vec<ObjectRecord>) -> Manifest + Send,
+        cancel: &CancellationToken,
+    ) -> Result<Published, Error> {
+        let progress = Progress::none();
+        let work = self
+            .store
+            .publication(&self.uri, self.task, &progress, cancel);
+        work.close(&self.marker, self.sent, make_manifest).await
+    }
+}
+
+fn occupied(uri: &Uri, theirs: &Manifest) -> Error {
+    Error::Occupied {
+        uri: uri.to_string(),
+        theirs: theirs.task,
+    }
+}

@@ -1,0 +1,72 @@
+"""Windows of a small forecast, as a model writes them, and what was published of them.
+
+    windows.py make FOLDER MEMBERS [FAULT]   one folder a member, with a Zarr store for each window
+    windows.py check STORE MEMBER            the published store of a member, against the closed form
+"""
+
+import pathlib
+import sys
+
+import numpy as np
+import xarray as xr
+
+ANALYSIS_TIME = np.datetime64("2022-04-07T03:00")
+STEPS, EACH, CELLS = 10, 4, 40_000
+
+
+def values(member, name, step):
+    """Whole numbers, exact in float32, that tell member, variable, step and cell."""
+    base = {"t2m": 200_000, "msl": 100_000}[name]
+    return (base + 1000 * member + 10 * step + np.arange(CELLS) % 7).astype("float32")
+
+
+def window(member, first, last):
+    steps = np.arange(first, last + 1)
+    time = ANALYSIS_TIME + steps * np.timedelta64(6, "h")
+    data = {
+        name: (("time", "cell"), np.stack([values(member, name, step) for step in steps]))
+        for name in ("t2m", "msl")
+    }
+    data["not_wanted"] = (("time", "cell"), np.zeros((len(steps), CELLS), "float32"))
+    dataset = xr.Dataset(data, {"time": time.astype("datetime64[ns]")})
+    dataset.time.encoding = {"units": "hours since 2022-04-07T03:00:00", "dtype": "int64"}
+    return dataset
+
+
+def make(folder, members, fault=None):
+    for member in range(members):
+        for first in range(1, STEPS + 1, EACH):
+            last = min(first + EACH - 1, STEPS)
+            dataset = window(member, first, last)
+            if fault == "nan" and member == 1 and first > EACH:
+                dataset.msl[0, 5] = np.nan
+            if fault == "time" and member == 1 and first > EACH:
+                dataset["time"] = dataset.time + np.timedelta64(6, "h")
+            name = f"h{(first - 1) * 6:03}-{last * 6:03}"
+            plain = {name: {"compressors": None} for name in dataset.data_vars}
+            path = pathlib.Path(folder) / f"member{member}" / name
+            dataset.to_zarr(path, zarr_format=3, consolidated=False, encoding=plain)
+
+
+def check(store, member):
+    with xr.open_zarr(store) as dataset:
+        assert sorted(dataset.data_vars) == ["msl", "t2m"], dataset
+        times = ANALYSIS_TIME + np.arange(1, STEPS + 1) * np.timedelta64(6, "h")
+        assert (dataset.time.values == times.astype("datetime64[ns]")).all(), dataset.time
+        for name in dataset.data_vars:
+            variable = dataset[name]
+            assert variable.encoding["shards"] == (EACH, CELLS), variable.encoding
+            assert variable.encoding["chunks"] == (1, CELLS), variable.encoding
+            for step in range(STEPS):
+                expected = values(member, name, step + 1)
+                assert (variable[step].values == expected).all(), (name, step)
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["make", folder, members, *fault]:
+            make(folder, int(members), *fault)
+        case ["check", store, member]:
+            check(store, int(member))
+        case _:
+            sys.exit(__doc__)
