@@ -1,10 +1,10 @@
 //! The container of a task: what it is given, what it prints, how it ended.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use std::{fs, io};
 
 use mlwm_engines::{Engine, Image, Mount, Output, Request};
 use mlwm_registries::UnpackedArtifact;
@@ -68,12 +68,12 @@ pub(crate) async fn sweep(engine: &Engine) -> Result<(), Error> {
     Ok(())
 }
 
-/// Runs the container of a task; its inputs are staged.
+/// Runs the container of a task; its inputs are staged. Also says whether its log could be written.
 pub(crate) async fn run(
     context: &Context<'_>,
     job: &Job<'_>,
     cancel: &CancellationToken,
-) -> Result<Ran, Error> {
+) -> Result<(Ran, io::Result<()>), Error> {
     if let Some((free, reserve)) = context.disk.short() {
         return Err(Error::DiskShort {
             folder: context.scratch.root().to_owned(),
@@ -99,13 +99,13 @@ pub(crate) async fn run(
     drop(watched);
     let (last, written) = lines.finish();
     judge(job.planned, &ended, excess, job.log, last)?;
-    written.map_err(|source| unwritable(job.log, source))?;
-    Ok(Ran {
+    let ran = Ran {
         started: ended.started,
         finished: ended.finished,
         log: job.log.to_owned(),
         peak_memory: ended.peak_memory,
-    })
+    };
+    Ok((ran, written))
 }
 
 /// Where its outputs lie.
@@ -165,7 +165,10 @@ fn request(context: &Context<'_>, job: &Job<'_>) -> Result<Request, Error> {
 }
 
 /// The request for a container that serves the task of `job` and others like it.
-pub(crate) fn warm_request(job: &warm::Job, folders: [Mount; 2]) -> Result<Request, Error> {
+pub(crate) fn warm_request(
+    job: &warm::Job,
+    folders: impl IntoIterator<Item = Mount>,
+) -> Result<Request, Error> {
     let planned = &job.planned;
     let mut environment = planned.environment.clone();
     for of_one_member in [
@@ -298,13 +301,13 @@ impl<'a> Lines<'a> {
     }
 
     /// The last lines, once the log is whole.
-    pub(crate) fn finish(self) -> (Vec<String>, std::io::Result<()>) {
+    pub(crate) fn finish(self) -> (Vec<String>, io::Result<()>) {
         (self.last.into(), self.log.finish())
     }
 }
 
 /// A line as it can be shown: without characters that would move the cursor or rename the window.
-fn printable(line: &str) -> String {
+pub(crate) fn printable(line: &str) -> String {
     let shown = |c: char| {
         if c.is_control() && c != '\t' {
             char::REPLACEMENT_CHARACTER
@@ -313,11 +316,4 @@ fn printable(line: &str) -> String {
         }
     };
     line.chars().map(shown).collect()
-}
-
-fn unwritable(path: &Path, source: std::io::Error) -> Error {
-    Error::Scratch {
-        path: path.to_owned(),
-        source,
-    }
 }

@@ -340,6 +340,23 @@ pub enum Error {
         /// The budget.
         budget: u64,
     },
+    /// Members that cannot be served together.
+    #[error(
+        "{0} needs another container than the members before it, since its image was replaced or its plan edited meanwhile: run the same command again"
+    )]
+    OtherContainer(String),
+    /// A window that does not fit into the working folder's budget.
+    #[error(
+        "a window has {window} bytes and the inputs of its member {inputs}, and the space for the working folder is {budget}: give more with --disk"
+    )]
+    WindowTooLarge {
+        /// Bytes that a window takes.
+        window: u64,
+        /// Bytes of the inputs.
+        inputs: u64,
+        /// The budget.
+        budget: u64,
+    },
     /// A window that nobody asked for.
     #[error(
         "the container wrote a window `{0}`, which is none of this forecast: mend the image, which breaks the container contract"
@@ -480,7 +497,10 @@ impl Error {
                 ExitCode::ContainerFailed
             }
             Self::OutOfMemory { .. } => ExitCode::OutOfMemory,
-            Self::Windows { .. } | Self::InputsTooLarge { .. } => ExitCode::BadConfiguration,
+            Self::Windows { .. } | Self::InputsTooLarge { .. } | Self::WindowTooLarge { .. } => {
+                ExitCode::BadConfiguration
+            }
+            Self::OtherContainer(_) => ExitCode::ImageMissing,
             Self::UnknownWindow(_) | Self::WindowMissing(_) | Self::BadWindow { .. } => {
                 ExitCode::Incomplete
             }

@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use mlwm_spec::configuration::{Gpus, Resources};
 use tokio::sync::Notify;
 
-use crate::space::{Disk, Space};
+use crate::space::Disk;
 
 /// What containers may use in all.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -81,13 +81,6 @@ impl Machine {
             changed: Notify::new(),
             disk: Disk::new(budget.disk),
         }
-    }
-
-    /// Waits until there is space for a task's inputs and outputs, as far as it says how much they
-    /// need; all there is if they need more. It is kept until the task is done.
-    pub(crate) async fn space(&self, resources: &Resources) -> Space<'_> {
-        let needed = resources.disk.map_or(0, |disk| disk.0);
-        self.disk.reserve(needed, 0).await
     }
 
     /// How many tasks to have under way: as many as may run, and one that is prepared meanwhile.
@@ -297,28 +290,6 @@ mod tests {
         };
         tokio::join!(enter(1, &all), enter(2, &small), begin);
         assert_eq!(*order.lock().unwrap(), [1, 2]);
-    }
-
-    #[tokio::test]
-    async fn space_is_for_as_many_as_fit() {
-        let machine = machine();
-        let large = needs(r#"{"disk": "60GiB"}"#);
-        let first = machine.space(&large).await;
-        let soon = |resources: &'static str| {
-            let machine = &machine;
-            async move {
-                let resources = needs(resources);
-                let space = machine.space(&resources);
-                tokio::time::timeout(Duration::from_millis(20), space)
-                    .await
-                    .is_ok()
-            }
-        };
-        assert!(soon("{}").await);
-        assert!(soon(r#"{"disk": "40GiB"}"#).await);
-        assert!(!soon(r#"{"disk": "41GiB"}"#).await);
-        drop(first);
-        assert!(soon(r#"{"disk": "1TiB"}"#).await, "alone");
     }
 
     #[tokio::test]

@@ -79,7 +79,16 @@ pub(crate) fn check(
             range: wanted.ranges.get(name).copied(),
         };
         read_all(variable, &demands)?;
-        if is_data && floating && timed(&dataset, variable).is_some() {
+        let is_wanted = wanted
+            .variables
+            .iter()
+            .flatten()
+            .any(|wanted| wanted == name);
+        let has_times = timed(&dataset, variable).is_some();
+        if is_wanted && !has_times && planned.steps.is_some() {
+            return Err(format!("has no times for `{name}`"));
+        }
+        if has_times && (is_wanted || is_data && floating) {
             data += 1;
             if let Some(steps) = &planned.steps {
                 check_times(&dataset, variable, steps, planned)?;
@@ -202,9 +211,14 @@ fn read_all(variable: &Variable, demands: &Demands) -> Result<(), String> {
             *first = start..rows.min(start + step);
         }
         let values = variable.read_range(&ranges).map_err(unreadable)?;
-        let (infinite, outside) = match &values {
-            Values::F32(values) => demands.broken_by(values.iter()),
-            Values::F64(values) => demands.broken_by(values.iter()),
+        let (infinite, outside) = match values {
+            Values::F32(ref values) => demands.broken_by(values.iter()),
+            Values::F64(ref values) => demands.broken_by(values.iter()),
+            // Integers, which are always finite.
+            _ if demands.range.is_some() => {
+                let numbers = values.into_f64().map_err(unreadable)?;
+                demands.broken_by(numbers.iter())
+            }
             _ => (0, None),
         };
         let name = variable.name();

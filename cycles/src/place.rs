@@ -144,6 +144,10 @@ impl Place {
             ),
         ];
         match facts.into_iter().find(|(_, there, here)| there != here) {
+            None if asked_otherwise(manifest, planned) => Err(Error::Published {
+                manifest: self.manifest_uri(),
+                difference: "its plan asked for something else".to_owned(),
+            }),
             None => Ok(()),
             Some((what, there, here)) => Err(Error::Published {
                 manifest: self.manifest_uri(),
@@ -151,6 +155,12 @@ impl Place {
             }),
         }
     }
+}
+
+/// Whether the task that published something was planned otherwise, where the manifest says how.
+fn asked_otherwise(manifest: &Manifest, planned: &PlannedTask) -> bool {
+    let theirs: Result<PlannedTask, _> = serde_json::from_value(manifest.plan.clone());
+    theirs.is_ok_and(|theirs| theirs.asked() != planned.asked())
 }
 
 /// An image has the artifact that the configuration names, or none if that is mounted.

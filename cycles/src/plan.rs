@@ -8,9 +8,10 @@ use mlwm_spec::configuration::{self, Resources, Retries};
 use mlwm_spec::contract::stream::Window;
 use mlwm_spec::contract::{self, DatastoreInputPath, OutputRequest, TimeLayout, env};
 use mlwm_spec::interface::Source;
-use mlwm_spec::task::TaskKey;
+use mlwm_spec::task::{TaskKey, canonical_json};
 use mlwm_spec::{AnalysisTime, ArtifactDelivery, Digest, Interface, Members, Period};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use crate::Error;
 use crate::load::{ArtifactFacts, Loaded};
@@ -199,6 +200,28 @@ impl PlannedTask {
             "{} {} member {}",
             self.configuration, self.analysis_time, self.member
         )
+    }
+
+    /// Digest of what decides the result and may be edited: what the container is told and given, and what is
+    /// taken of what it writes. Where that is published, and what it may use, do not belong to it.
+    pub(crate) fn asked(&self) -> Digest {
+        let inputs = self.inputs.iter();
+        let outputs = self.outputs.iter();
+        let asked = json!({
+            "environment": self.environment,
+            "steps": self.steps,
+            "time_layout": self.time_layout,
+            "seed": self.seed,
+            "inputs": inputs
+                .map(|input| json!([input.name, input.internal_path, input.datastore_inputs]))
+                .collect::<Vec<_>>(),
+            "outputs": outputs
+                .map(|output| {
+                    json!([output.name, output.internal_path, output.variables, output.windows])
+                })
+                .collect::<Vec<_>>(),
+        });
+        Digest::of(canonical_json(&asked))
     }
 
     /// What the ledger calls the task.

@@ -75,7 +75,7 @@ pub async fn run(
     let claims = Claims::of(&scratch.claims())?;
     claims.tidy();
     container::sweep(&engine).await?;
-    warm::tidy(&scratch)?;
+    warm::tidy(&scratch);
     let names: Vec<TaskName> = plan.tasks.iter().map(PlannedTask::name).collect();
     let this_run = NewRun {
         host: this_host(),

@@ -123,7 +123,8 @@ pub(crate) fn create(path: &Path) -> Result<(), Error> {
     fs::create_dir_all(path).map_err(|source| failed(path, source))
 }
 
-fn remove(folder: &Path) -> Result<(), Error> {
+/// Removes a folder and all that is in it, if it is there.
+pub(crate) fn remove(folder: &Path) -> Result<(), Error> {
     let removed = match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => dismantle(folder),
         _ => Ok(()),

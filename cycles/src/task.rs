@@ -68,8 +68,18 @@ async fn attempt(
             return report;
         }
     };
+    // What comes in windows takes its space bit by bit.
+    let needed = match work.is_streamed_in_windows() {
+        true => 0,
+        false => planned.resources.disk.map_or(0, |disk| disk.0),
+    };
+    let disk = &context.machine.disk;
+    let left = match needed {
+        0 => 0,
+        _ => context.warm.left().unwrap_or_else(|| disk.budget()),
+    };
     let _space = tokio::select! {
-        space = context.machine.space(&planned.resources) => space,
+        space = disk.reserve(needed, left) => space,
         () = context.cancel.cancelled() => return not_begun(planned, &Error::Interrupted),
     };
     let attempt = context.recorder.begin_attempt(planned);

@@ -9,7 +9,8 @@ mod container;
 mod folder;
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -26,7 +27,7 @@ use crate::plan::{Plan, PlannedTask};
 use crate::run::Context;
 
 pub(crate) use container::knows_streaming;
-pub(crate) use folder::{Work, tidy};
+pub(crate) use folder::{Work, is_folder, tidy};
 
 /// A member to serve.
 pub(crate) struct Job {
@@ -39,8 +40,24 @@ pub(crate) struct Job {
     pub(crate) identity: Digest,
     /// Who is told how it goes.
     pub(crate) told: UnboundedSender<Told>,
+    /// Lines of log that were told and not taken yet.
+    pub(crate) untaken: Arc<AtomicUsize>,
     /// Cancelled when the task gives up: the container is then stopped.
     pub(crate) given_up: CancellationToken,
+}
+
+/// Lines of log that may wait to be taken; more are left out.
+const UNTAKEN: usize = 10_000;
+
+impl Job {
+    /// Tells a line of log, unless too many wait already.
+    fn log(&self, stream: &'static str, line: String) {
+        if self.untaken.load(Ordering::Relaxed) < UNTAKEN {
+            self.untaken.fetch_add(1, Ordering::Relaxed);
+            // If nobody listens any more, nobody misses it.
+            let _ = self.told.send(Told::Log(stream, line));
+        }
+    }
 }
 
 /// How a job goes.
@@ -155,8 +172,8 @@ impl Warm {
         self.changed.notify_waiters();
     }
 
-    /// Waits until the inputs of a task may be staged: at once if no others of its group are, or when it is
-    /// known how much space a window needs, which must then be left.
+    /// Waits until the inputs of a task may be staged: at once if no others are, or when those are of its group and
+    /// it is known how much space a window needs, which must then be left. So what is served always goes on.
     pub(crate) async fn stage(&self, task: &PlannedTask) -> (Staged<'_>, u64) {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
@@ -164,10 +181,12 @@ impl Warm {
             let known = self.window_space(task);
             {
                 let mut groups = lock(&self.groups);
+                let all: usize = groups.values().map(|group| group.staged).sum();
                 let group = groups.entry(key(task)).or_default();
-                let left = match (group.staged, known) {
-                    (0, _) => Some(0),
-                    (_, known) => known,
+                let left = match all {
+                    0 => Some(0),
+                    _ if group.staged == all => known,
+                    _ => None,
                 };
                 if let Some(left) = left {
                     group.staged += 1;
@@ -186,8 +205,16 @@ impl Warm {
     /// less well, and for the file of a variable that is made from it.
     pub(crate) fn window_space(&self, task: &PlannedTask) -> Option<u64> {
         let groups = lock(&self.groups);
-        let largest = groups.get(&key(task))?.window?;
-        Some(largest + largest / 5)
+        groups.get(&key(task))?.window.map(with_slack)
+    }
+
+    /// Space that must be left for windows of what is served; `None` if it is not known how much.
+    pub(crate) fn left(&self) -> Option<u64> {
+        let groups = lock(&self.groups);
+        let served = groups.values().filter(|group| group.staged > 0);
+        served
+            .map(|group| group.window.map(with_slack))
+            .try_fold(0, |most, one| Some(most.max(one?)))
     }
 
     /// A task is over: nothing of it will be handed over any more.
@@ -233,6 +260,11 @@ impl Drop for Staged<'_> {
         }
         self.warm.changed.notify_waiters();
     }
+}
+
+/// A little more than the largest window, for what compresses less well.
+fn with_slack(window: u64) -> u64 {
+    window + window / 5
 }
 
 fn key(task: &PlannedTask) -> GroupKey {

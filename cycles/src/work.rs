@@ -43,7 +43,9 @@ pub(crate) struct Work<'a> {
     claim: &'a Claim,
     attempt: Option<Attempt>,
     report: TaskReport,
-    /// Of a task whose outputs are cut, the space that its inputs take.
+    /// Its windows are published while its container runs: it takes space for them as it goes on.
+    is_streamed_in_windows: bool,
+    /// The space that its inputs then take.
     inputs: Mutex<Option<(Staged<'a>, Space<'a>, Held<'a>)>>,
 }
 
@@ -61,6 +63,7 @@ impl<'a> Work<'a> {
             claim,
             attempt: None,
             report: TaskReport::new(planned),
+            is_streamed_in_windows: false,
             inputs: Mutex::default(),
         }
     }
@@ -69,9 +72,15 @@ impl<'a> Work<'a> {
         self.report
     }
 
+    /// Whether its windows are published while its container runs, once it has been looked at.
+    pub(crate) fn is_streamed_in_windows(&self) -> bool {
+        self.is_streamed_in_windows
+    }
+
     /// Looks at the image and at what is published: `None` if nothing need be done.
     pub(crate) async fn look(&mut self) -> Result<Option<Ground>, Error> {
         let image = self.image().await?;
+        self.is_streamed_in_windows = self.planned.is_cut() && self.is_streamed(&image);
         let places = Place::of(self.planned).await?;
         let republish = self.context.options.republish;
         if !republish {
@@ -95,6 +104,8 @@ impl<'a> Work<'a> {
 
     pub(crate) async fn run(&mut self, attempt: Attempt, ground: Ground) -> Result<Outcome, Error> {
         self.attempt = Some(attempt);
+        // Before anything of another is cleared that may have taken the task over.
+        self.claim.check()?;
         let Ground { image, places } = ground;
         if let Some(complete) = self.complete(&image).await? {
             reach("attempt: found complete");
@@ -223,7 +234,7 @@ impl<'a> Work<'a> {
     /// Waits for space for the inputs of a task whose outputs are cut: what it needs is known from their
     /// listings, and not, as for others, from `resources.disk`.
     async fn space_for_inputs(&self) -> Result<Option<(Staged<'a>, Space<'a>)>, Error> {
-        if !self.planned.is_cut() {
+        if !self.is_streamed_in_windows {
             return Ok(None);
         }
         let mut bytes = 0;
@@ -271,6 +282,7 @@ impl<'a> Work<'a> {
             analysis_time: planned.analysis_time,
             member: planned.member,
             forecast_duration: planned.forecast_duration(),
+            asked: planned.asked(),
             inputs: inputs.collect(),
         };
         key.identity()
@@ -358,7 +370,8 @@ impl<'a> Work<'a> {
         if !log.is_file() {
             self.report.log = None;
         }
-        let ran = ran?;
+        let (ran, written) = ran?;
+        self.warn_of_log(&log, written);
         self.report.peak_memory = ran.peak_memory;
         self.end(Phase::Run, clock, None);
         Ok(ran)
@@ -434,6 +447,14 @@ impl<'a> Work<'a> {
             },
             _ => self.interrupted_or(error.into()),
         })
+    }
+
+    /// A forecast is not lost for its log.
+    fn warn_of_log(&mut self, log: &Path, written: std::io::Result<()>) {
+        if let Err(error) = written {
+            let warning = format!("its log {} could not be written: {error}", log.display());
+            self.report.warning.get_or_insert(warning);
+        }
     }
 
     fn begin(&self, phase: Phase) -> Instant {

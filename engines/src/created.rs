@@ -17,7 +17,7 @@ use crate::sweep;
 /// How often a removal is tried.
 const REMOVALS: u32 = 3;
 /// How long a removal may take. The engine waits without end for a process that cannot be killed.
-const REMOVAL_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const REMOVAL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A container that is removed when this is dropped.
 pub(crate) struct Created<'a> {
@@ -27,7 +27,22 @@ pub(crate) struct Created<'a> {
 }
 
 impl<'a> Created<'a> {
+    /// Creates the container of a request. One of its name that this process or a dead one made goes first: the
+    /// engine's answer to its creation was lost, or it could not be removed.
     pub(crate) async fn create(
+        engine: &'a Engine,
+        request: &Request,
+        body: ContainerCreateBody,
+    ) -> Result<Self, Error> {
+        match Self::try_create(engine, request, body.clone()).await {
+            Err(Error::NameTaken { .. }) if engine.remove_ours(&request.name).await? => {
+                Self::try_create(engine, request, body).await
+            }
+            created => created,
+        }
+    }
+
+    async fn try_create(
         engine: &'a Engine,
         request: &Request,
         body: ContainerCreateBody,

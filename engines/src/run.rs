@@ -29,6 +29,8 @@ const BY_SIGNAL: i64 = 128;
 /// How long a container may live on that was told to stop, beyond the time that it is given. A
 /// process that waits in the kernel, for a disk or a GPU that does not answer, cannot be killed.
 const UNDEAD: Duration = Duration::from_secs(if cfg!(test) { 3 } else { 60 });
+/// How often, each half second, an engine is looked at that may be about to leave.
+const LEAVING_LOOKS: u32 = 4;
 /// How long output may pause after the container's end before it counts as complete, should the
 /// engine not close it.
 const OUTPUT_PAUSE: Duration = Duration::from_secs(10);
@@ -149,7 +151,8 @@ impl Running<'_> {
         let End { state, engine_left } = end;
         let exit_code = state.exit_code.unwrap_or(-1);
         let oom_killed = self.oom_killed(&state).await;
-        if engine_left && stopped.is_none() && !oom_killed && exit_code >= BY_SIGNAL {
+        let by_signal = stopped.is_none() && !oom_killed && exit_code >= BY_SIGNAL;
+        if by_signal && (engine_left || self.engine_leaves().await) {
             // Docker's daemon ends its containers when it comes back: that is no fault of the model.
             return Err(Error::Away {
                 name: self.request.name.clone(),
@@ -234,6 +237,18 @@ impl Running<'_> {
             stopped.get_or_insert(reason);
             stopping.set(self.stop(killed).fuse());
         }
+    }
+
+    /// Whether the engine goes away in the next moments: one that is told to end ends its containers first, and
+    /// answers meanwhile.
+    async fn engine_leaves(&self) -> bool {
+        for _ in 0..LEAVING_LOOKS {
+            sleep(Duration::from_millis(500)).await;
+            if self.engine.docker.ping().await.is_err() {
+                return true;
+            }
+        }
+        false
     }
 
     async fn stop(&self, at_once: bool) -> Result<(), Error> {

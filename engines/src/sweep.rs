@@ -3,9 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 
 use bollard::models::{ContainerSummary, ContainerSummaryStateEnum as State};
-use bollard::query_parameters::{ListContainersOptionsBuilder, RemoveContainerOptionsBuilder};
+use bollard::query_parameters::{
+    InspectContainerOptions, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
+};
+use tokio::time::timeout;
 
 use crate::connect::Engine;
+use crate::created::REMOVAL_TIMEOUT;
 use crate::error::{Error, status};
 use crate::owner::{self, Owner};
 
@@ -15,6 +19,8 @@ pub struct Swept {
     /// Removed, because the process that started them is dead, or because they have ended and
     /// that process cannot be seen from here.
     pub removed: Vec<String>,
+    /// Left, because the engine cannot kill them: a process waits in the kernel.
+    pub undead: Vec<String>,
     /// Left, because the process that started them lives.
     pub alive: Vec<String>,
     /// Left, because they run or wait to run, and the process that started them cannot be seen
@@ -57,13 +63,36 @@ impl Engine {
                 Owner::Alive => swept.alive.push(name),
                 Owner::Unknown if !ended => swept.unknown.push(name),
                 Owner::Dead | Owner::Unknown => {
-                    self.remove(container.id.as_deref().unwrap_or(&name))
-                        .await?;
-                    swept.removed.push(name);
+                    let id = container.id.as_deref().unwrap_or(&name);
+                    match timeout(REMOVAL_TIMEOUT, self.remove(id)).await {
+                        Ok(removed) => {
+                            removed?;
+                            swept.removed.push(name);
+                        }
+                        Err(_) => swept.undead.push(name),
+                    }
                 }
             }
         }
         Ok(swept)
+    }
+
+    /// Removes the container of this name if this process or a dead one made it, and says whether it is gone.
+    pub(crate) async fn remove_ours(&self, name: &str) -> Result<bool, Error> {
+        let options: Option<InspectContainerOptions> = None;
+        let found = match self.docker.inspect_container(name, options).await {
+            Ok(found) => found,
+            Err(error) if status(&error) == Some(404) => return Ok(true),
+            Err(error) => return Err(Error::from_engine(format!("look at `{name}`"), error)),
+        };
+        let labels = found.config.and_then(|config| config.labels);
+        let owner = labels.and_then(|labels| labels.get(owner::LABEL).cloned());
+        let ours = owner.is_some() && owner == owner::this_process();
+        if !ours && owner::judge(owner.as_deref()) != Owner::Dead {
+            return Ok(false);
+        }
+        let removed = timeout(REMOVAL_TIMEOUT, self.remove(name)).await;
+        Ok(matches!(removed, Ok(Ok(()))))
     }
 
     /// Removes a container, running or not. One that is gone already is no error.

@@ -21,6 +21,8 @@ pub struct TaskKey {
     pub member: u32,
     /// Length of the forecast, ISO 8601, where one is given.
     pub forecast_duration: Option<String>,
+    /// What the plan asks for beside that: an edited plan is another task.
+    pub asked: Digest,
     /// Name and content of each input, ordered by name.
     pub inputs: Vec<InputIdentity>,
 }
@@ -88,6 +90,7 @@ mod tests {
             analysis_time: "2022-04-07T03:00Z".parse().unwrap(),
             member: 0,
             forecast_duration: Some("PT18H".into()),
+            asked: Digest::of("plan"),
             inputs: vec![input("b"), input("a")],
         }
     }

@@ -34,15 +34,16 @@ def window(member, first, last):
 
 
 def make(folder, members, fault=None):
+    each = STEPS if fault == "whole" else EACH
     for member in range(members):
-        for first in range(1, STEPS + 1, EACH):
-            last = min(first + EACH - 1, STEPS)
+        for first in range(1, STEPS + 1, each):
+            last = min(first + each - 1, STEPS)
             dataset = window(member, first, last)
             if fault == "nan" and member == 1 and first > EACH:
                 dataset.msl[0, 5] = np.nan
             if fault == "time" and member == 1 and first > EACH:
                 dataset["time"] = dataset.time + np.timedelta64(6, "h")
-            name = f"h{(first - 1) * 6:03}-{last * 6:03}"
+            name = f"h{(first - 1) * 6:03}-{last * 6:03}" if fault != "whole" else "whole"
             plain = {name: {"compressors": None} for name in dataset.data_vars}
             path = pathlib.Path(folder) / f"member{member}" / name
             dataset.to_zarr(path, zarr_format=3, consolidated=False, encoding=plain)

@@ -337,6 +337,21 @@ fn a_window_that_is_wrong_fails_its_member() {
     }
 }
 
+/// An image that does not know windows: its container writes the whole forecast, and mlwm cuts it.
+#[test]
+fn a_model_that_writes_its_forecast_at_once_is_published_in_windows_too() {
+    let streamed = cut("cut", &[]);
+    streamed.mlwm(&RUN).expect(0, &["published"]);
+    let site = cut("cut", &["whole"]);
+    let copies = image("cut-whole", "cp -r /in/surface/whole/. /out/surface.zarr/");
+    let config = site.path("configurations/danra/config.yaml");
+    let yaml = fs::read_to_string(&config).unwrap();
+    site.configure("danra", &yaml.replace("mlwm-test/cut:latest", &copies));
+    site.mlwm(&RUN).expect(0, &["published"]);
+    assert!(stores(&site) == stores(&streamed), "the same bytes");
+    nothing_is_left(&site);
+}
+
 /// What the members' stores hold.
 fn stores(site: &Site) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();

@@ -4,16 +4,16 @@ use std::collections::VecDeque;
 use std::sync::Mutex;
 
 use futures::FutureExt;
-use mlwm_engines::{Image, Output};
+use mlwm_engines::{Image, Output, Request};
 use mlwm_spec::contract::stream::{self, LABEL, LABEL_VALUE};
 use mlwm_storage::points::reach;
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio_util::sync::CancellationToken;
 
 use super::folder::{Folder, Work};
 use super::{Job, Told, lock};
 use crate::Error;
 use crate::container;
+use crate::ending::whole;
 use crate::run::Context;
 
 /// Whether the containers of an image can serve several members.
@@ -70,6 +70,13 @@ async fn one(
     let Some(first) = waiting.front() else {
         return Ok(());
     };
+    if let Some((free, reserve)) = context.disk.short() {
+        return Err(Error::DiskShort {
+            folder: context.scratch.root().to_owned(),
+            free: whole(free),
+            reserve: whole(reserve),
+        });
+    }
     let turn = first.turn;
     let mut folder = Folder::create(context.scratch, &first.planned)?;
     let request = container::warm_request(first, folder.mounts())?;
@@ -85,7 +92,13 @@ async fn one(
         let mut excess = None;
         loop {
             while let Some(job) = waiting.pop_front() {
-                hand_over(context, &mut folder, &serving, job);
+                match request_is_for(&request, &job) {
+                    true => hand_over(context, &mut folder, &serving, job),
+                    false => {
+                        let title = job.planned.title();
+                        let _ = job.told.send(Told::NotServed(Error::OtherContainer(title)));
+                    }
+                }
             }
             tokio::select! {
                 ended = &mut running => break ended.map(|ended| (ended, excess)),
@@ -101,8 +114,9 @@ async fn one(
                     }
                 },
                 () = given_up(&serving), if !stop.is_cancelled() => {
-                    // One that is done needs the container no more, and has left the list.
-                    if lock(&serving).iter().any(|serving| serving.job.given_up.is_cancelled()) {
+                    // One that is done needs the container no more, and is not the first any more.
+                    let serving = lock(&serving);
+                    if serving.front().is_some_and(|first| first.job.given_up.is_cancelled()) {
                         stop.cancel();
                     }
                 }
@@ -128,6 +142,20 @@ async fn one(
         (_, None) => {}
     }
     Ok(())
+}
+
+/// Whether a container is what a job would ask for: a tag may have been moved, or a plan edited.
+fn request_is_for(request: &Request, job: &Job) -> bool {
+    let asked = container::warm_request(job, []);
+    asked.is_ok_and(|asked| {
+        asked.image == request.image
+            && asked.env == request.env
+            && asked.resources == request.resources
+            && asked
+                .mounts
+                .iter()
+                .all(|mount| request.mounts.contains(mount))
+    })
 }
 
 fn hand_over(
@@ -165,20 +193,15 @@ fn begin_first(serving: &mut VecDeque<Serving>) {
     }
 }
 
-/// Comes back when a task gave up whose job is here.
+/// Comes back when the task gives up whose job is served.
 async fn given_up(serving: &Mutex<VecDeque<Serving>>) {
-    let tokens: Vec<CancellationToken> = {
-        let serving = lock(serving);
-        serving
-            .iter()
-            .map(|serving| serving.job.given_up.clone())
-            .collect()
-    };
-    if tokens.is_empty() {
-        return std::future::pending().await;
+    let first = lock(serving)
+        .front()
+        .map(|first| first.job.given_up.clone());
+    match first {
+        Some(given_up) => given_up.cancelled().await,
+        None => std::future::pending().await,
     }
-    let waiting = tokens.iter().map(|token| Box::pin(token.cancelled()));
-    futures::future::select_all(waiting).await;
 }
 
 /// What a container prints goes to the task that it speaks of; log, to the one that it is at.
@@ -210,6 +233,6 @@ fn take(serving: &Mutex<VecDeque<Serving>>, output: Output) {
         Output::Stderr(line) => ("stderr", line),
     };
     if let Some(first) = serving.front_mut() {
-        let _ = first.job.told.send(Told::Log(stream, line));
+        first.job.log(stream, line);
     }
 }

@@ -12,7 +12,7 @@ use mlwm_spec::contract::stream::{self, END, GO, IN, OUT, STREAM_DIR, WORK_FILE,
 
 use crate::Error;
 use crate::plan::PlannedTask;
-use crate::scratch::{Scratch, create, failed};
+use crate::scratch::{self, Scratch, create, failed};
 
 /// In the folder of a container, the process that it belongs to.
 const OWNER: &str = "owner";
@@ -118,7 +118,7 @@ impl Folder {
 impl Drop for Root {
     fn drop(&mut self) {
         // What stays is removed by `tidy` of a later run.
-        let _ = fs::remove_dir_all(&self.0);
+        let _ = scratch::remove(&self.0);
         for empty in self.0.ancestors().skip(1).take(3) {
             let _ = fs::remove_dir(empty);
         }
@@ -128,8 +128,8 @@ impl Drop for Root {
 impl Drop for Work {
     fn drop(&mut self) {
         // What stays goes with the folder of the container.
-        let _ = fs::remove_dir_all(&self.input);
-        let _ = fs::remove_dir_all(&self.output);
+        let _ = scratch::remove(&self.input);
+        let _ = scratch::remove(&self.output);
     }
 }
 
@@ -150,8 +150,14 @@ impl Work {
     }
 }
 
+/// Whether a container wrote a folder there, and not a link to one, in a folder that is none either.
+pub(crate) fn is_folder(path: &Path) -> bool {
+    let is_real = |path: &Path| fs::symlink_metadata(path).is_ok_and(|found| found.is_dir());
+    path.parent().is_some_and(is_real) && is_real(path)
+}
+
 /// Removes the folders of containers whose mlwm died.
-pub(crate) fn tidy(scratch: &Scratch) -> Result<(), Error> {
+pub(crate) fn tidy(scratch: &Scratch) {
     let glob = scratch.warm_root();
     let subfolders = |path: &Path| -> Vec<PathBuf> {
         let entries = fs::read_dir(path).into_iter().flatten().flatten();
@@ -164,8 +170,9 @@ pub(crate) fn tidy(scratch: &Scratch) -> Result<(), Error> {
         for time in subfolders(&configuration) {
             for folder in subfolders(&time) {
                 let owner = fs::read_to_string(folder.join(OWNER)).ok();
-                if owner::judge(owner.as_deref()) == owner::Owner::Dead {
-                    fs::remove_dir_all(&folder).map_err(|source| failed(&folder, source))?;
+                if owner.is_some_and(|owner| is_dead(&owner)) {
+                    // What stays does no harm; another mlwm may be at it, too.
+                    let _ = scratch::remove(&folder);
                 }
             }
             let _ = fs::remove_dir(&time);
@@ -173,7 +180,11 @@ pub(crate) fn tidy(scratch: &Scratch) -> Result<(), Error> {
         let _ = fs::remove_dir(&configuration);
     }
     let _ = fs::remove_dir(&glob);
-    Ok(())
+}
+
+/// Whether a process is no more: it may have been of this host before it was started again.
+fn is_dead(owner: &str) -> bool {
+    owner::judge(Some(owner)) == owner::Owner::Dead || owner::is_of_other_boot(owner)
 }
 
 fn order(task: &PlannedTask, identity: Digest, work: &Work) -> stream::Work {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use jiff::Timestamp;
 use mlwm_engines::{Ended, Image};
@@ -16,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::Work;
 use super::windows::{Cut, Gate, Listening};
 use crate::Error;
-use crate::container::{Lines, Ran};
+use crate::container::{Lines, Ran, printable};
 use crate::disk::Excess;
 use crate::ending::judge;
 use crate::event::Phase;
@@ -28,7 +29,7 @@ impl Work<'_> {
     /// Whether the container of an image may serve this member and others.
     pub(super) fn is_streamed(&self, image: &Image) -> bool {
         knows_streaming(image)
-            && self.context.warm.has_others(self.planned)
+            && (self.planned.is_cut() || self.context.warm.has_others(self.planned))
             && self.planned.windows().is_some()
     }
 
@@ -45,6 +46,7 @@ impl Work<'_> {
         self.claim.check()?;
         let clock = self.begin(Phase::Queue);
         let (told, mut hear) = unbounded_channel();
+        let untaken = Arc::new(AtomicUsize::new(0));
         // On every way out of here: the container must not go on with what nobody waits for.
         let given_up = self.context.cancel.child_token();
         let _guard = given_up.clone().drop_guard();
@@ -55,6 +57,7 @@ impl Work<'_> {
             artifact,
             identity,
             told,
+            untaken: Arc::clone(&untaken),
             given_up,
         });
         let begun = loop {
@@ -74,7 +77,10 @@ impl Work<'_> {
         let mut lines = Lines::new(self.context, self.planned, &log);
         let started = now();
         let served = match cut {
-            None => self.listen(begun, &mut hear, &mut lines, None).await,
+            None => {
+                self.listen(begun, &mut hear, &mut lines, &untaken, None)
+                    .await
+            }
             Some((listening, cuts)) => {
                 let gate = listening.gate();
                 let ended = CancellationToken::new();
@@ -84,7 +90,8 @@ impl Work<'_> {
                 };
                 let listening = async {
                     let _ended = ended.clone().drop_guard();
-                    self.listen(begun, &mut hear, &mut lines, Some(gate)).await
+                    self.listen(begun, &mut hear, &mut lines, &untaken, Some(gate))
+                        .await
                 };
                 tokio::try_join!(listening, publishing).map(drop)
             }
@@ -93,7 +100,7 @@ impl Work<'_> {
         let finished = now();
         let unserved = match served {
             Ok(()) => {
-                written.map_err(|source| failed(&log, source))?;
+                self.warn_of_log(&log, written);
                 self.end(Phase::Run, clock, None);
                 return Ok(Ran {
                     started,
@@ -115,7 +122,11 @@ impl Work<'_> {
                 },
                 None => Error::Interrupted,
             },
-            Unserved::Failed(why) => Error::MemberFailed { why, log, last },
+            Unserved::Failed(why) => Error::MemberFailed {
+                why: printable(&why),
+                log,
+                last,
+            },
             Unserved::Ended(ended, excess) => {
                 self.report.peak_memory = ended.peak_memory;
                 judge(self.planned, &ended, excess, &log, last)?;
@@ -130,6 +141,7 @@ impl Work<'_> {
         work: warm::Work,
         hear: &mut UnboundedReceiver<Told>,
         lines: &mut Lines<'_>,
+        untaken: &AtomicUsize,
         gate: Option<&Gate>,
     ) -> Result<(), Unserved> {
         let mut work = Arc::new(work);
@@ -162,7 +174,10 @@ impl Work<'_> {
                     deadline = begin(&work)?;
                 }
                 Told::Step(step, of) => lines.step(&Progress { step, of }),
-                Told::Log(stream, line) => lines.log(stream, &line),
+                Told::Log(stream, line) => {
+                    untaken.fetch_sub(1, Ordering::Relaxed);
+                    lines.log(stream, &line);
+                }
                 Told::Window(window) => match gate {
                     Some(gate) => gate.take(&work, self.planned, &window)?,
                     None => self.take(&work, &window)?,
@@ -191,16 +206,18 @@ impl Work<'_> {
 
     /// Takes the whole forecast from where the container wrote it to where it is published from.
     fn take(&self, work: &warm::Work, window: &str) -> Result<(), Error> {
+        let windows = self.planned.windows().unwrap_or_default();
+        if !windows.iter().any(|known| known.to_string() == window) {
+            return Err(Error::UnknownWindow(printable(window)));
+        }
         for output in &self.planned.outputs {
             let from = work.window(&output.name, window);
             let to = self.context.scratch.output(self.planned, &output.name);
             scratch::create(to.parent().unwrap_or(Path::new(".")))?;
-            match fs::symlink_metadata(&from) {
-                Ok(found) if found.is_dir() => {
-                    fs::rename(&from, &to).map_err(|source| failed(&to, source))?;
-                }
+            match warm::is_folder(&from) {
+                true => fs::rename(&from, &to).map_err(|source| failed(&to, source))?,
                 // What is not there is found when the output is checked.
-                _ => scratch::create(&to)?,
+                false => scratch::create(&to)?,
             }
         }
         Ok(())

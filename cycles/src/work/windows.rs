@@ -23,12 +23,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::Work;
 use crate::complete::Complete;
+use crate::container::printable;
 use crate::event::{Outcome, Phase};
 use crate::output;
 use crate::place::Place;
 use crate::plan::{PlannedOutput, PlannedTask};
 use crate::record::Attempt;
-use crate::scratch::{create, failed};
+use crate::scratch::{create, failed, remove};
 use crate::space::Space;
 use crate::warm;
 use crate::{Error, publication};
@@ -100,7 +101,10 @@ impl Gate {
             .windows
             .iter()
             .position(|window| window.to_string() == name);
-        let number = number.ok_or_else(|| Error::UnknownWindow(name.to_owned()))?;
+        let allowed = self.state().1;
+        let number = number
+            .filter(|number| *number < allowed)
+            .ok_or_else(|| Error::UnknownWindow(printable(name)))?;
         let outputs = planned.outputs.iter();
         let folder = |output: &PlannedOutput| work.window(&output.name, name);
         // If nobody listens any more, that has its own error.
@@ -123,6 +127,9 @@ pub(super) struct Cut<'p> {
     store: Option<Arc<ForecastStore>>,
     /// Begun with the first window: nothing lies in a store of a member that never came to one.
     publishing: Option<Publishing>,
+    /// Something is published that this replaces: it is withdrawn when all windows are there, and they are kept
+    /// until then.
+    replaces: bool,
 }
 
 impl Work<'_> {
@@ -151,6 +158,10 @@ impl Work<'_> {
             let by_us = published.is_some_and(|manifest| manifest.task == identity);
             if by_us && !self.context.options.republish {
                 // Published by this same task before it was killed.
+                place.finish().await?;
+                self.report
+                    .outputs
+                    .extend(published.map(|there| place.report(there)));
                 continue;
             }
             cuts.push(Cut {
@@ -158,6 +169,7 @@ impl Work<'_> {
                 task: identity,
                 store: None,
                 publishing: None,
+                replaces: published.is_some(),
             });
         }
         let (written, receive) = unbounded_channel();
@@ -227,9 +239,11 @@ impl Work<'_> {
                     let folder = &window.folders[&cut.place.output.name];
                     self.publish_window(cut, &gate.windows, expected, folder)
                         .await?;
-                    remove(folder)?;
-                    reach("window: removed");
                 }
+                for folder in window.folders.values() {
+                    remove(folder)?;
+                }
+                reach("window: removed");
                 drop(held);
             }
             Ok(())
@@ -240,7 +254,7 @@ impl Work<'_> {
                 if number > 0 && self.context.warm.window_space(self.planned).is_none() {
                     gate.is_sized.notified().await;
                 }
-                let space = self.window_space().await;
+                let space = self.window_space().await?;
                 gate.open()?;
                 let _ = give.send(space);
             }
@@ -253,10 +267,19 @@ impl Work<'_> {
     }
 
     /// Space for a window; as long as it is not known how large one is, all that is free.
-    async fn window_space(&self) -> Space<'_> {
-        match self.context.warm.window_space(self.planned) {
-            Some(bytes) => self.context.machine.disk.reserve(bytes, 0).await,
-            None => self.context.machine.disk.reserve_all(),
+    async fn window_space(&self) -> Result<Space<'_>, Error> {
+        let disk = &self.context.machine.disk;
+        let Some(window) = self.context.warm.window_space(self.planned) else {
+            return Ok(disk.reserve_all());
+        };
+        let (inputs, budget) = (self.report.bytes_in, disk.budget());
+        match window + inputs <= budget {
+            true => Ok(disk.reserve(window, 0).await),
+            false => Err(Error::WindowTooLarge {
+                window,
+                inputs,
+                budget,
+            }),
         }
     }
 
@@ -297,6 +320,9 @@ impl Work<'_> {
                 error => refused(error.to_string()),
             })?;
             reach("window: encoded");
+            if cut.replaces {
+                continue;
+            }
             let held = self.context.machine.disk.hold(written.bytes);
             self.send(cut, &shards).await?;
             reach("window: sent");
@@ -312,9 +338,9 @@ impl Work<'_> {
         let publishing = match &mut cut.publishing {
             Some(publishing) => publishing,
             none => {
-                let (uri, republish) = (&cut.place.uri, self.context.options.republish);
+                let uri = &cut.place.uri;
                 let store = Store::open(uri).await?;
-                let begun = store.begin(uri, cut.task, republish, cancel).await;
+                let begun = store.begin(uri, cut.task, cancel).await;
                 none.insert(begun.map_err(|error| self.interrupted_or(error.into()))?)
             }
         };
@@ -360,8 +386,14 @@ impl Work<'_> {
             create(&folder)?;
             let to = folder.clone();
             self.unless_cancelled(move || store.finish(&to)).await??;
-            self.send(&mut cut, &folder).await?;
             let place = cut.place;
+            if cut.replaces {
+                let published = self.publish_one(image, made, place).await?;
+                self.report.bytes_out += published.bytes;
+                self.report.outputs.push(place.report(&published.manifest));
+                continue;
+            }
+            self.send(&mut cut, &folder).await?;
             let manifest = |objects| {
                 publication::manifest(self.context, self.planned, place, image, made, objects)
             };
@@ -407,6 +439,9 @@ fn open(
     task: &PlannedTask,
     known: Option<Arc<ForecastStore>>,
 ) -> Result<(Arc<Dataset>, Arc<ForecastStore>), String> {
+    if !warm::is_folder(folder) {
+        return Err("was not written, or is a link".to_owned());
+    }
     output::refuse_special_files(folder)?;
     let dataset = Dataset::open(folder).map_err(|error| error.to_string())?;
     let store = match known {
@@ -433,6 +468,11 @@ fn plan(
         Some(names) => names.clone(),
         None => output::data_variables(dataset)?,
     };
+    if let Some(name) = wanted.ranges.keys().find(|name| !names.contains(name)) {
+        return Err(format!(
+            "has no variable `{name}`, for which there is a range"
+        ));
+    }
     let options = |name: &String| VariableOptions {
         stored: match declared.stored_as.get(name) {
             Some(StoredAs::Float16) => forecast_store::StoredAs::Float16,
@@ -486,8 +526,4 @@ fn size(folder: &Path) -> std::io::Result<u64> {
         };
     }
     Ok(bytes)
-}
-
-fn remove(folder: &Path) -> Result<(), Error> {
-    fs::remove_dir_all(folder).map_err(|source| failed(folder, source))
 }

@@ -17,14 +17,14 @@ pub(crate) struct WindowSource<'a> {
     store: &'a ForecastStore,
     /// The steps of the window.
     steps: Range<u64>,
-    /// The steps in the dataset: those of the window, or all that the store holds.
+    /// The steps in the dataset: those of the window, of the whole forecast, or all that the store holds.
     there: Range<u64>,
     /// The window in which its files lie; none if it is a window by itself.
     shard: Option<u64>,
 }
 
 impl<'a> WindowSource<'a> {
-    /// Checks a window's times and coordinates.
+    /// Checks the times and coordinates of a window, or of a dataset that holds the whole forecast.
     pub(crate) fn open(
         store: &'a ForecastStore,
         window: u64,
@@ -32,10 +32,18 @@ impl<'a> WindowSource<'a> {
     ) -> Result<Self, StoreError> {
         store.check_window(window)?;
         let steps = store.windows.steps(window);
+        let whole = 0..store.windows.steps_in_all();
+        let length = store.variables.iter().next().and_then(|(name, layout)| {
+            let variable = dataset.variable(name).ok()?;
+            variable.shape().get(layout.axis).copied()
+        });
         let source = Self {
             dataset,
             store,
-            there: steps.clone(),
+            there: match length == Some(whole.end) {
+                true => whole,
+                false => steps.clone(),
+            },
             steps,
             shard: None,
         };

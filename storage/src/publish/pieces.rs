@@ -24,17 +24,15 @@ pub struct Publishing {
 }
 
 impl Store {
-    /// Begins a publication at `uri`: steps 1 to 4 of the protocol. What another task published there
-    /// is withdrawn if it shall be `replaced`.
+    /// Begins a publication at `uri`: steps 1 to 4 of the protocol.
     ///
     /// # Errors
-    /// If something is published there that is not to be replaced, also by the same task; if foreign
-    /// objects lie there; if the store fails.
+    /// If something is published there, also by the same task; if foreign objects lie there; if the store
+    /// fails.
     pub async fn begin(
         &self,
         uri: &Uri,
         task: Digest,
-        replaced: bool,
         cancel: &CancellationToken,
     ) -> Result<Publishing, Error> {
         if uri.is_root() {
@@ -46,10 +44,7 @@ impl Store {
         let progress = Progress::none();
         let work = self.publication(uri, task, &progress, cancel);
         if let Some(theirs) = self.manifest(uri).await? {
-            if !replaced {
-                return Err(occupied(uri, &theirs));
-            }
-            work.withdraw(&theirs).await?;
+            return Err(occupied(uri, &theirs));
         }
         let marker = pool::unless_cancelled(uri, cancel, work.mark()).await?;
         if let Some(theirs) = self.manifest(uri).await? {
