@@ -30,6 +30,9 @@ const LEASE: Duration = Duration::from_secs(120);
 /// Marks of tasks that were let go are removed after this time.
 const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 
+/// What the names of files begin with that are no claims yet.
+const TEMPORARY: &str = ".claim-";
+
 /// The claims of a working folder, as one process sees them.
 #[derive(Debug)]
 pub(crate) struct Claims {
@@ -165,7 +168,7 @@ impl Claims {
     fn make(&self, folder: &Path, path: &Path) -> Result<bool, Error> {
         let unmade = |source| failed(path, source);
         let mut file = tempfile::Builder::new()
-            .prefix(".claim-")
+            .prefix(TEMPORARY)
             .tempfile_in(folder)
             .map_err(unmade)?;
         file.write_all(&text(&self.me)).map_err(unmade)?;
@@ -189,7 +192,7 @@ impl Claims {
                     continue;
                 }
                 for claim in entries(&cycle) {
-                    if is_old(&claim) && !is_held(&claim) {
+                    if is_old(&claim) && (is_unlinked(&claim) || !is_held(&claim)) {
                         let _ = fs::remove_file(claim);
                     }
                 }
@@ -297,7 +300,7 @@ fn touch(path: &Path) -> io::Result<()> {
 fn overwrite(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new()
-        .prefix(".claim-")
+        .prefix(TEMPORARY)
         .tempfile_in(folder)?;
     file.write_all(bytes)?;
     file.persist(path).map_err(|error| error.error)?;
@@ -318,6 +321,12 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
 fn is_old(path: &Path) -> bool {
     let modified = fs::metadata(path).and_then(|found| found.modified());
     modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > KEPT))
+}
+
+/// Whether it is what a process left that was killed before its claim had its name.
+fn is_unlinked(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.is_some_and(|name| name.starts_with(TEMPORARY))
 }
 
 /// Whether a claim was not let go; what cannot be read may be held.
@@ -497,8 +506,13 @@ mod tests {
         let path = plant(folder.path(), &holder("node2", "boot pid:[1] 1 1"), 1);
         set_modified(&path, now - month);
         set_modified(cycle, now - month);
+        let unlinked = cycle.join(".claim-aBcDeF");
+        fs::copy(&path, &unlinked).unwrap();
+        set_modified(&unlinked, now - month);
+        set_modified(cycle, now - month);
         claims.tidy();
         assert!(path.exists(), "held");
+        assert!(!unlinked.exists(), "what never got its name");
     }
 
     fn set_modified(path: &Path, time: SystemTime) {
