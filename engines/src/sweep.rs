@@ -77,7 +77,8 @@ impl Engine {
         Ok(swept)
     }
 
-    /// Removes the container of this name if this process or a dead one made it, and says whether it is gone.
+    /// Removes the container of this name if a dead process made it, or this one and it does not run, and says
+    /// whether it is gone.
     pub(crate) async fn remove_ours(&self, name: &str) -> Result<bool, Error> {
         let options: Option<InspectContainerOptions> = None;
         let found = match self.docker.inspect_container(name, options).await {
@@ -85,10 +86,11 @@ impl Engine {
             Err(error) if status(&error) == Some(404) => return Ok(true),
             Err(error) => return Err(Error::from_engine(format!("look at `{name}`"), error)),
         };
+        let runs = found.state.and_then(|state| state.running).unwrap_or(true);
         let labels = found.config.and_then(|config| config.labels);
         let owner = labels.and_then(|labels| labels.get(owner::LABEL).cloned());
         let ours = owner.is_some() && owner == owner::this_process();
-        if !ours && owner::judge(owner.as_deref()) != Owner::Dead {
+        if (!ours || runs) && owner::judge(owner.as_deref()) != Owner::Dead {
             return Ok(false);
         }
         let removed = timeout(REMOVAL_TIMEOUT, self.remove(name)).await;
