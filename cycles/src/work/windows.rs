@@ -376,9 +376,9 @@ impl Work<'_> {
         self.claim.check()?;
         let clock = self.begin(Phase::Publish);
         for mut cut in cuts {
-            let Some(store) = cut.store.clone() else {
-                continue;
-            };
+            // Nothing is passed over here: what is not published must not be reported to be.
+            let missing = || Error::WindowMissing(format!("of `{}`", cut.place.output.name));
+            let store = cut.store.clone().ok_or_else(missing)?;
             let folder = self
                 .context
                 .scratch
@@ -397,9 +397,9 @@ impl Work<'_> {
             let manifest = |objects| {
                 publication::manifest(self.context, self.planned, place, image, made, objects)
             };
-            let Some(publishing) = cut.publishing.take() else {
-                continue;
-            };
+            let publishing = cut.publishing.take();
+            let publishing = publishing
+                .ok_or_else(|| Error::WindowMissing(format!("of `{}`", place.output.name)))?;
             let published = publishing.finish(manifest, self.context.cancel);
             let published = published.await.map_err(|e| self.interrupted_or(e.into()))?;
             self.report.bytes_out += published.bytes;
