@@ -121,6 +121,11 @@ impl Claims {
             let generation = newest.map_or(1, |generation| generation + 1);
             let path = numbered(&stem, generation);
             if self.make(&folder, &path)? {
+                // Whoever held this generation meanwhile, and was followed by another, has freed its name.
+                if self::newest(&stem)? != Some(generation) {
+                    let _ = fs::remove_file(&path);
+                    continue;
+                }
                 if let Some(before) = newest {
                     // It says nothing any more.
                     let _ = fs::remove_file(numbered(&stem, before));

@@ -32,6 +32,7 @@ mod run;
 mod scratch;
 mod space;
 mod task;
+mod under_way;
 mod warm;
 mod work;
 

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures::StreamExt;
 use mlwm_engines::{Engine, owner};
 use mlwm_ledger::{NewRun, TaskName};
 use mlwm_registries::Unpacked;
@@ -20,6 +19,7 @@ use crate::machine::{Budget, Machine};
 use crate::plan::{Plan, PlannedTask};
 use crate::record::Recorder;
 use crate::scratch::Scratch;
+use crate::under_way::{self, Paused};
 use crate::warm::{self, Warm};
 use crate::{Error, container, task};
 
@@ -55,6 +55,7 @@ pub(crate) struct Context<'a> {
     pub(crate) tell: &'a Tell,
     pub(crate) cancel: &'a CancellationToken,
     pub(crate) warm: &'a Warm,
+    pub(crate) paused: &'a Paused,
     claims: &'a Mutex<Claims>,
 }
 
@@ -96,13 +97,16 @@ pub async fn run(
         tell,
         cancel,
         warm: &Warm::new(plan),
+        paused: &Paused::default(),
         claims: &Mutex::new(claims),
     };
     let at_once = machine.tasks_at_once(plan.tasks.iter().map(|task| &task.resources));
     let at_once = at_once.max(context.warm.tasks_at_once());
+    let tasks = plan.tasks.iter().enumerate();
+    let tasks = tasks.map(async |(turn, planned)| (turn, one(&context, turn, planned).await));
     let (mut ended, ()) = tokio::join!(
         async {
-            let ended = all(&context, plan, at_once).await;
+            let ended = under_way::all(tasks, at_once, context.paused).await;
             context.warm.close();
             ended
         },
@@ -121,16 +125,6 @@ pub async fn run(
     recorder.end(worst.unwrap_or(ExitCode::Ok));
     reach("run: ended");
     Ok(reports)
-}
-
-/// Does all tasks, and reports each with its place in the plan in the order in which they end: one that waits
-/// for another mlwm must not hold up those behind it.
-async fn all(context: &Context<'_>, plan: &Plan, at_once: usize) -> Vec<(usize, TaskReport)> {
-    futures::stream::iter(plan.tasks.iter().enumerate())
-        .map(async |(turn, planned)| (turn, one(context, turn, planned).await))
-        .buffer_unordered(at_once)
-        .collect()
-        .await
 }
 
 async fn one(context: &Context<'_>, turn: usize, planned: &PlannedTask) -> TaskReport {
@@ -174,6 +168,7 @@ async fn claim(context: &Context<'_>, planned: &PlannedTask) -> Result<Option<Cl
                         holder: holder.host,
                     });
                 }
+                let _pause = context.paused.begin();
                 tokio::select! {
                     () = tokio::time::sleep(LOOK) => {}
                     () = context.cancel.cancelled() => {}

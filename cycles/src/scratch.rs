@@ -7,6 +7,7 @@
 //! <workdir>/tasks/<configuration>/<analysis time>/member<m>/input/<input>    mounted read-only
 //! <workdir>/tasks/<configuration>/<analysis time>/member<m>/output/<output>  written by the container
 //! <workdir>/tasks/<configuration>/<analysis time>/member<m>/complete.json    the output is complete
+//! <workdir>/tasks/<configuration>/<analysis time>/member<m>/sent/<output>    what of it its store has
 //! <workdir>/warm/<configuration>/<analysis time>/<random>/in, out            of a container that serves several members
 //! <workdir>/log/<configuration>/<analysis time>_member<m>.<attempt>.log
 //! ```
@@ -77,6 +78,11 @@ impl Scratch {
     /// Where it is noted that the outputs are complete.
     pub(crate) fn complete(&self, task: &PlannedTask) -> PathBuf {
         self.task(task).join("complete.json")
+    }
+
+    /// Where it is noted what a store has taken of an output.
+    pub(crate) fn sent(&self, task: &PlannedTask, name: &str) -> PathBuf {
+        self.task(task).join("sent").join(name)
     }
 
     /// Where the log of a container is kept.

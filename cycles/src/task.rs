@@ -41,6 +41,7 @@ pub(crate) async fn run(
             error: report.error.clone().unwrap_or_default(),
             pause_seconds: pause.as_secs_f64(),
         });
+        let _pause = context.paused.begin();
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = context.cancel.cancelled() => return report,
@@ -117,7 +118,7 @@ fn clear(context: &Context<'_>, planned: &PlannedTask, error: &Error) -> Result<
         _ if context.scratch.complete(planned).is_file() => context.scratch.clear_inputs(planned),
         _ => match error.exit_code() {
             // What was being staged goes on with the next attempt.
-            ExitCode::StorageFailed | ExitCode::EngineUnavailable => {
+            ExitCode::StorageFailed | ExitCode::EngineUnavailable | ExitCode::Interrupted => {
                 context.scratch.clear_outputs(planned)?;
                 context.scratch.clear_inputs(planned)
             }

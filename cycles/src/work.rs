@@ -13,7 +13,7 @@ use mlwm_spec::manifest::{InputRecord, ObjectRecord};
 use mlwm_spec::task::{InputIdentity, TaskKey};
 use mlwm_spec::{ArtifactDelivery, Digest, ExitCode, Manifest};
 use mlwm_storage::points::reach;
-use mlwm_storage::{Progress, Store, Uri};
+use mlwm_storage::{Progress, Source, Store, Uri};
 
 use crate::claim::Claim;
 use crate::complete::Complete;
@@ -428,17 +428,19 @@ impl<'a> Work<'a> {
     ) -> Result<mlwm_storage::Published, Error> {
         let progress = self.transfer(Phase::Publish);
         let (task, cancel) = (complete.identity, self.context.cancel);
-        let local = self
-            .context
-            .scratch
-            .output(self.planned, &place.output.name);
+        let scratch = self.context.scratch;
+        let local = scratch.output(self.planned, &place.output.name);
+        let source = Source {
+            folder: &local,
+            notes: Some(&scratch.sent(self.planned, &place.output.name)),
+        };
         let manifest = |objects: Vec<ObjectRecord>| -> Manifest {
             publication::manifest(self.context, self.planned, place, image, complete, objects)
         };
         let uri = &place.uri;
         let published = match self.context.options.republish {
-            true => mlwm_storage::republish(&local, uri, task, manifest, &progress, cancel).await,
-            false => mlwm_storage::publish(&local, uri, task, manifest, &progress, cancel).await,
+            true => mlwm_storage::republish(source, uri, task, manifest, &progress, cancel).await,
+            false => mlwm_storage::publish(source, uri, task, manifest, &progress, cancel).await,
         };
         published.map_err(|error| match error.exit_code() {
             ExitCode::StorageFailed if !cancel.is_cancelled() => Error::Unpublished {

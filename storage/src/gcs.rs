@@ -196,7 +196,10 @@ impl Gcs {
         let etag = pool::unless_cancelled(target, cancel, self.put(target, bytes.into())).await?;
         drop(memory);
         counter.bytes(size);
-        Ok(Uploaded { sha256, etag })
+        Ok(Uploaded {
+            sha256,
+            version: etag,
+        })
     }
 
     /// Removes objects below `uri`.

@@ -39,8 +39,8 @@ pub use error::{Error, Rivals};
 pub use gcs::GcsAccess;
 pub use progress::{Phase, Progress, ProgressEvent};
 pub use publish::{
-    MARKER_SUFFIX, Outcome, Published, Publishing, WITHDRAWN_SUFFIX, local_objects, publish,
-    republish,
+    MARKER_SUFFIX, Outcome, Published, Publishing, Source, WITHDRAWN_SUFFIX, local_objects,
+    publish, republish,
 };
 pub use stage::{Staged, stage};
 pub use store::{Listed, Listing, Options, Store, listing_digest};

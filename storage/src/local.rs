@@ -19,6 +19,7 @@ use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use crate::progress::Counter;
+use crate::store::Uploaded;
 use crate::tree::{self, Gone, LocalFile};
 use crate::{Error, Listed, Uri, names, pool};
 
@@ -130,10 +131,10 @@ pub(crate) fn upload(
     target: &Path,
     counter: &Counter,
     cancel: &CancellationToken,
-) -> Result<Digest, Error> {
+) -> Result<Uploaded, Error> {
     let mut from = source.open()?;
     let mut hasher = Sha256::new();
-    write_then(target, |mut to, temporary| {
+    let version = write_then(target, |mut to, temporary| {
         let mut done = 0;
         while done < source.size {
             if cancel.is_cancelled() {
@@ -148,9 +149,14 @@ pub(crate) fn upload(
         }
         source.check_unchanged(&from)?;
         to.sync_all().map_err(Error::local("write", temporary))?;
-        std::fs::rename(temporary, target).map_err(Error::local("rename to", target))
+        let written = to.metadata().map_err(Error::local("look at", temporary))?;
+        std::fs::rename(temporary, target).map_err(Error::local("rename to", target))?;
+        Ok(tree::modified(&written).to_string())
     })?;
-    Ok(Digest::from_hasher(hasher))
+    Ok(Uploaded {
+        sha256: Digest::from_hasher(hasher),
+        version: Some(version),
+    })
 }
 
 /// Writes a small file in place of whatever is there.

@@ -19,10 +19,13 @@
 //!    conditional writes, waits until a rival must have stopped, and goes on if the marker is
 //!    still its own. Then the manifest is looked for once more.
 //! 4. **Leftovers** that are no part of this output are removed, and with them the Zarr metadata
-//!    of its root, so that no reader opens a mixture.
+//!    of its root, so that no reader opens a mixture; uploads in parts that were not completed are
+//!    ended.
 //! 5. **Objects**, in parallel, hashed while they are read; then, one after the other, the Zarr
 //!    metadata of the root. An object appears complete or not at all (on a file system by
-//!    renaming, synchronised to disk). S3 checks each part against its signed SHA-256.
+//!    renaming, synchronised to disk). S3 checks each part against its signed SHA-256. What the
+//!    store has taken is noted in a local file, and is not sent again by the next attempt, if the
+//!    store still lists it as it took it and the local file still has the same SHA-256.
 //! 6. **Comparison** of the store's listing with what was sent: names, sizes, and the entity tags
 //!    that the store itself gave when it took each object.
 //! 7. **Manifest**, if the marker is still this attempt's: created conditionally (`If-None-Match`;
@@ -40,8 +43,11 @@
 
 mod marker;
 mod pieces;
+mod sending;
+mod taken;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use mlwm_spec::manifest::{MANIFEST_SUFFIX, ObjectRecord, content_digest};
 use mlwm_spec::{Digest, Manifest};
@@ -51,16 +57,31 @@ use tokio_util::sync::CancellationToken;
 use self::marker::Marker;
 pub use self::marker::{MARKER_SUFFIX, WITHDRAWN_SUFFIX};
 pub use self::pieces::Publishing;
+use self::taken::Taken;
 use crate::points::reach;
 use crate::progress::Counter;
 use crate::stage::hash_file;
 use crate::tree::{self, Gone, LocalFile};
-use crate::verify::Differences;
 use crate::{Error, Listed, Phase, Progress, Rivals, Store, Uri, pool};
 
-/// Zarr metadata of the root group, in the order in which it is written: a reader looks for the
-/// last ones first.
-const ROOT_METADATA: [&str; 5] = [".zattrs", ".zarray", ".zgroup", ".zmetadata", "zarr.json"];
+/// A local folder whose files are published.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    /// The folder.
+    pub folder: &'a Path,
+    /// The file in which it is noted what the store has taken; without one, a publication that was
+    /// interrupted sends everything again.
+    pub notes: Option<&'a Path>,
+}
+
+impl<'a> From<&'a Path> for Source<'a> {
+    fn from(folder: &'a Path) -> Self {
+        Self {
+            folder,
+            notes: None,
+        }
+    }
+}
 
 /// How a publication ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,11 +103,10 @@ pub struct Published {
     pub bytes: u64,
 }
 
-/// Publishes the files below the folder `local` at `uri`, all or nothing, with the settings of the
-/// environment. `make_manifest` gets every object, ordered by path, and must return a manifest
+/// Publishes the files of `source` at `uri`, all or nothing, with the settings of the environment. `make_manifest` gets every object, ordered by path, and must return a manifest
 /// with them and with `task`.
 pub async fn publish(
-    local: &Path,
+    source: Source<'_>,
     uri: &Uri,
     task: Digest,
     make_manifest: impl FnOnce(Vec<ObjectRecord>) -> Manifest + Send,
@@ -95,13 +115,13 @@ pub async fn publish(
 ) -> Result<Published, Error> {
     let store = Store::open(uri).await?;
     store
-        .publish(local, uri, task, make_manifest, progress, cancel)
+        .publish(source, uri, task, make_manifest, progress, cancel)
         .await
 }
 
 /// The same, but what another task published there is withdrawn.
 pub async fn republish(
-    local: &Path,
+    source: Source<'_>,
     uri: &Uri,
     task: Digest,
     make_manifest: impl FnOnce(Vec<ObjectRecord>) -> Manifest + Send,
@@ -110,42 +130,41 @@ pub async fn republish(
 ) -> Result<Published, Error> {
     let store = Store::open(uri).await?;
     store
-        .republish(local, uri, task, make_manifest, progress, cancel)
+        .republish(source, uri, task, make_manifest, progress, cancel)
         .await
 }
 
 impl Store {
-    /// Publishes the files below the folder `local` at `uri`, all or nothing (see the function
-    /// [`publish`]).
+    /// Publishes the files of `source` at `uri`, all or nothing (see the function [`publish`]).
     pub async fn publish(
         &self,
-        local: &Path,
+        source: Source<'_>,
         uri: &Uri,
         task: Digest,
         make_manifest: impl FnOnce(Vec<ObjectRecord>) -> Manifest + Send,
         progress: &Progress,
         cancel: &CancellationToken,
     ) -> Result<Published, Error> {
-        let files = self.publishable(local, uri).await?;
+        let files = self.publishable(source.folder, uri).await?;
         let work = self.publication(uri, task, progress, cancel);
         if let Some(theirs) = self.manifest(uri).await? {
             return work.compare(files, theirs, None).await;
         }
-        work.publish(files, make_manifest).await
+        work.publish(files, source.notes, make_manifest).await
     }
 
     /// The same, but what another task published there, or this one with other content, is
     /// withdrawn.
     pub async fn republish(
         &self,
-        local: &Path,
+        source: Source<'_>,
         uri: &Uri,
         task: Digest,
         make_manifest: impl FnOnce(Vec<ObjectRecord>) -> Manifest + Send,
         progress: &Progress,
         cancel: &CancellationToken,
     ) -> Result<Published, Error> {
-        let files = self.publishable(local, uri).await?;
+        let files = self.publishable(source.folder, uri).await?;
         let work = self.publication(uri, task, progress, cancel);
         if let Some(theirs) = self.manifest(uri).await? {
             match work.compare(files.clone(), theirs.clone(), None).await {
@@ -159,7 +178,7 @@ impl Store {
             }
             work.withdraw(&theirs).await?;
         }
-        work.publish(files, make_manifest).await
+        work.publish(files, source.notes, make_manifest).await
     }
 
     /// Removes the marker of what a task has published, if it was killed before it did so itself.
@@ -212,7 +231,7 @@ impl Store {
     }
 }
 
-/// An object that was sent, and the entity tag that the store gave it.
+/// An object that was sent, and the version that the store gave it.
 type Sent = (ObjectRecord, Option<String>);
 
 /// One attempt to publish.
@@ -229,6 +248,7 @@ impl Publication<'_> {
     async fn publish(
         &self,
         files: Vec<LocalFile>,
+        notes: Option<&Path>,
         make_manifest: impl FnOnce(Vec<ObjectRecord>) -> Manifest + Send,
     ) -> Result<Published, Error> {
         let marker = pool::unless_cancelled(self.uri, self.cancel, self.mark()).await?;
@@ -237,21 +257,47 @@ impl Publication<'_> {
             return self.compare(files, theirs, Some(&marker)).await;
         }
         reach("publish: marked");
-        self.clear(&files).await?;
+        let is_ours = |path: &str| {
+            let found = files.binary_search_by(|file| file.name.as_str().cmp(path));
+            found.is_ok()
+        };
+        let left = self.clear(&marker, |left| is_ours(&left.path)).await?;
         reach("publish: cleared");
-        let sent = self.send(files, &marker).await?;
+        let sent = self.bring(files, notes, &marker, left).await?;
         reach("publish: sent");
         self.close(&marker, sent, make_manifest).await
     }
 
-    /// Steps 6 to 8: everything was sent.
+    /// Steps 5 and 6, and once more if something else came to the store meanwhile: a request that was called off
+    /// or whose process was killed may arrive behind those of its successor.
+    async fn bring(
+        &self,
+        files: Vec<LocalFile>,
+        notes: Option<&Path>,
+        marker: &Marker,
+        mut there: Vec<Listed>,
+    ) -> Result<Vec<Sent>, Error> {
+        let mut again = false;
+        loop {
+            let mut taken = Taken::read(self.uri, notes).await?;
+            taken.keep(&there);
+            let sent = self.send(files.clone(), marker, &Arc::new(taken)).await?;
+            match self.check_arrived(&sent, |_| false).await {
+                Err(Error::Corrupt { .. }) if !std::mem::replace(&mut again, true) => {
+                    there = self.store.list(self.uri).await?;
+                }
+                checked => return checked.map(|()| sent),
+            }
+        }
+    }
+
+    /// Steps 7 and 8: everything has arrived.
     async fn close(
         &self,
         marker: &Marker,
         sent: Vec<Sent>,
         make_manifest: impl FnOnce(Vec<ObjectRecord>) -> Manifest + Send,
     ) -> Result<Published, Error> {
-        self.check_arrived(&sent).await?;
         let objects: Vec<ObjectRecord> = sent.into_iter().map(|(object, _)| object).collect();
         let bytes = objects.iter().map(|object| object.size).sum();
         let manifest = Manifest {
@@ -295,109 +341,6 @@ impl Publication<'_> {
             manifest: theirs,
             bytes,
         })
-    }
-
-    /// Step 4: removes what an interrupted publication left and this one will not replace.
-    async fn clear(&self, files: &[LocalFile]) -> Result<(), Error> {
-        let leftovers: Vec<String> = self
-            .store
-            .list(self.uri)
-            .await?
-            .into_iter()
-            .map(|object| object.path)
-            .filter(|path| {
-                let ours = files
-                    .binary_search_by(|file| file.name.as_str().cmp(path))
-                    .is_ok();
-                !ours || ROOT_METADATA.contains(&path.as_str())
-            })
-            .collect();
-        if leftovers.is_empty() {
-            return Ok(());
-        }
-        self.store.delete(self.uri, leftovers).await
-    }
-
-    /// Step 5, while the marker is watched: every object with its entity tag, ordered by path.
-    async fn send(&self, files: Vec<LocalFile>, marker: &Marker) -> Result<Vec<Sent>, Error> {
-        let stop = self.cancel.child_token();
-        let sending = self.send_all(files, &stop);
-        tokio::pin!(sending);
-        tokio::select! {
-            sent = &mut sending => sent,
-            lost = self.lost(marker) => {
-                stop.cancel();
-                // What is under way ends by itself, so that no part of it is left behind.
-                let _ = sending.await;
-                Err(lost)
-            }
-        }
-    }
-
-    async fn send_all(
-        &self,
-        files: Vec<LocalFile>,
-        cancel: &CancellationToken,
-    ) -> Result<Vec<Sent>, Error> {
-        let counter = Counter::start(
-            self.progress,
-            Phase::Uploading,
-            files.iter().map(|file| file.size),
-        );
-        let names: Vec<String> = files.iter().map(|file| file.name.clone()).collect();
-        let last = |file: &LocalFile| ROOT_METADATA.iter().position(|name| *name == file.name);
-        let (data, mut metadata): (Vec<_>, Vec<_>) =
-            files.into_iter().partition(|file| last(file).is_none());
-        metadata.sort_by_key(|file| last(file));
-        let mut sent = Vec::new();
-        for (files, at_once) in [(data, self.store.options.in_flight), (metadata, 1)] {
-            let send_one = |file: LocalFile, cancel| {
-                let (store, uri, counter) = (self.store.clone(), self.uri.clone(), counter.clone());
-                async move {
-                    let (path, size) = (file.name.clone(), file.size);
-                    let target = uri.join(&path)?;
-                    let uploaded = store.upload(&target, file, &counter, &cancel).await?;
-                    reach("publish: object");
-                    Ok((
-                        ObjectRecord {
-                            path,
-                            size,
-                            sha256: uploaded.sha256,
-                        },
-                        uploaded.etag,
-                    ))
-                }
-            };
-            sent.extend(pool::run_all(self.uri, files, at_once, cancel, send_one).await?);
-        }
-        self.store.sync(self.uri, names).await?;
-        sent.sort();
-        Ok(sent)
-    }
-
-    /// Step 6: the store lists what was sent, and nothing else.
-    async fn check_arrived(&self, sent: &[Sent]) -> Result<(), Error> {
-        let listed = self.store.list(self.uri).await?;
-        let objects: Vec<ObjectRecord> = sent.iter().map(|(object, _)| object.clone()).collect();
-        let mut differences = Differences::default();
-        differences.of_listing(&listed, &objects);
-        for (object, etag) in sent {
-            let found = listed
-                .binary_search_by(|listed| listed.path.cmp(&object.path))
-                .ok()
-                .and_then(|index| listed.get(index));
-            if let (
-                Some(sent),
-                Some(Listed {
-                    etag: Some(found), ..
-                }),
-            ) = (etag, found)
-                && sent != found
-            {
-                differences.add(&object.path, "is not the object that was sent");
-            }
-        }
-        differences.check(self.uri)
     }
 
     fn check_manifest(&self, manifest: &Manifest, objects: &[ObjectRecord]) -> Result<(), Error> {
@@ -485,7 +428,7 @@ async fn hash(
         let (uri, counter) = (uri.clone(), counter.clone());
         async move {
             pool::blocking(&uri.clone(), move || {
-                let sha256 = hash_file(&uri, &file.path, &counter, &cancel)?;
+                let sha256 = hash_file(&uri, &file.path, |count| counter.bytes(count), &cancel)?;
                 counter.object();
                 Ok(ObjectRecord {
                     path: file.name,

@@ -117,7 +117,7 @@ impl Store {
             let (uri, path) = (uri.clone(), object.path.clone());
             pool::blocking(&uri.clone(), move || {
                 let file = kept.file(&path);
-                let sha256 = hash_file(&uri, &file, &counter, &cancel)?;
+                let sha256 = hash_file(&uri, &file, |count| counter.bytes(count), &cancel)?;
                 counter.object();
                 Ok(sha256)
             })
@@ -162,11 +162,11 @@ fn check_names(uri: &Uri, listed: &[Listed]) -> Result<(), Error> {
     }
 }
 
-/// The digest of a local file, read in pieces.
+/// The digest of a local file, read in pieces, whose lengths are told.
 pub(crate) fn hash_file(
     uri: &Uri,
     path: &Path,
-    counter: &Counter,
+    tell: impl Fn(u64),
     cancel: &CancellationToken,
 ) -> Result<Digest, Error> {
     use std::io::Read;
@@ -182,7 +182,7 @@ pub(crate) fn hash_file(
             return Ok(Digest::from_hasher(hasher));
         }
         hasher.update(&piece[..count]);
-        counter.bytes(count as u64);
+        tell(count as u64);
     }
 }
 

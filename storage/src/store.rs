@@ -102,7 +102,8 @@ enum Backend {
 /// An object as it arrived in the store.
 pub(crate) struct Uploaded {
     pub(crate) sha256: Digest,
-    pub(crate) etag: Option<String>,
+    /// As the store will list it ([`Listed::version`]), if it said so.
+    pub(crate) version: Option<String>,
 }
 
 impl Store {
@@ -264,11 +265,10 @@ impl Store {
         let uploaded = match self.place(target)? {
             Place::File(path) => {
                 let (uri, counter, cancel) = (target.clone(), counter.clone(), cancel.clone());
-                let sha256 = pool::blocking(target, move || {
+                pool::blocking(target, move || {
                     local::upload(&uri, &source, &path, &counter, &cancel)
                 })
-                .await?;
-                Uploaded { sha256, etag: None }
+                .await?
             }
             Place::S3(s3) => s3.upload(self, target, source, counter, cancel).await?,
             Place::Gcs(gcs) => gcs.upload(self, target, source, counter, cancel).await?,
@@ -293,6 +293,15 @@ impl Store {
             Place::File(path) => pool::blocking(uri, move || local::create(&path, &bytes)).await,
             Place::S3(s3) => s3.create(uri, bytes.into()).await,
             Place::Gcs(gcs) => gcs.create(uri, bytes.into()).await,
+        }
+    }
+
+    /// Ends uploads in parts of objects below `uri` that were never completed: they cost space that nobody sees.
+    pub(crate) async fn end_uploads(&self, uri: &Uri) -> Result<(), Error> {
+        match self.place(uri)? {
+            Place::S3(s3) => s3.end_uploads(uri, &self.options).await,
+            // A file is put aside under a name that is listed; Google forgets them by itself.
+            Place::File(_) | Place::Gcs(_) => Ok(()),
         }
     }
 

@@ -99,6 +99,13 @@ impl Uri {
         self.key().is_empty()
     }
 
+    /// The whole bucket, or the root folder.
+    pub(crate) fn root(&self) -> Self {
+        let mut root = self.clone();
+        root.text_mut().clear();
+        root
+    }
+
     /// The last part of the path; empty for a whole bucket or the root folder.
     pub fn name(&self) -> &str {
         self.key().rsplit('/').next().unwrap_or_default()

@@ -335,12 +335,14 @@ impl Work<'_> {
     /// Sends what lies in a folder to the publication of an output, which begins with it if need be.
     async fn send(&self, cut: &mut Cut<'_>, folder: &Path) -> Result<u64, Error> {
         let (progress, cancel) = (self.transfer(Phase::Publish), self.context.cancel);
+        let scratch = self.context.scratch;
         let publishing = match &mut cut.publishing {
             Some(publishing) => publishing,
             none => {
                 let uri = &cut.place.uri;
                 let store = Store::open(uri).await?;
-                let begun = store.begin(uri, cut.task, cancel).await;
+                let notes = scratch.sent(self.planned, &cut.place.output.name);
+                let begun = store.begin(uri, cut.task, Some(&notes), cancel).await;
                 none.insert(begun.map_err(|error| self.interrupted_or(error.into()))?)
             }
         };

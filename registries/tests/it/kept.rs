@@ -130,6 +130,8 @@ async fn a_damaged_folder_is_made_anew_from_a_zip_that_is_right() {
     drop(home.get().await.unwrap());
     assert_eq!(inode(&path), first, "what is right stays");
     damage(&path);
+    // As long as it is open, no other file gets its number.
+    let _open = fs::File::open(&path).unwrap();
     let held = home.get().await.unwrap();
     assert_ne!(inode(&held.path), first);
     let artifact = Artifact::open(&home.zip).unwrap();

@@ -28,6 +28,9 @@ pub(super) struct Marker {
     /// What was withdrawn for this task: not lost if it is killed before it has published.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) replaces: Vec<Withdrawn>,
+    /// Another marker was here, whose publication was killed or is to be replaced.
+    #[serde(skip)]
+    pub(super) took_over: bool,
 }
 
 /// What remains of an output that was withdrawn, beside its place.
@@ -75,7 +78,10 @@ impl Publication<'_> {
             tokio::time::sleep(self.store.options.watch.mul_f64(2.5)).await;
         }
         self.check_marker(&marker).await?;
-        Ok(marker)
+        Ok(Marker {
+            took_over: !alone,
+            ..marker
+        })
     }
 
     /// Withdraws what is published here: says so in a record beside it, and removes its manifest. The
@@ -118,6 +124,7 @@ impl Publication<'_> {
             task: self.task,
             attempt: random_number(),
             replaces,
+            took_over: false,
         }
     }
 
@@ -134,7 +141,10 @@ impl Publication<'_> {
     /// Fails if another attempt has put its marker here.
     pub(super) async fn check_marker(&self, ours: &Marker) -> Result<(), Error> {
         let found = self.marker().await?;
-        if found.as_ref() == Some(ours) {
+        if found
+            .as_ref()
+            .is_some_and(|found| found.attempt == ours.attempt)
+        {
             return Ok(());
         }
         Err(Error::TakenOver {

@@ -1,30 +1,34 @@
 //! A publication whose objects come little by little: the windows of a forecast, while its model still runs.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use mlwm_spec::manifest::ObjectRecord;
 use mlwm_spec::{Digest, Manifest};
 use tokio_util::sync::CancellationToken;
 
 use super::marker::Marker;
+use super::taken::Taken;
 use super::{Published, Sent};
 use crate::points::reach;
 use crate::tree::LocalFile;
 use crate::{Error, Progress, Store, Uri, pool};
 
 /// A publication that is under way: nobody sees it before [`Publishing::finish`]. If it is dropped, what was
-/// sent is leftovers, which the next publication to the same place removes.
+/// sent is leftovers, of which the next publication to the same place keeps what is noted and still the same.
 #[derive(Debug)]
 pub struct Publishing {
     store: Store,
     uri: Uri,
     task: Digest,
     marker: Marker,
+    taken: Arc<Taken>,
     sent: Vec<Sent>,
 }
 
 impl Store {
-    /// Begins a publication at `uri`: steps 1 to 4 of the protocol.
+    /// Begins a publication at `uri`: steps 1 to 4 of the protocol. In the file `notes` it is noted what the store
+    /// has taken, as for [`Source`](super::Source).
     ///
     /// # Errors
     /// If something is published there, also by the same task; if foreign objects lie there; if the store
@@ -33,6 +37,7 @@ impl Store {
         &self,
         uri: &Uri,
         task: Digest,
+        notes: Option<&Path>,
         cancel: &CancellationToken,
     ) -> Result<Publishing, Error> {
         if uri.is_root() {
@@ -51,13 +56,15 @@ impl Store {
             return Err(occupied(uri, &theirs));
         }
         reach("publish: marked");
-        work.clear(&[]).await?;
+        let mut taken = Taken::read(uri, notes).await?;
+        taken.keep(&work.clear(&marker, |left| taken.has(left)).await?);
         reach("publish: cleared");
         Ok(Publishing {
             store: self.clone(),
             uri: uri.clone(),
             task,
             marker,
+            taken: Arc::new(taken),
             sent: Vec::new(),
         })
     }
@@ -89,9 +96,11 @@ impl Publishing {
             .store
             .publication(&self.uri, self.task, progress, cancel);
         work.check_marker(&self.marker).await?;
-        self.sent.extend(work.send(files, &self.marker).await?);
+        self.sent
+            .extend(work.send(files, &self.marker, &self.taken).await?);
         self.sent.sort();
-        work.check_arrived(&self.sent).await?;
+        work.check_arrived(&self.sent, |path| self.taken.knows(path))
+            .await?;
         Ok(bytes)
     }
 
@@ -108,6 +117,19 @@ impl Publishing {
         let work = self
             .store
             .publication(&self.uri, self.task, &progress, cancel);
+        let was_sent = |name: &str| {
+            let found = self
+                .sent
+                .binary_search_by(|(object, _)| object.path.as_str().cmp(name));
+            found.is_ok()
+        };
+        let names = self.taken.names().filter(|name| !was_sent(name));
+        let unsent: Vec<String> = names.map(str::to_owned).collect();
+        if !unsent.is_empty() {
+            work.check_marker(&self.marker).await?;
+            self.store.delete(&self.uri, unsent).await?;
+        }
+        work.check_arrived(&self.sent, |_| false).await?;
         work.close(&self.marker, self.sent, make_manifest).await
     }
 }

@@ -7,13 +7,14 @@ use reqwest::Method;
 use reqwest::header::IF_NONE_MATCH;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 
 use super::S3;
 use super::wire::{Ask, code};
-use crate::Uri;
 use crate::transfer::http::{self, Peer, Refusal, encode};
-use crate::transfer::retry::{Cause, Failure};
+use crate::transfer::retry::{Cause, Failure, persist};
 use crate::transfer::stall::StallWatch;
+use crate::{Error, Options, Uri};
 
 /// A list of a thousand parts has about 300 bytes for each.
 const ANSWER_LIMIT: usize = 4 << 20;
@@ -32,6 +33,24 @@ struct PartList {
     next_part_number_marker: Option<String>,
     #[serde(default, rename = "Part")]
     parts: Vec<Part>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct UploadList {
+    #[serde(default)]
+    is_truncated: bool,
+    next_key_marker: Option<String>,
+    next_upload_id_marker: Option<String>,
+    #[serde(default, rename = "Upload")]
+    uploads: Vec<Unfinished>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Unfinished {
+    key: String,
+    upload_id: String,
 }
 
 /// A part that the server has.
@@ -78,6 +97,58 @@ impl S3 {
         let ask = Ask::new(Method::POST, uri, "uploads=".to_owned());
         let begun: Begun = self.ask_xml(ask).await?;
         Ok(begun.upload_id)
+    }
+
+    /// Ends the uploads of objects below `uri` that were begun and not completed.
+    pub(crate) async fn end_uploads(&self, uri: &Uri, options: &Options) -> Result<(), Error> {
+        let go_on = CancellationToken::new();
+        let place = uri.to_string();
+        let below = format!("{}/", uri.key());
+        let mut from = (String::new(), String::new());
+        loop {
+            let ask = || self.uploads(uri, &from);
+            let page = persist(&place, options.retry_for, &go_on, ask).await?;
+            for unfinished in page.uploads {
+                let Some(name) = unfinished.key.strip_prefix(&below) else {
+                    continue;
+                };
+                let upload = Upload {
+                    s3: self,
+                    uri: &uri.join(name)?,
+                    id: unfinished.upload_id,
+                };
+                persist(&place, options.retry_for, &go_on, || upload.abort()).await?;
+            }
+            let next = (
+                page.next_key_marker.unwrap_or_default(),
+                page.next_upload_id_marker.unwrap_or_default(),
+            );
+            if !page.is_truncated || next == from {
+                return Ok(());
+            }
+            from = next;
+        }
+    }
+
+    /// A page of the uploads below `uri` that are under way.
+    async fn uploads(
+        &self,
+        uri: &Uri,
+        (key, id): &(String, String),
+    ) -> Result<UploadList, Failure> {
+        let prefix = encode(&format!("{}/", uri.key()), false);
+        // Sorted by name, as the signature wants it.
+        let query = match key.as_str() {
+            "" => format!("prefix={prefix}&uploads="),
+            key => format!(
+                "key-marker={}&prefix={prefix}&upload-id-marker={}&uploads=",
+                encode(key, false),
+                encode(id, false)
+            ),
+        };
+        let bucket = uri.root();
+        let ask = Ask::new(Method::GET, &bucket, query);
+        Ok(self.ask_xml(ask).await?)
     }
 
     async fn ask_xml<T: DeserializeOwned>(&self, ask: Ask<'_>) -> Result<T, Refusal> {

@@ -52,7 +52,7 @@ impl S3 {
         counter.bytes(size);
         Ok(Uploaded {
             sha256,
-            etag: answer.e_tag.as_deref().map(plain_etag),
+            version: answer.e_tag.as_deref().map(plain_etag),
         })
     }
 
@@ -143,7 +143,7 @@ impl S3 {
             .map_err(|error| self.fault(target, &error))?;
         Ok(Uploaded {
             sha256: Digest::from_hasher(hasher),
-            etag: answer.e_tag.as_deref().map(plain_etag),
+            version: answer.e_tag.as_deref().map(plain_etag),
         })
     }
 }

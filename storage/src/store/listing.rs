@@ -26,18 +26,22 @@ pub struct Listing {
     pub bytes: u64,
 }
 
+impl Listed {
+    /// What changes when the object does: its entity tag, where there is none its modification time.
+    pub(crate) fn version(&self) -> String {
+        match &self.etag {
+            Some(etag) => etag.clone(),
+            None => self.modified.to_string(),
+        }
+    }
+}
+
 impl Listing {
     /// What these objects, ordered by path, amount to.
     pub fn of(objects: &[Listed]) -> Self {
         let mut text = String::new();
-        for Listed {
-            path,
-            size,
-            etag,
-            modified,
-        } in objects
-        {
-            let version = etag.clone().unwrap_or_else(|| modified.to_string());
+        for object in objects {
+            let (path, size, version) = (&object.path, object.size, object.version());
             text.push_str(&format!("{path}\t{size}\t{version}\n"));
         }
         Self {

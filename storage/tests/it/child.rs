@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
-use mlwm_storage::{Error, Expected, FileContent, Journals, Options, Progress, Store, Uri};
+use mlwm_storage::{Error, Expected, FileContent, Journals, Options, Progress, Source, Store, Uri};
 use mlwm_tests::s3::S3Server;
 use tokio_util::sync::CancellationToken;
 
@@ -88,8 +88,13 @@ fn run() {
         match job.as_str() {
             "publish" => {
                 let make = |objects| manifest(task("child"), &uri, objects);
+                let notes = std::env::var_os("MLWM_JOB_NOTES").map(std::path::PathBuf::from);
+                let source = Source {
+                    folder: &folder,
+                    notes: notes.as_deref(),
+                };
                 let published = store
-                    .publish(&folder, &uri, task("child"), make, &progress, &cancel)
+                    .publish(source, &uri, task("child"), make, &progress, &cancel)
                     .await?;
                 Ok(published.manifest.objects.len().to_string())
             }

@@ -121,7 +121,14 @@ impl Place {
     ) -> Result<Published, Error> {
         let make = |objects| manifest(task, &self.uri, objects);
         self.store
-            .publish(local, &self.uri, task, make, &Progress::none(), cancel)
+            .publish(
+                local.into(),
+                &self.uri,
+                task,
+                make,
+                &Progress::none(),
+                cancel,
+            )
             .await
     }
 
@@ -134,7 +141,7 @@ impl Place {
     ) -> Result<Published, Error> {
         let make = |objects| manifest(task, &self.uri, objects);
         self.store
-            .republish(local, &self.uri, task, make, progress, cancel)
+            .republish(local.into(), &self.uri, task, make, progress, cancel)
             .await
     }
 

@@ -234,7 +234,7 @@ async fn an_output_that_changes_meanwhile_is_not_published() {
         });
         let make = |objects| crate::common::manifest(task("a"), &place.uri, objects);
         let publish = place.store.publish(
-            local.path(),
+            local.path().into(),
             &place.uri,
             task("a"),
             make,

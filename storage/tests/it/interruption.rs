@@ -42,7 +42,7 @@ async fn called_off_at_any_point_then_run_again() {
             let error = place
                 .store
                 .publish(
-                    local.path(),
+                    local.path().into(),
                     &place.uri,
                     task("a"),
                     make,
@@ -76,7 +76,7 @@ async fn leftovers_of_another_task_are_replaced() {
         let _ = place
             .store
             .publish(
-                other.path(),
+                other.path().into(),
                 &place.uri,
                 task("other"),
                 make,

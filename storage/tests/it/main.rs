@@ -4,6 +4,7 @@
 
 mod child;
 mod common;
+mod continuing;
 mod environment;
 mod faults;
 mod interruption;

@@ -28,7 +28,7 @@ async fn what_is_sent_in_pieces_is_seen_when_all_is_there_and_not_before() {
     for place in Place::all("pieces").await {
         let mut publishing = place
             .store
-            .begin(&place.uri, task("a"), &go_on)
+            .begin(&place.uri, task("a"), None, &go_on)
             .await
             .unwrap();
         let mut expected = std::collections::BTreeMap::new();
@@ -59,7 +59,7 @@ async fn what_is_sent_in_pieces_is_seen_when_all_is_there_and_not_before() {
 
         let again = place
             .store
-            .begin(&place.uri, task("b"), &go_on)
+            .begin(&place.uri, task("b"), None, &go_on)
             .await
             .unwrap_err();
         assert!(matches!(again, Error::Occupied { .. }), "{again}");
@@ -73,7 +73,7 @@ async fn pieces_that_were_left_are_no_part_of_what_is_published_later() {
     for place in Place::all("left-pieces").await {
         let mut left = place
             .store
-            .begin(&place.uri, task("a"), &go_on)
+            .begin(&place.uri, task("a"), None, &go_on)
             .await
             .unwrap();
         left.add(window(7).path(), &none, &go_on).await.unwrap();
@@ -81,7 +81,7 @@ async fn pieces_that_were_left_are_no_part_of_what_is_published_later() {
 
         let mut next = place
             .store
-            .begin(&place.uri, task("b"), &go_on)
+            .begin(&place.uri, task("b"), None, &go_on)
             .await
             .unwrap();
         next.add(window(8).path(), &none, &go_on).await.unwrap();
@@ -104,13 +104,13 @@ async fn of_two_that_send_pieces_the_later_one_wins() {
     for place in Place::all("rival-pieces").await {
         let mut first = place
             .store
-            .begin(&place.uri, task("a"), &go_on)
+            .begin(&place.uri, task("a"), None, &go_on)
             .await
             .unwrap();
         first.add(window(1).path(), &none, &go_on).await.unwrap();
         let mut second = place
             .store
-            .begin(&place.uri, task("b"), &go_on)
+            .begin(&place.uri, task("b"), None, &go_on)
             .await
             .unwrap();
         let error = first

@@ -177,7 +177,7 @@ async fn a_manifest_of_something_else_is_not_written() {
         let error = place
             .store
             .publish(
-                local.path(),
+                local.path().into(),
                 &place.uri,
                 task("a"),
                 |objects| manifest(task("a"), &place.uri, objects[1..].to_vec()),
@@ -256,7 +256,14 @@ async fn a_slow_publication_stops_when_another_takes_over() {
                 let cancel = tokio_util::sync::CancellationToken::new();
                 let make = |objects| manifest(task("one"), &uri, objects);
                 store
-                    .publish(&folder, &uri, task("one"), make, &progress, &cancel)
+                    .publish(
+                        folder.as_path().into(),
+                        &uri,
+                        task("one"),
+                        make,
+                        &progress,
+                        &cancel,
+                    )
                     .await
             })
         });

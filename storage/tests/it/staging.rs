@@ -151,7 +151,7 @@ async fn progress_never_goes_back_and_ends_complete() {
         let cancel = CancellationToken::new();
         let make = |objects| crate::common::manifest(task("a"), &place.uri, objects);
         let publish = place.store.publish(
-            local.path(),
+            local.path().into(),
             &place.uri,
             task("a"),
             make,

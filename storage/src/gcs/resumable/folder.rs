@@ -50,7 +50,7 @@ impl Gcs {
         counter.bytes(size);
         Ok(Uploaded {
             sha256,
-            etag: generation,
+            version: generation,
         })
     }
 }

@@ -1,0 +1,145 @@
+//! Notes of what a store has taken of a publication, with which one that was killed goes on.
+//!
+//! One line of JSON for each object: its path, size and SHA-256, and the version that the store gave it. A
+//! note counts as long as the store lists the object with this size and version, and the local file still has
+//! that SHA-256; everything else is sent again. So what a line says can be old, torn or missing, and nobody
+//! waits for the disk to have it.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use mlwm_spec::manifest::ObjectRecord;
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use super::Sent;
+use crate::stage::hash_file;
+use crate::tree::LocalFile;
+use crate::{Error, Listed, Uri, pool};
+
+/// What an earlier attempt at a publication brought, and what this one brings.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    notes: Option<PathBuf>,
+    /// Opened with the first note.
+    file: Mutex<Option<File>>,
+    earlier: BTreeMap<String, Note>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Note {
+    #[serde(flatten)]
+    object: ObjectRecord,
+    version: String,
+}
+
+impl Taken {
+    /// What the file `notes` says, if there is one.
+    pub(super) async fn read(uri: &Uri, notes: Option<&Path>) -> Result<Self, Error> {
+        let Some(path) = notes.map(Path::to_owned) else {
+            return Ok(Self::default());
+        };
+        pool::blocking(uri, move || {
+            let text = std::fs::read(&path).unwrap_or_default();
+            let notes = text
+                .split(|byte| *byte == b'\n')
+                .filter_map(|line| serde_json::from_slice::<Note>(line).ok());
+            let earlier = notes.map(|note| (note.object.path.clone(), note)).collect();
+            Ok(Self {
+                notes: Some(path),
+                file: Mutex::default(),
+                earlier,
+            })
+        })
+        .await
+    }
+
+    /// Whether the store lists an object as it took it.
+    pub(super) fn has(&self, listed: &Listed) -> bool {
+        self.earlier
+            .get(&listed.path)
+            .is_some_and(|note| note.object.size == listed.size && note.version == listed.version())
+    }
+
+    /// Forgets all but these: what is not in the store any more, or is something else.
+    pub(super) fn keep(&mut self, listed: &[Listed]) {
+        let known = |path: &str| {
+            let found = listed.binary_search_by(|listed| listed.path.as_str().cmp(path));
+            found.is_ok_and(|index| self.has(&listed[index]))
+        };
+        let kept: Vec<bool> = self.earlier.keys().map(|path| known(path)).collect();
+        let mut kept = kept.into_iter();
+        self.earlier.retain(|_, _| kept.next().unwrap_or(false));
+    }
+
+    /// The objects that an earlier attempt brought.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.earlier.keys().map(String::as_str)
+    }
+
+    /// Whether an earlier attempt brought an object of this name.
+    pub(super) fn knows(&self, name: &str) -> bool {
+        self.earlier.contains_key(name)
+    }
+
+    /// What the store has of this file, if it is what the file holds.
+    pub(super) async fn find(
+        &self,
+        uri: &Uri,
+        file: &LocalFile,
+        cancel: &CancellationToken,
+    ) -> Result<Option<Sent>, Error> {
+        let known = self.earlier.get(&file.name);
+        let Some(known) = known.filter(|note| note.object.size == file.size) else {
+            return Ok(None);
+        };
+        let sent = (known.object.clone(), Some(known.version.clone()));
+        let (path, called, cancel) = (file.path.clone(), uri.clone(), cancel.clone());
+        pool::blocking(uri, move || {
+            let sha256 = hash_file(&called, &path, |_| (), &cancel)?;
+            Ok((sha256 == sent.0.sha256).then_some(sent))
+        })
+        .await
+    }
+
+    /// Notes that the store has taken an object. That it cannot be noted, on a full disk, keeps nobody from
+    /// publishing.
+    pub(super) fn note(&self, (object, version): &Sent) {
+        let (Some(path), Some(version)) = (&self.notes, version) else {
+            return;
+        };
+        let note = Note {
+            object: object.clone(),
+            version: version.to_owned(),
+        };
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if file.is_none() {
+            *file = open(path).ok();
+        }
+        if let (Some(file), Ok(mut line)) = (file.as_mut(), serde_json::to_vec(&note)) {
+            line.push(b'\n');
+            let _ = file.write_all(&line);
+        }
+    }
+}
+
+/// Opens a file to write lines behind those that are there, of which the last may be torn.
+fn open(path: &Path) -> std::io::Result<File> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let mut options = OpenOptions::new();
+    let mut file = options.create(true).read(true).append(true).open(path)?;
+    let mut last = [b'\n'];
+    if file.seek(SeekFrom::End(0))? > 0 {
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut last)?;
+    }
+    if last != [b'\n'] {
+        file.write_all(b"\n")?;
+    }
+    Ok(file)
+}
