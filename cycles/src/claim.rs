@@ -15,12 +15,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use mlwm_engines::owner::{self, Owner};
+use mlwm_spec::AnalysisTime;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::Error;
 use crate::history::{owner_is_dead, this_host};
-use crate::plan::PlannedTask;
 
 /// Between two touches of a claim.
 const BEAT: Duration = Duration::from_secs(10);
@@ -32,6 +32,9 @@ const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// What the names of files begin with that are no claims yet.
 const TEMPORARY: &str = ".claim-";
+
+/// What is claimed: of a configuration and analysis time, `member3` or the `ensemble`.
+pub(crate) type What<'a> = (&'a str, AnalysisTime, &'a str);
 
 /// The claims of a working folder, as one process sees them.
 #[derive(Debug)]
@@ -97,8 +100,8 @@ impl Claims {
 
     /// Claims a task, unless another holds it. To be called again and again for a task that is held
     /// on another host: that its holder is dead is seen only in time.
-    pub(crate) fn take(&mut self, task: &PlannedTask) -> Result<Tried, Error> {
-        let stem = self.stem(task);
+    pub(crate) fn take(&mut self, what: What<'_>) -> Result<Tried, Error> {
+        let stem = self.stem(what);
         let folder = stem.parent().unwrap_or(&self.folder).to_owned();
         fs::create_dir_all(&folder).map_err(|source| failed(&folder, source))?;
         let mut after_a_dead_one = false;
@@ -138,11 +141,11 @@ impl Claims {
         }
     }
 
-    fn stem(&self, task: &PlannedTask) -> PathBuf {
+    fn stem(&self, (configuration, analysis_time, name): What<'_>) -> PathBuf {
         self.folder
-            .join(&task.configuration)
-            .join(task.analysis_time.path_text())
-            .join(format!("member{}", task.member))
+            .join(configuration)
+            .join(analysis_time.path_text())
+            .join(name)
     }
 
     /// Whether a claim is of a holder who may live.
@@ -349,7 +352,11 @@ fn failed(path: &Path, source: io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::tests::task;
+
+    fn member(number: usize) -> What<'static> {
+        let time = "2022-04-07T03:00Z".parse().unwrap();
+        ("model", time, ["member0", "member1"][number])
+    }
 
     fn claims(folder: &Path) -> Claims {
         Claims::of(folder).unwrap()
@@ -361,7 +368,7 @@ mod tests {
 
     /// Writes the newest claim as if another process had made it.
     fn plant(folder: &Path, holder: &Holder, generation: u64) -> PathBuf {
-        let path = numbered(&claims(folder).stem(&task(0)), generation);
+        let path = numbered(&claims(folder).stem(member(0)), generation);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, text(holder)).unwrap();
         path
@@ -379,15 +386,15 @@ mod tests {
     async fn one_holds_a_task_until_it_lets_it_go() {
         let folder = tempfile::tempdir().unwrap();
         let (mut one, mut other) = (claims(folder.path()), claims(folder.path()));
-        let first = one.take(&task(0)).unwrap();
+        let first = one.take(member(0)).unwrap();
         assert!(is_ours(&first));
-        assert!(matches!(other.take(&task(0)).unwrap(), Tried::Held(_)));
-        assert!(is_ours(&other.take(&task(1)).unwrap()));
+        assert!(matches!(other.take(member(0)).unwrap(), Tried::Held(_)));
+        assert!(is_ours(&other.take(member(1)).unwrap()));
         drop(first);
         let Tried::Ours {
             claim,
             after_a_dead_one,
-        } = other.take(&task(0)).unwrap()
+        } = other.take(member(0)).unwrap()
         else {
             panic!("held")
         };
@@ -404,7 +411,7 @@ mod tests {
                 .map(|_| {
                     scope.spawn(|| {
                         let _entered = runtime.enter();
-                        let tried = claims(folder.path()).take(&task(0)).unwrap();
+                        let tried = claims(folder.path()).take(member(0)).unwrap();
                         // Kept until all have tried.
                         is_ours(&tried).then(|| std::mem::forget(tried)).is_some()
                     })
@@ -427,7 +434,7 @@ mod tests {
         child.wait().unwrap();
         let dead = holder(&this_host(), &format!("{space} {} 1", child.id()));
         plant(folder.path(), &dead, 7);
-        let tried = claims(folder.path()).take(&task(0)).unwrap();
+        let tried = claims(folder.path()).take(member(0)).unwrap();
         assert!(matches!(
             tried,
             Tried::Ours {
@@ -445,7 +452,7 @@ mod tests {
         let rebooted = holder(&this_host(), "another-boot pid:[1] 1 1");
         drop(tried);
         plant(folder.path(), &rebooted, 9);
-        assert!(is_ours(&claims(folder.path()).take(&task(0)).unwrap()));
+        assert!(is_ours(&claims(folder.path()).take(member(0)).unwrap()));
     }
 
     #[tokio::test]
@@ -455,15 +462,15 @@ mod tests {
         let mut claims = claims(folder.path());
         claims.lease = Duration::from_millis(300);
         for _ in 0..5 {
-            assert!(!is_ours(&claims.take(&task(0)).unwrap()));
+            assert!(!is_ours(&claims.take(member(0)).unwrap()));
             std::thread::sleep(Duration::from_millis(100));
             // Its clock may say anything.
             let odd = SystemTime::UNIX_EPOCH + Duration::from_nanos(rand());
             set_modified(&path, odd);
         }
-        assert!(!is_ours(&claims.take(&task(0)).unwrap()));
+        assert!(!is_ours(&claims.take(member(0)).unwrap()));
         std::thread::sleep(Duration::from_millis(350));
-        assert!(is_ours(&claims.take(&task(0)).unwrap()));
+        assert!(is_ours(&claims.take(member(0)).unwrap()));
     }
 
     #[tokio::test]
@@ -476,12 +483,12 @@ mod tests {
         let now = SystemTime::now();
         for jumped in [now - day, now, now - hour, now + day] {
             set_modified(&path, jumped);
-            assert!(!is_ours(&claims.take(&task(0)).unwrap()));
+            assert!(!is_ours(&claims.take(member(0)).unwrap()));
             std::thread::sleep(Duration::from_millis(200));
         }
         // It died a day ahead.
         std::thread::sleep(Duration::from_millis(150));
-        assert!(is_ours(&claims.take(&task(0)).unwrap()));
+        assert!(is_ours(&claims.take(member(0)).unwrap()));
     }
 
     #[tokio::test]
@@ -532,7 +539,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_was_taken_over_finds_out() {
         let folder = tempfile::tempdir().unwrap();
-        let Tried::Ours { claim, .. } = claims(folder.path()).take(&task(0)).unwrap() else {
+        let Tried::Ours { claim, .. } = claims(folder.path()).take(member(0)).unwrap() else {
             panic!("held")
         };
         claim.check().unwrap();
@@ -555,6 +562,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = plant(folder.path(), &holder("node2", "boot pid:[1] 1 1"), 1);
         fs::write(path, "").unwrap();
-        assert!(is_ours(&claims(folder.path()).take(&task(0)).unwrap()));
+        assert!(is_ours(&claims(folder.path()).take(member(0)).unwrap()));
     }
 }

@@ -214,6 +214,43 @@ pub enum Error {
         /// What is different.
         difference: String,
     },
+    /// Too few members are there.
+    #[error(
+        "{ensemble}: {there} members are published and {quorum} are wanted, {missing} missing: run the same command again, or lower `ensemble.quorum`"
+    )]
+    Quorum {
+        /// Its title.
+        ensemble: String,
+        /// How many are published.
+        there: usize,
+        /// How many must be.
+        quorum: u32,
+        /// Which are not.
+        missing: String,
+    },
+    /// Members that belong to no one ensemble.
+    #[error(
+        "{ensemble}: members {first} and {other} were made with different images, artifacts or forecast durations: make those of one kind again with --republish"
+    )]
+    MixedMembers {
+        /// Its title.
+        ensemble: String,
+        /// A member.
+        first: u32,
+        /// One that is other.
+        other: u32,
+    },
+    /// Products that cannot be made of what the members published.
+    #[error("{ensemble}: no products can be made: {reason}")]
+    Products {
+        /// Its title.
+        ensemble: String,
+        /// Why.
+        reason: String,
+    },
+    /// Products that cannot be made.
+    #[error(transparent)]
+    Ensemble(#[from] mlwm_datasets::ensemble::EnsembleError),
     /// An input is of another analysis time than its place says.
     #[error(
         "{uri} holds the analysis time {}, not {wanted}: whoever writes it there is late or wrong; nothing is run",
@@ -506,7 +543,11 @@ impl Error {
             }
             Self::Window(error) => error.exit_code(),
             Self::Timeout { .. } => ExitCode::Timeout,
-            Self::Incomplete { .. } => ExitCode::Incomplete,
+            Self::Incomplete { .. } | Self::Quorum { .. } | Self::Products { .. } => {
+                ExitCode::Incomplete
+            }
+            Self::MixedMembers { .. } => ExitCode::Conflict,
+            Self::Ensemble(error) => error.exit_code(),
             Self::Differs { .. } => ExitCode::Differs,
             Self::Interrupted => ExitCode::Interrupted,
             Self::Json(_) | Self::Worker(_) => ExitCode::Failed,

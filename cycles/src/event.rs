@@ -3,7 +3,7 @@
 use mlwm_spec::{AnalysisTime, Digest, ExitCode};
 use serde::Serialize;
 
-use crate::plan::PlannedTask;
+use crate::plan::{PlannedEnsemble, PlannedTask};
 
 /// A part of a task's work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -62,8 +62,9 @@ pub enum Event {
         task: String,
         /// Its configuration.
         configuration: String,
-        /// Its member.
-        member: u32,
+        /// Its member; none of a whole ensemble.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        member: Option<u32>,
     },
     /// A task waits for another mlwm that does it.
     TaskWaits {
@@ -140,8 +141,9 @@ pub struct TaskReport {
     pub configuration: String,
     /// The time that the forecast starts from.
     pub analysis_time: AnalysisTime,
-    /// Its member.
-    pub member: u32,
+    /// Its member; none of a whole ensemble.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub member: Option<u32>,
     /// How it ended.
     pub outcome: Outcome,
     /// Its identity, once its inputs are known.
@@ -175,10 +177,30 @@ impl TaskReport {
     /// Of a task of which nothing is done yet.
     pub(crate) fn new(planned: &PlannedTask) -> Self {
         Self {
-            task: planned.title(),
-            configuration: planned.configuration.clone(),
-            analysis_time: planned.analysis_time,
-            member: planned.member,
+            member: Some(planned.member),
+            ..Self::of(
+                planned.title(),
+                &planned.configuration,
+                planned.analysis_time,
+            )
+        }
+    }
+
+    /// Of an ensemble of which nothing is done yet.
+    pub(crate) fn of_ensemble(planned: &PlannedEnsemble) -> Self {
+        Self::of(
+            planned.title(),
+            &planned.configuration,
+            planned.analysis_time,
+        )
+    }
+
+    fn of(task: String, configuration: &str, analysis_time: AnalysisTime) -> Self {
+        Self {
+            task,
+            configuration: configuration.to_owned(),
+            analysis_time,
+            member: None,
             outcome: Outcome::Failed,
             identity: None,
             phases: Vec::new(),

@@ -11,6 +11,7 @@ mod complete;
 mod container;
 mod disk;
 mod ending;
+mod ensemble;
 mod error;
 mod event;
 mod golden;
@@ -42,7 +43,10 @@ pub use golden::{Comparison, GoldenOptions, GoldenReport, test_image};
 pub use history::{ledger_file, note_killed};
 pub use load::{ArtifactFacts, Artifacts, Loaded, load, load_offline, names, read};
 pub use machine::Budget;
-pub use plan::{Plan, PlanOptions, PlannedInput, PlannedOutput, PlannedTask, plan};
+pub use plan::{
+    Plan, PlanOptions, PlannedEnsemble, PlannedInput, PlannedOutput, PlannedProducts, PlannedTask,
+    plan,
+};
 pub use provenance::statement;
 pub use rebuild::{Rebuilt, rebuild};
 pub use replay::{Difference, ReplayReport, replay};

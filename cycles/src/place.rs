@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use mlwm_engines::Image;
 use mlwm_spec::manifest::{InputRecord, MANIFEST_SUFFIX, content_digest};
 use mlwm_spec::{ArtifactDelivery, Digest, Manifest};
-use mlwm_storage::{Store, Uri};
+use mlwm_storage::{Listed, Store, Uri};
 
 use crate::Error;
 use crate::event::OutputReport;
@@ -62,29 +62,7 @@ impl Place {
             return Ok(());
         };
         let listed = Store::open(&self.uri).await?.list(&self.uri).await?;
-        let there: BTreeMap<&str, u64> = listed
-            .iter()
-            .map(|object| (object.path.as_str(), object.size))
-            .collect();
-        let damage =
-            manifest
-                .objects
-                .iter()
-                .find_map(|object| match there.get(object.path.as_str()) {
-                    None => Some(format!("`{}` is missing", object.path)),
-                    Some(size) if *size != object.size => Some(format!(
-                        "`{}` has {size} bytes, not {}",
-                        object.path, object.size
-                    )),
-                    Some(_) => None,
-                });
-        match damage {
-            None => Ok(()),
-            Some(damage) => Err(Error::Damaged {
-                uri: self.uri.to_string(),
-                damage,
-            }),
-        }
+        refuse_damage(&self.uri, manifest, &listed)
     }
 
     /// Removes what a publication left that was killed when its manifest was there.
@@ -154,6 +132,36 @@ impl Place {
                 difference: format!("its {what} is {there}, not {here}"),
             }),
         }
+    }
+}
+
+/// Compares what a store lists with what the manifest says, by names and sizes.
+pub(crate) fn refuse_damage(
+    uri: &Uri,
+    manifest: &Manifest,
+    listed: &[Listed],
+) -> Result<(), Error> {
+    let there: BTreeMap<&str, u64> = listed
+        .iter()
+        .map(|object| (object.path.as_str(), object.size))
+        .collect();
+    let damage = manifest
+        .objects
+        .iter()
+        .find_map(|object| match there.get(object.path.as_str()) {
+            None => Some(format!("`{}` is missing", object.path)),
+            Some(size) if *size != object.size => Some(format!(
+                "`{}` has {size} bytes, not {}",
+                object.path, object.size
+            )),
+            Some(_) => None,
+        });
+    match damage {
+        None => Ok(()),
+        Some(damage) => Err(Error::Damaged {
+            uri: uri.to_string(),
+            damage,
+        }),
     }
 }
 

@@ -16,6 +16,10 @@ use serde_json::json;
 use crate::Error;
 use crate::load::{ArtifactFacts, Loaded};
 
+mod ensemble;
+
+pub use ensemble::{PlannedEnsemble, PlannedProducts};
+
 /// The folder for intermediate files in a container.
 const CONTAINER_WORKDIR: &str = "/tmp";
 
@@ -30,6 +34,9 @@ pub struct Plan {
     pub version: u32,
     /// The tasks, by analysis time, configuration and member.
     pub tasks: Vec<PlannedTask>,
+    /// What is to be published of the members of a configuration together, by analysis time and configuration.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ensembles: Vec<PlannedEnsemble>,
 }
 
 impl Plan {
@@ -58,7 +65,7 @@ impl Plan {
             let rest = serde_json::to_vec(&*task).map_err(Error::Json)?;
             task.key = Some(Digest::of(rest));
         }
-        refuse_shared_outputs(&self.tasks)?;
+        refuse_shared_outputs(&self.tasks, &self.ensembles)?;
         refuse_twice(&self.tasks)
     }
 
@@ -278,9 +285,13 @@ pub fn plan(
     analysis_times: &[AnalysisTime],
     options: &PlanOptions,
 ) -> Result<Plan, Error> {
-    let mut tasks = Vec::new();
+    let (mut tasks, mut ensembles) = (Vec::new(), Vec::new());
     for analysis_time in analysis_times {
         for loaded in configurations {
+            let duration = options
+                .forecast_duration
+                .or(loaded.configuration.forecast_duration);
+            ensembles.extend(ensemble::plan(loaded, *analysis_time, duration)?);
             let members = options
                 .members
                 .clone()
@@ -290,7 +301,11 @@ pub fn plan(
             }
         }
     }
-    let mut plan = Plan { version: 1, tasks };
+    let mut plan = Plan {
+        version: 1,
+        tasks,
+        ensembles,
+    };
     plan.settle()?;
     Ok(plan)
 }
@@ -559,8 +574,20 @@ fn refuse_twice(tasks: &[PlannedTask]) -> Result<(), Error> {
 }
 
 /// Two tasks that publish to the same place would overwrite each other.
-fn refuse_shared_outputs(tasks: &[PlannedTask]) -> Result<(), Error> {
+fn refuse_shared_outputs(
+    tasks: &[PlannedTask],
+    ensembles: &[PlannedEnsemble],
+) -> Result<(), Error> {
     let mut seen: BTreeMap<&str, String> = BTreeMap::new();
+    for ensemble in ensembles {
+        if let Some(first) = seen.insert(&ensemble.uri, ensemble.title()) {
+            return Err(Error::SharedOutput {
+                uri: ensemble.uri.clone(),
+                first,
+                second: ensemble.title(),
+            });
+        }
+    }
     for task in tasks {
         for output in &task.outputs {
             if let Some(first) = seen.insert(&output.uri, task.title()) {
@@ -573,31 +600,4 @@ fn refuse_shared_outputs(tasks: &[PlannedTask]) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-
-    /// A task that says nothing but its name.
-    pub(crate) fn task(member: u32) -> PlannedTask {
-        PlannedTask {
-            key: None,
-            configuration: "model".to_owned(),
-            configuration_digest: Digest::of("configuration"),
-            analysis_time: "2022-04-07T03:00Z".parse().unwrap(),
-            member,
-            image: "model:latest".to_owned(),
-            artifact: None,
-            steps: None,
-            time_layout: TimeLayout::Time,
-            inputs: Vec::new(),
-            outputs: Vec::new(),
-            environment: BTreeMap::new(),
-            resources: Resources::default(),
-            timeout: None,
-            retries: None,
-            seed: 0,
-        }
-    }
 }

@@ -45,6 +45,7 @@ pub(crate) fn manifest(
         }),
         inputs: complete.inputs.clone(),
         plan: json!(planned),
+        ensemble: None,
         // The store knows what was there before.
         replaces: Vec::new(),
         run: RunRecord {

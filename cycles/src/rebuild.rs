@@ -41,7 +41,8 @@ pub async fn rebuild(
                     rebuilt.passed_over += 1;
                     continue;
                 };
-                if manifest.configuration.name != *name {
+                // An ensemble has no history of its own.
+                if manifest.configuration.name != *name || manifest.ensemble.is_some() {
                     rebuilt.passed_over += 1;
                     continue;
                 }

@@ -78,6 +78,9 @@ pub async fn replay(
         uri: manifest.uri.clone(),
         why,
     };
+    if manifest.ensemble.is_some() {
+        return Err(refuse("it is made of members: replay them".to_owned()));
+    }
     let mut planned: PlannedTask = serde_json::from_value(manifest.plan.clone()).map_err(|_| {
         refuse("its manifest does not say how it was planned: it is of an older mlwm".to_owned())
     })?;
@@ -107,6 +110,7 @@ pub async fn replay(
     let plan = Plan {
         version: 1,
         tasks: vec![planned],
+        ensembles: Vec::new(),
     };
     let mut reports = run(&plan, &apart, tell, cancel).await?;
     let mut replayed = reports

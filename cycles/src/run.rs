@@ -1,5 +1,6 @@
 //! Carrying out a plan: every task to its end or its error, several at once where there is room.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,17 +12,17 @@ use mlwm_spec::ExitCode;
 use mlwm_storage::points::reach;
 use tokio_util::sync::CancellationToken;
 
-use crate::claim::{Claim, Claims, Tried};
+use crate::claim::{Claim, Claims, Tried, What};
 use crate::disk::Disk;
 use crate::event::{Event, TaskReport};
 use crate::history::{ledger_file, this_host};
 use crate::machine::{Budget, Machine};
-use crate::plan::{Plan, PlannedTask};
+use crate::plan::{Plan, PlannedEnsemble, PlannedTask};
 use crate::record::Recorder;
 use crate::scratch::Scratch;
 use crate::under_way::{self, Paused};
 use crate::warm::{self, Warm};
-use crate::{Error, container, task};
+use crate::{Error, container, ensemble, task};
 
 /// Between two looks at a task that another mlwm does.
 const LOOK: Duration = Duration::from_secs(2);
@@ -60,7 +61,7 @@ pub(crate) struct Context<'a> {
 }
 
 /// Runs `plan`. A task that fails does not keep the others from running; how each went is in its
-/// report, in the order of the plan. After `cancel`, no further task is begun and those under way
+/// report, in the order of the plan, and behind them those of the ensembles. After `cancel`, no further task is begun and those under way
 /// are stopped.
 ///
 /// # Errors
@@ -113,7 +114,13 @@ pub async fn run(
         context.warm.run(&context)
     );
     ended.sort_by_key(|(turn, _)| *turn);
-    let reports: Vec<TaskReport> = ended.into_iter().map(|(_, report)| report).collect();
+    let mut reports: Vec<TaskReport> = ended.into_iter().map(|(_, report)| report).collect();
+    for ensemble in &plan.ensembles {
+        if cancel.is_cancelled() {
+            break;
+        }
+        reports.extend(ensemble::run(&context, ensemble, has_all(plan, ensemble)).await);
+    }
     if plan.tasks.iter().any(PlannedTask::is_cut) {
         tell(Event::DiskUsed {
             most: machine.disk.most_held(),
@@ -127,8 +134,22 @@ pub async fn run(
     Ok(reports)
 }
 
+/// Whether a plan has all members of an ensemble.
+fn has_all(plan: &Plan, ensemble: &PlannedEnsemble) -> bool {
+    let tasks = plan.tasks.iter().filter(|task| {
+        task.configuration == ensemble.configuration && task.analysis_time == ensemble.analysis_time
+    });
+    let planned: BTreeSet<u32> = tasks.map(|task| task.member).collect();
+    ensemble
+        .members
+        .keys()
+        .all(|member| planned.contains(member))
+}
+
 async fn one(context: &Context<'_>, turn: usize, planned: &PlannedTask) -> TaskReport {
-    let report = match claim(context, planned).await {
+    let name = format!("member{}", planned.member);
+    let what = (&*planned.configuration, planned.analysis_time, &*name);
+    let report = match claim(context, &planned.title(), what).await {
         Ok(Some(claim)) => {
             reach("task: claimed");
             task::run(context, turn, planned, &claim).await
@@ -142,14 +163,18 @@ async fn one(context: &Context<'_>, turn: usize, planned: &PlannedTask) -> TaskR
 }
 
 /// Claims a task; waits as long as another does it. `None` if this was called off.
-async fn claim(context: &Context<'_>, planned: &PlannedTask) -> Result<Option<Claim>, Error> {
+pub(crate) async fn claim(
+    context: &Context<'_>,
+    title: &str,
+    what: What<'_>,
+) -> Result<Option<Claim>, Error> {
     let mut told = false;
     while !context.cancel.is_cancelled() {
         let tried = context
             .claims
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .take(planned)?;
+            .take(what)?;
         match tried {
             Tried::Ours {
                 claim,
@@ -164,7 +189,7 @@ async fn claim(context: &Context<'_>, planned: &PlannedTask) -> Result<Option<Cl
             Tried::Held(holder) => {
                 if !std::mem::replace(&mut told, true) {
                     (context.tell)(Event::TaskWaits {
-                        task: planned.title(),
+                        task: title.to_owned(),
                         holder: holder.host,
                     });
                 }

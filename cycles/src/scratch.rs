@@ -8,6 +8,7 @@
 //! <workdir>/tasks/<configuration>/<analysis time>/member<m>/output/<output>  written by the container
 //! <workdir>/tasks/<configuration>/<analysis time>/member<m>/complete.json    the output is complete
 //! <workdir>/tasks/<configuration>/<analysis time>/member<m>/sent/<output>    what of it its store has
+//! <workdir>/tasks/<configuration>/<analysis time>/ensemble/                  products of the members
 //! <workdir>/warm/<configuration>/<analysis time>/<random>/in, out            of a container that serves several members
 //! <workdir>/log/<configuration>/<analysis time>_member<m>.<attempt>.log
 //! ```
@@ -18,7 +19,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::Error;
-use crate::plan::PlannedTask;
+use crate::plan::{PlannedEnsemble, PlannedTask};
 
 /// A working folder.
 #[derive(Debug)]
@@ -65,6 +66,15 @@ impl Scratch {
             .join(format!("member{}", task.member))
     }
 
+    /// Where what is published of the members together is made.
+    pub(crate) fn ensemble(&self, ensemble: &PlannedEnsemble) -> PathBuf {
+        self.root
+            .join("tasks")
+            .join(&ensemble.configuration)
+            .join(ensemble.analysis_time.path_text())
+            .join("ensemble")
+    }
+
     /// Where an input is staged.
     pub(crate) fn input(&self, task: &PlannedTask, name: &str) -> PathBuf {
         self.task(task).join("input").join(name)
@@ -94,13 +104,12 @@ impl Scratch {
 
     /// Removes all of a task but its log.
     pub(crate) fn clear(&self, task: &PlannedTask) -> Result<(), Error> {
-        let folder = self.task(task);
-        remove(&folder)?;
-        // Those above it, as far as no other task has something there.
-        for empty in folder.ancestors().skip(1).take(2) {
-            let _ = fs::remove_dir(empty);
-        }
-        Ok(())
+        clear(&self.task(task))
+    }
+
+    /// Removes all of an ensemble.
+    pub(crate) fn clear_ensemble(&self, ensemble: &PlannedEnsemble) -> Result<(), Error> {
+        clear(&self.ensemble(ensemble))
     }
 
     /// Removes the outputs of a task, and what says that they are complete.
@@ -122,6 +131,15 @@ impl Scratch {
         }
         Ok(())
     }
+}
+
+/// Removes a folder of the tasks' folder, and those above it as far as no other task has something there.
+fn clear(folder: &Path) -> Result<(), Error> {
+    remove(folder)?;
+    for empty in folder.ancestors().skip(1).take(2) {
+        let _ = fs::remove_dir(empty);
+    }
+    Ok(())
 }
 
 /// Creates a folder and those above it.

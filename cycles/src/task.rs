@@ -22,7 +22,7 @@ pub(crate) async fn run(
     (context.tell)(Event::TaskStarted {
         task: planned.title(),
         configuration: planned.configuration.clone(),
-        member: planned.member,
+        member: Some(planned.member),
     });
     let default = Retries::default();
     let mut attempts = Attempts::new(planned.retries.as_ref().unwrap_or(&default));

@@ -197,7 +197,9 @@ pub(crate) fn table(reports: &[TaskReport]) -> String {
         table.add_row([
             report.configuration.clone(),
             report.analysis_time.to_string(),
-            report.member.to_string(),
+            report
+                .member
+                .map_or_else(|| "all".to_owned(), |member| member.to_string()),
             outcome(report.outcome).to_owned(),
             seconds(Phase::Stage),
             seconds(Phase::Check),

@@ -3,6 +3,7 @@
 //! The types are here; `uri` turns the place of a dataset into a URI, `rules` holds what a
 //! configuration must obey beyond its types.
 
+mod ensemble;
 mod environment;
 mod retries;
 mod rules;
@@ -25,6 +26,7 @@ use crate::outline::Outline;
 use crate::yaml::{self, YamlError};
 use crate::{ArtifactReference, Digest, Members, Period};
 
+pub use ensemble::{Ensemble, InvalidProduct, Product};
 pub use environment::EnvironmentProblem;
 pub use retries::Retries;
 pub use rules::Problem;
@@ -65,6 +67,9 @@ pub struct Configuration {
     /// Ensemble members; the control alone if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub members: Option<Members>,
+    /// What is published of the members together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ensemble: Option<Ensemble>,
     /// What a container may use.
     #[serde(default)]
     pub resources: Resources,

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{AnalysisTime, Digest};
+use crate::{AnalysisTime, Digest, Members};
 
 /// The version of the manifest that this mlwm writes.
 pub const MANIFEST_VERSION: u32 = 1;
@@ -25,7 +25,7 @@ pub struct Manifest {
     pub uri: String,
     /// The time the forecast starts from.
     pub analysis_time: AnalysisTime,
-    /// Ensemble member.
+    /// Ensemble member; 0 for a whole ensemble.
     pub member: u32,
     /// Length of the forecast, ISO 8601, where one was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -45,6 +45,10 @@ pub struct Manifest {
     /// older versions published.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub plan: Value,
+    /// The members that it was made of, where it is that of an ensemble and not of one member. `inputs` are then
+    /// what the members published: `member3.forecast`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ensemble: Option<EnsembleRecord>,
     /// What was published here before and withdrawn for this, the oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub replaces: Vec<Withdrawn>,
@@ -52,6 +56,17 @@ pub struct Manifest {
     pub run: RunRecord,
     /// Every object of the output, ordered by path.
     pub objects: Vec<ObjectRecord>,
+}
+
+/// Of which members an ensemble was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnsembleRecord {
+    /// Those that it was made of.
+    pub members: Members,
+    /// Those that were wanted.
+    pub wanted: Members,
+    /// How many of them had to be there.
+    pub quorum: u32,
 }
 
 /// An output that was withdrawn to publish another in its place.

@@ -37,6 +37,17 @@ impl Members {
         Self(BTreeSet::from([0]))
     }
 
+    /// These members; `None` if there is none of them.
+    pub fn of(members: impl IntoIterator<Item = u32>) -> Option<Self> {
+        let members: BTreeSet<u32> = members.into_iter().collect();
+        (!members.is_empty()).then_some(Self(members))
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// The members in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         self.0.iter().copied()

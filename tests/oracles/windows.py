@@ -2,6 +2,7 @@
 
     windows.py make FOLDER MEMBERS [FAULT]   one folder a member, with a Zarr store for each window
     windows.py check STORE MEMBER            the published store of a member, against the closed form
+    windows.py products STORE MEMBERS        products of these members (`0,2,3`), against NumPy
 """
 
 import pathlib
@@ -63,11 +64,40 @@ def check(store, member):
                 assert (variable[step].values == expected).all(), (name, step)
 
 
+def products(store, members):
+    with xr.open_zarr(store) as dataset:
+        names = ["msl_max", "msl_min", "t2m_above_201500", "t2m_mean", "t2m_p90", "t2m_spread"]
+        assert sorted(dataset.data_vars) == names, dataset
+        assert dataset.attrs["ensemble_members"] == members, dataset.attrs
+        times = ANALYSIS_TIME + np.arange(1, STEPS + 1) * np.timedelta64(6, "h")
+        assert (dataset.time.values == times.astype("datetime64[ns]")).all(), dataset.time
+        for step in range(STEPS):
+            t2m, msl = (
+                np.stack([values(member, name, step + 1) for member in members]).astype("float64")
+                for name in ("t2m", "msl")
+            )
+            expected = {
+                "msl_max": msl.max(0),
+                "msl_min": msl.min(0),
+                "t2m_above_201500": (t2m > 201_500).mean(0),
+                "t2m_mean": t2m.mean(0),
+                "t2m_p90": np.percentile(t2m, 90, axis=0),
+                "t2m_spread": t2m.std(0, ddof=1),
+            }
+            for name, values_ in expected.items():
+                found = dataset[name][step].values
+                wanted = values_.astype("float32")
+                # One unit in the last place: NumPy's own sums are rounded.
+                assert (np.abs(found - wanted) <= np.spacing(np.abs(wanted))).all(), (name, step)
+
+
 if __name__ == "__main__":
     match sys.argv[1:]:
         case ["make", folder, members, *fault]:
             make(folder, int(members), *fault)
         case ["check", store, member]:
             check(store, int(member))
+        case ["products", store, members]:
+            products(store, [int(member) for member in members.split(",")])
         case _:
             sys.exit(__doc__)

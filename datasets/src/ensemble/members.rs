@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::addition::Addition;
 use super::block::{Kept, POINTS};
 use super::state::{Codecs, Header, StateReader};
-use super::{EnsembleError, Product};
+use super::{EnsembleError, Product, product};
 use crate::Dataset;
 use crate::forecast_store::{
     ForecastStore, Layout, Rules, StoreError, StoredAs, WindowSource, Written,
@@ -51,7 +51,7 @@ impl<'a> Ensemble<'a> {
             }
             for product in products {
                 let name = product.name(variable);
-                if let Some(reason) = product.fault() {
+                if let Some(reason) = product::fault(product) {
                     return Err(refuse(reason));
                 }
                 if !names.insert(name.clone()) {
@@ -217,7 +217,7 @@ impl<'a> Ensemble<'a> {
                     });
                 }
                 let layout = Layout {
-                    attributes: product.attributes(variable, &layout.attributes),
+                    attributes: product::attributes(product, variable, &layout.attributes),
                     rules: Rules {
                         stored: StoredAs::Float32,
                         may_be_missing: layout.rules.may_be_missing.clone(),

@@ -26,4 +26,4 @@ mod tests;
 pub use addition::{MAX_MEMBERS, MAX_SORTED_MEMBERS};
 pub use error::EnsembleError;
 pub use members::Ensemble;
-pub use product::Product;
+pub use mlwm_spec::configuration::Product;

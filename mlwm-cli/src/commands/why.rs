@@ -64,11 +64,19 @@ fn tell(manifest: &Manifest) {
     say!("  content        {}", content_digest(&manifest.objects));
     say!("  task           {}", manifest.task);
     say!("  analysis time  {}", manifest.analysis_time);
-    say!(
-        "  member         {}, seed {}",
-        manifest.member,
-        manifest.seed
-    );
+    match &manifest.ensemble {
+        None => say!(
+            "  member         {}, seed {}",
+            manifest.member,
+            manifest.seed
+        ),
+        Some(ensemble) => say!(
+            "  members        {} of {} ({} must be there)",
+            ensemble.members,
+            ensemble.wanted,
+            ensemble.quorum
+        ),
+    }
     if let Some(duration) = &manifest.forecast_duration {
         say!("  duration       {duration}");
     }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use super::environment::{self, EnvironmentProblem};
 use super::uri::{self, UriError};
-use super::{ArtifactDelivery, Configuration, Gpus, Output, Resources, UriArgs};
+use super::{ArtifactDelivery, Configuration, Gpus, Output, Product, Resources, UriArgs};
 use crate::dataset_path::is_plain_name;
-use crate::{AnalysisTime, ArtifactReference, Digest};
+use crate::{AnalysisTime, ArtifactReference, Digest, Members};
 
 /// Folders of a container that belong to the system or to the contract: nothing is mounted there.
 const RESERVED_FOLDERS: [&str; 10] = [
@@ -130,6 +130,23 @@ pub enum Problem {
     /// A variable that is not written.
     #[error("`{0}` is not among the `variables` of this output: add it there, or take it out here")]
     NotWritten(String),
+    /// A quorum that is none.
+    #[error(
+        "a quorum is from 1 to the number of members, which is {members}: give one, or leave it out for all"
+    )]
+    Quorum {
+        /// The members of the configuration.
+        members: usize,
+    },
+    /// An ensemble's place that is another one for each member.
+    #[error("an ensemble is published at one place: take {{member}} out")]
+    EnsembleOfMember,
+    /// Products of what is not cut into windows, or of nothing.
+    #[error("products are made of an output that has `windows`: name one in `of`")]
+    ProductsOf,
+    /// A spread of one.
+    #[error("one member has no spread: ask for a quorum of 2 or more")]
+    SpreadOfOne,
     /// Not a reference of an image.
     #[error("`{0}` is not a reference: it is empty or holds white space")]
     Reference(String),
@@ -196,6 +213,7 @@ pub(super) fn broken(configuration: &Configuration) -> Vec<(Key, Problem)> {
         }
     }
     broken.windows(configuration);
+    broken.ensemble(configuration, &datasets);
     broken.resources(&configuration.resources);
     for (name, value) in &configuration.environment {
         if let Some(problem) = environment::problem(name, value) {
@@ -393,6 +411,62 @@ impl Broken {
                     };
                     self.add(key, problem);
                 }
+            }
+        }
+    }
+
+    fn ensemble(&mut self, configuration: &Configuration, datasets: &[Dataset<'_>]) {
+        let Some(ensemble) = &configuration.ensemble else {
+            return;
+        };
+        let members = configuration.members.as_ref().map_or(1, Members::count);
+        let quorum = ensemble.quorum.map_or(members, |quorum| quorum as usize);
+        if quorum == 0 || quorum > members {
+            self.add(["ensemble", "quorum"], Problem::Quorum { members });
+        }
+        let example = AnalysisTime::from_unix_seconds(0).ok_or(UriError::Missing);
+        match example.and_then(|time| ensemble.uri(time)) {
+            _ if ensemble.uri.contains(&format!("{{{}}}", uri::MEMBER)) => {
+                self.add(["ensemble", "uri"], Problem::EnsembleOfMember);
+            }
+            Err(error) => self.add(["ensemble", "uri"], error.into()),
+            Ok(uri) => {
+                let other = datasets
+                    .iter()
+                    .find(|other| other.uri.as_ref().is_ok_and(|other| overlap(&uri, other)));
+                if let Some(other) = other {
+                    let other = other.key();
+                    self.add(["ensemble", "uri"], Problem::SamePlace { other, uri });
+                }
+            }
+        }
+        if ensemble.products.is_empty() {
+            return;
+        }
+        let output = match &ensemble.of {
+            Some(name) => configuration.outputs.get(name),
+            None if configuration.outputs.len() == 1 => configuration.outputs.values().next(),
+            None => None,
+        };
+        let Some(output) = output.filter(|output| output.windows.is_some()) else {
+            self.add(["ensemble", "of"], Problem::ProductsOf);
+            return;
+        };
+        for (variable, products) in &ensemble.products {
+            let key = ["ensemble", "products", variable];
+            let written = output.variables.as_ref();
+            if written.is_some_and(|written| !written.contains(variable)) {
+                self.add(key, Problem::NotWritten(variable.clone()));
+            }
+            let names: Vec<String> = products
+                .iter()
+                .map(|product| product.name(variable))
+                .collect();
+            if is_empty_or_repeats(&names) {
+                self.add(key, Problem::List);
+            }
+            if products.contains(&Product::Spread) && quorum < 2 {
+                self.add(key, Problem::SpreadOfOne);
             }
         }
     }
