@@ -1,0 +1,10 @@
+//! Tests of GRIB against ecCodes' Python interface and cfgrib, which come with a library of their
+//! own, newer than the one that mlwm is linked with.
+
+mod damage;
+mod encoding;
+mod oracle;
+mod reading;
+mod round_trip;
+mod window;
+mod writing;
