@@ -79,6 +79,7 @@ unsafe extern "C" {
         values: *const c_double,
         length: usize,
     ) -> c_int;
+    fn codes_get_gaussian_latitudes(n: c_long, latitudes: *mut c_double) -> c_int;
     fn codes_get_error_message(code: c_int) -> *const c_char;
     fn codes_context_set_logging_proc(context: *mut c_void, procedure: LogProcedure);
 }
@@ -148,6 +149,16 @@ fn check(code: c_int) -> Result<(), Failure> {
         0 => Ok(()),
         code => Err(failure(code)),
     }
+}
+
+/// The latitudes of a Gaussian grid with so many of them between a pole and the equator, from north
+/// to south.
+pub(crate) fn gaussian_latitudes(n: u32) -> Result<Vec<f64>, Failure> {
+    let _library = library();
+    let mut latitudes = vec![0.0; 2 * n as usize];
+    // SAFETY: there are the 2 n places that the library fills.
+    check(unsafe { codes_get_gaussian_latitudes(c_long::from(n), latitudes.as_mut_ptr()) })?;
+    Ok(latitudes)
 }
 
 /// One message inside the library.

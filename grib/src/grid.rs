@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use mlwm_spec::Digest;
 
 use crate::Error;
-use crate::ffi::{Failure, Handle};
+use crate::ffi::{Failure, Handle, gaussian_latitudes};
 
 /// The grid of a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -278,9 +278,10 @@ impl Keys<'_> {
             .integers(c"pl", &mut points)
             .map_err(|failure| damaged(c"pl", &failure))?;
         let points: Option<Vec<u32>> = points.iter().map(|&n| u32::try_from(n).ok()).collect();
-        if self.scanning()? != Scanning::default() {
+        let begin = self.longitude(c"longitudeOfFirstGridPointInDegrees")?;
+        if begin != 0 || self.scanning()? != Scanning::default() {
             return Err(GridFailure::Other(format!(
-                "a reduced Gaussian grid N{n} that is not from north-west to south-east"
+                "a reduced Gaussian grid N{n} that is not eastwards from longitude 0 and southwards"
             )));
         }
         points.and_then(ReducedGaussian::new).ok_or_else(|| {
@@ -381,13 +382,24 @@ fn damaged(key: &CStr, failure: &Failure) -> GridFailure {
 impl Coordinates {
     pub(crate) fn read(handle: &Handle, grid: &Grid) -> Result<Self, String> {
         match grid {
-            Grid::ReducedGaussian(_) => Ok(Self {
-                latitudes: reals(handle, c"latitudes", grid.points())?,
-                longitudes: reals(handle, c"longitudes", grid.points())?,
-            }),
+            Grid::ReducedGaussian(grid) => Self::of_reduced_gaussian(grid),
             Grid::RegularGaussian { rows, .. }
             | Grid::RegularLatLon(RegularLatLon { rows, .. }) => Self::of_rows(handle, rows),
         }
+    }
+
+    /// From the grid's definition. ecCodes would look at corners that a message need not state
+    /// rightly, and end the process over some.
+    fn of_reduced_gaussian(grid: &ReducedGaussian) -> Result<Self, String> {
+        let latitudes = gaussian_latitudes(grid.n()).map_err(|failure| failure.to_string())?;
+        Ok(latitudes
+            .iter()
+            .zip(&grid.points_per_latitude)
+            .flat_map(|(&latitude, &points)| {
+                let width = f64::from(points);
+                (0..points).map(move |point| (latitude, f64::from(point) * 360.0 / width))
+            })
+            .collect())
     }
 
     /// ecCodes knows the coordinates of values that are row after row, all in one direction; where

@@ -196,6 +196,14 @@ impl Message {
     }
 
     fn decode(&mut self, values: &mut Vec<f64>) -> Result<(), Error> {
+        // A damaged one ends the process inside ecCodes 2.28.
+        if self.header.packing == "grid_jpeg" {
+            return Err(self.damaged(
+                "its values are packed as JPEG 2000, which mlwm does not read: repack them with \
+                 `grib_set -r -w packingType=grid_jpeg -s packingType=grid_ccsds`"
+                    .to_owned(),
+            ));
+        }
         values.resize(self.header.points, 0.0);
         let decoded = self
             .handle
@@ -279,7 +287,34 @@ impl Keys<'_> {
                 "it says that it has {points} values, more than the limit of {POINTS_LIMIT}"
             ));
         }
+        self.check_data(points)?;
         Ok(points)
+    }
+
+    /// ecCodes takes room for as many packed values as a message states, and reads as many bits of
+    /// simple packing, whether they are there or not.
+    fn check_data(&self, points: usize) -> Result<(), String> {
+        if !self.0.has(c"numberOfCodedValues") {
+            return Ok(());
+        }
+        let packed = self.integer(c"numberOfCodedValues")?;
+        if !usize::try_from(packed).is_ok_and(|packed| packed <= points) {
+            return Err(format!(
+                "it says that {packed} of its {points} values are packed"
+            ));
+        }
+        if self.text(c"packingType")? != "grid_simple" {
+            return Ok(());
+        }
+        let bits = self.integer(c"bitsPerValue")?;
+        let begin = self.integer(c"offsetBeforeData")?;
+        let bytes = self.integer(c"offsetAfterData")?.saturating_sub(begin);
+        if packed.saturating_mul(bits) > bytes.saturating_mul(8) {
+            return Err(format!(
+                "it says that {packed} values of {bits} bits are packed in {bytes} bytes"
+            ));
+        }
+        Ok(())
     }
 
     fn level(&self) -> Result<Level, String> {

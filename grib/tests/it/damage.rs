@@ -269,6 +269,66 @@ fn more_points_than_any_grid_has_are_refused() {
     assert!(error.to_string().contains("2147418112 values"), "{error}");
 }
 
+/// Messages with a number of packed values in section 5 that cannot be.
+#[test]
+fn more_packed_values_than_there_is_data_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("packed.grib");
+    make(
+        &path,
+        &json!([
+            {"sample": "regular_ll_sfc_grib2", "keys": [], "points": 496, "gap": 7},
+            {"sample": "regular_ll_sfc_grib2", "keys": [], "points": 496},
+        ]),
+    );
+    let sound = std::fs::read(&path).unwrap();
+    let places: Vec<_> = items(&path)
+        .iter()
+        .map(|item| item.as_ref().unwrap().place().clone())
+        .collect();
+    let section_5 = |begin: u64| {
+        let mut at = begin as usize + 16;
+        while sound[at + 4] != 5 {
+            at += u32::from_be_bytes(sound[at..at + 4].try_into().unwrap()) as usize;
+        }
+        at
+    };
+    let first = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).unwrap();
+        let mut items = items(&path);
+        assert_eq!(items.len(), 2);
+        items
+            .drain(..)
+            .find_map(Result::err)
+            .expect("a message is refused")
+            .to_string()
+    };
+    // With a bitmap the number of packed values is that of section 5 alone.
+    let at = section_5(places[0].offset);
+    let mut bytes = sound.clone();
+    bytes[at + 5..at + 9].copy_from_slice(&0x7fff_0000_u32.to_be_bytes());
+    assert!(first(&bytes).contains("2147418112 of its 496 values are packed"));
+    let at = section_5(places[1].offset);
+    let mut bytes = sound.clone();
+    // The bits of a value.
+    bytes[at + 19] = 60;
+    assert!(first(&bytes).contains("496 values of 60 bits are packed in 1488 bytes"));
+}
+
+#[test]
+fn jpeg_2000_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("jpeg.grib");
+    let keys = [["packingType", "grid_jpeg"]];
+    make(
+        &path,
+        &json!([{"sample": "regular_ll_sfc_grib2", "keys": keys, "points": 496}]),
+    );
+    let mut message = items(&path).remove(0).unwrap();
+    let error = message.values().unwrap_err();
+    assert!(error.to_string().contains("JPEG 2000"), "{error}");
+}
+
 /// The parts that random files are made of.
 fn part() -> impl Strategy<Value = (u8, prop::sample::Index, Vec<u8>)> {
     (
