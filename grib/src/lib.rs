@@ -9,20 +9,26 @@
 //! ecCodes checks some of what it assumes by ending the process, so a file that was made to do harm
 //! is read in a process of its own.
 
+mod coordinates;
 mod encoding;
 mod error;
 #[allow(unsafe_code)] // the calls of the C library, and nothing else
 mod ffi;
+mod forecast;
 mod frame;
 mod grid;
+mod header;
 mod message;
 mod reader;
 pub mod window;
 mod writer;
 
+pub use coordinates::Coordinates;
 pub use encoding::Encoding;
 pub use error::{Error, Place};
-pub use grid::{Coordinates, Grid, ReducedGaussian, RegularLatLon, Rows, Scanning};
-pub use message::{Header, Level, Message};
+pub use forecast::{Field, Forecast, Member, Method, Packing, Process, Span};
+pub use grid::{Grid, ReducedGaussian, RegularLatLon, Rows, Scanning};
+pub use header::{Header, Level};
+pub use message::Message;
 pub use reader::Reader;
-pub use writer::{Field, Forecast, Member, Method, Packing, Process, Span, Writer};
+pub use writer::Writer;

@@ -48,7 +48,7 @@ pub fn file_name(prefix: &str, forecast: &Forecast, window: Window) -> String {
 
 /// Writes the fields of a window to a file in a folder. One field is in memory at a time. The file
 /// has another name (`.<name>.part`) until it is complete and on the disk; one that has its name
-/// already is replaced. If anything fails, nothing is left.
+/// already is replaced. If a field or the disk fails, nothing is left.
 ///
 /// # Errors
 /// The first that `fields` yields; [`Error::Field`] if one cannot be encoded, is not of the window,

@@ -7,6 +7,7 @@ mod damage;
 mod encoding;
 mod oracle;
 mod reading;
+mod refusals;
 mod round_trip;
 mod window;
 mod writing;
