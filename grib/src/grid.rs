@@ -258,10 +258,14 @@ impl Keys<'_> {
             .0
             .size(c"pl")
             .map_err(|failure| damaged(c"pl", &failure))?;
-        let whole = usize::try_from(n).is_ok_and(|n| n > 0 && n.checked_mul(2) == Some(latitudes));
-        if !whole || latitudes > LATITUDES_LIMIT {
-            return Err(GridFailure::Other(format!(
-                "{latitudes} latitudes of a reduced Gaussian grid N{n}"
+        let damaged_pl = |what: &str| {
+            GridFailure::Damaged(format!(
+                "a latitude of its reduced Gaussian grid has {what}"
+            ))
+        };
+        if latitudes > LATITUDES_LIMIT {
+            return Err(GridFailure::Damaged(format!(
+                "its reduced Gaussian grid has {latitudes} latitudes"
             )));
         }
         let mut points = vec![0; latitudes];
@@ -269,15 +273,22 @@ impl Keys<'_> {
             .integers(c"pl", &mut points)
             .map_err(|failure| damaged(c"pl", &failure))?;
         let points: Option<Vec<u32>> = points.iter().map(|&n| u32::try_from(n).ok()).collect();
+        let points = points.ok_or_else(|| damaged_pl("too many points"))?;
+        if points.contains(&0) {
+            return Err(damaged_pl("no points"));
+        }
+        if !usize::try_from(n).is_ok_and(|n| n.checked_mul(2) == Some(latitudes)) {
+            return Err(GridFailure::Other(format!(
+                "{latitudes} latitudes of a reduced Gaussian grid N{n}"
+            )));
+        }
         let begin = self.longitude(c"longitudeOfFirstGridPointInDegrees")?;
         if begin != 0 || self.scanning()? != Scanning::default() {
             return Err(GridFailure::Other(format!(
                 "a reduced Gaussian grid N{n} that is not eastwards from longitude 0 and southwards"
             )));
         }
-        points.and_then(ReducedGaussian::new).ok_or_else(|| {
-            GridFailure::Damaged("a latitude of its reduced Gaussian grid has no points".to_owned())
-        })
+        ReducedGaussian::new(points).ok_or_else(|| damaged_pl("no points"))
     }
 
     fn regular_gaussian(&self) -> Result<Grid, GridFailure> {

@@ -152,6 +152,15 @@ impl Keys<'_> {
     /// ecCodes takes room for as many packed values as a message states, and reads as many bits of
     /// simple packing, whether they are there or not.
     fn check_data(&self, points: usize) -> Result<(), String> {
+        let packing = self.text(c"packingType")?;
+        // A damaged one ends the process inside ecCodes 2.28.
+        if packing == "grid_jpeg" {
+            return Err(
+                "its values are packed as JPEG 2000, which mlwm does not read: repack them with \
+                 `grib_set -r -w packingType=grid_jpeg -s packingType=grid_ccsds`"
+                    .to_owned(),
+            );
+        }
         if !self.0.has(c"numberOfCodedValues") {
             return Ok(());
         }
@@ -161,15 +170,33 @@ impl Keys<'_> {
                 "it says that {packed} of its {points} values are packed"
             ));
         }
-        if self.text(c"packingType")? != "grid_simple" {
-            return Ok(());
+        match packing.as_str() {
+            "grid_simple" => self.check_simple(packed),
+            "grid_ccsds" => self.check_ccsds(),
+            _ => Ok(()),
         }
+    }
+
+    fn check_simple(&self, packed: i64) -> Result<(), String> {
         let bits = self.integer(c"bitsPerValue")?;
         let begin = self.integer(c"offsetBeforeData")?;
         let bytes = self.integer(c"offsetAfterData")?.saturating_sub(begin);
         if packed.saturating_mul(bits) > bytes.saturating_mul(8) {
             return Err(format!(
                 "it says that {packed} values of {bits} bits are packed in {bytes} bytes"
+            ));
+        }
+        Ok(())
+    }
+
+    /// libaec writes beyond its buffers if a reference interval has no blocks.
+    fn check_ccsds(&self) -> Result<(), String> {
+        let interval = self.integer(c"ccsdsRsi")?;
+        let block = self.integer(c"ccsdsBlockSize")?;
+        if !(1..=4096).contains(&interval) || ![8, 16, 32, 64].contains(&block) {
+            return Err(format!(
+                "its values are packed in intervals of {interval} blocks of {block} samples, which \
+                 CCSDS does not know"
             ));
         }
         Ok(())

@@ -6,8 +6,8 @@
 //! code for ([`Encoding`]), and [`window`] writes a window of lead time to a file.
 //!
 //! One lock is held during each call of ecCodes: threads that decode do so one after the other.
-//! ecCodes checks some of what it assumes by ending the process, so a file that was made to do harm
-//! is read in a process of its own.
+//! The damage that is known to end the process inside ecCodes is refused before it gets there; since
+//! there may be more, a file that was made to do harm is read in a process of its own.
 
 mod coordinates;
 mod encoding;

@@ -13,21 +13,41 @@ pub struct Message {
     handle: Handle,
     place: Place,
     header: Header,
+    /// The name of the grid if it is of a kind that mlwm does not read.
+    grid: Result<Grid, String>,
 }
 
 impl Message {
     /// Reads the header of a message, whose bounds are known to be sound.
     pub(crate) fn parse(bytes: &[u8], place: Place) -> Result<Self, Error> {
-        let parsed = Handle::from_message(bytes)
-            .map_err(|failure| failure.to_string())
-            .and_then(|mut handle| Ok((Header::read(&mut handle)?, handle)));
-        match parsed {
-            Ok((header, handle)) => Ok(Self {
+        match Self::read(bytes) {
+            Ok((handle, grid, header)) => Ok(Self {
                 handle,
                 place,
                 header,
+                grid,
             }),
             Err(reason) => Err(Error::Message { place, reason }),
+        }
+    }
+
+    /// The grid comes first: over a damaged one ecCodes ends the process when it is asked for other
+    /// keys.
+    fn read(bytes: &[u8]) -> Result<(Handle, Result<Grid, String>, Header), String> {
+        let mut handle = Handle::from_message(bytes).map_err(|failure| failure.to_string())?;
+        let grid = match Grid::read(&handle) {
+            Ok(grid) => Ok(grid),
+            Err(GridFailure::Other(name)) => Err(name),
+            Err(GridFailure::Damaged(reason)) => return Err(reason),
+        };
+        let header = Header::read(&mut handle)?;
+        match &grid {
+            Ok(grid) if grid.points() != header.points => Err(format!(
+                "its grid has {} points, but there are {} values",
+                grid.points(),
+                header.points
+            )),
+            _ => Ok((handle, grid, header)),
         }
     }
 
@@ -41,36 +61,24 @@ impl Message {
         &self.place
     }
 
-    /// The grid of the field.
+    /// The grid of the field, with as many points as there are values.
     ///
     /// # Errors
-    /// [`Error::Grid`] if it is of a kind that mlwm does not read, [`Error::Message`] if the grid
-    /// has not as many points as the message has values.
-    pub fn grid(&self) -> Result<Grid, Error> {
-        let grid = Grid::read(&self.handle).map_err(|failure| match failure {
-            GridFailure::Other(grid) => Error::Grid {
-                place: self.place.clone(),
-                grid,
-            },
-            GridFailure::Damaged(reason) => self.damaged(reason),
-        })?;
-        if grid.points() != self.header.points {
-            return Err(self.damaged(format!(
-                "its grid has {} points, but there are {} values",
-                grid.points(),
-                self.header.points
-            )));
-        }
-        Ok(grid)
+    /// [`Error::Grid`] if it is of a kind that mlwm does not read.
+    pub fn grid(&self) -> Result<&Grid, Error> {
+        self.grid.as_ref().map_err(|name| Error::Grid {
+            place: self.place.clone(),
+            grid: name.clone(),
+        })
     }
 
     /// The coordinates of each value, in the order of the values.
     ///
     /// # Errors
-    /// Those of [`Self::grid`].
+    /// Those of [`Self::grid`], and [`Error::Message`] if they cannot be computed.
     pub fn coordinates(&self) -> Result<Coordinates, Error> {
         let grid = self.grid()?;
-        Coordinates::read(&self.handle, &grid).map_err(|reason| self.damaged(reason))
+        Coordinates::read(&self.handle, grid).map_err(|reason| self.damaged(reason))
     }
 
     /// The values, in the order of the message (of a regular grid, see [`crate::Scanning`]), in the
@@ -105,14 +113,6 @@ impl Message {
     }
 
     fn decode(&mut self, values: &mut Vec<f64>) -> Result<(), Error> {
-        // A damaged one ends the process inside ecCodes 2.28.
-        if self.header.packing == "grid_jpeg" {
-            return Err(self.damaged(
-                "its values are packed as JPEG 2000, which mlwm does not read: repack them with \
-                 `grib_set -r -w packingType=grid_jpeg -s packingType=grid_ccsds`"
-                    .to_owned(),
-            ));
-        }
         values.resize(self.header.points, 0.0);
         let decoded = self
             .handle

@@ -156,7 +156,7 @@ impl Writer {
             ),
             (
                 "grid",
-                message.grid().is_ok_and(|grid| grid == self.forecast.grid),
+                message.grid().is_ok_and(|grid| *grid == self.forecast.grid),
             ),
         ];
         match checks.iter().find(|(_, same)| !same) {

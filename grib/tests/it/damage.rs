@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use mlwm_grib::{Error, Message, Reader};
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::oracle::make;
@@ -269,50 +269,55 @@ fn more_points_than_any_grid_has_are_refused() {
     assert!(error.to_string().contains("2147418112 values"), "{error}");
 }
 
-/// Messages with a number of packed values in section 5 that cannot be.
-#[test]
-fn more_packed_values_than_there_is_data_are_refused() {
+/// The error that refuses a message of edition 2 of which bytes of a section were changed.
+fn refused(message: &Value, section: u8, change: fn(&mut [u8])) -> String {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("packed.grib");
-    make(
-        &path,
-        &json!([
-            {"sample": "regular_ll_sfc_grib2", "keys": [], "points": 496, "gap": 7},
-            {"sample": "regular_ll_sfc_grib2", "keys": [], "points": 496},
-        ]),
-    );
-    let sound = std::fs::read(&path).unwrap();
-    let places: Vec<_> = items(&path)
-        .iter()
-        .map(|item| item.as_ref().unwrap().place().clone())
-        .collect();
-    let section_5 = |begin: u64| {
-        let mut at = begin as usize + 16;
-        while sound[at + 4] != 5 {
-            at += u32::from_be_bytes(sound[at..at + 4].try_into().unwrap()) as usize;
-        }
-        at
-    };
-    let first = |bytes: &[u8]| {
-        std::fs::write(&path, bytes).unwrap();
-        let mut items = items(&path);
-        assert_eq!(items.len(), 2);
-        items
-            .drain(..)
-            .find_map(Result::err)
-            .expect("a message is refused")
-            .to_string()
-    };
+    let path = folder.path().join("changed.grib");
+    make(&path, &json!([message]));
+    assert!(items(&path).remove(0).is_ok());
+    let mut bytes = std::fs::read(&path).unwrap();
+    let mut at = 16;
+    while bytes[at + 4] != section {
+        at += u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+    }
+    let length = u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+    change(&mut bytes[at..at + length]);
+    std::fs::write(&path, bytes).unwrap();
+    items(&path).remove(0).unwrap_err().to_string()
+}
+
+#[test]
+fn what_the_library_does_not_check_is_checked() {
+    let regular = |keys: Value, gap: u32| json!({"sample": "regular_ll_sfc_grib2", "keys": keys, "points": 496, "gap": gap});
     // With a bitmap the number of packed values is that of section 5 alone.
-    let at = section_5(places[0].offset);
-    let mut bytes = sound.clone();
-    bytes[at + 5..at + 9].copy_from_slice(&0x7fff_0000_u32.to_be_bytes());
-    assert!(first(&bytes).contains("2147418112 of its 496 values are packed"));
-    let at = section_5(places[1].offset);
-    let mut bytes = sound.clone();
-    // The bits of a value.
-    bytes[at + 19] = 60;
-    assert!(first(&bytes).contains("496 values of 60 bits are packed in 1488 bytes"));
+    let error = refused(&regular(json!([]), 7), 5, |section| {
+        section[5..9].copy_from_slice(&0x7fff_0000_u32.to_be_bytes());
+    });
+    assert!(
+        error.contains("2147418112 of its 496 values are packed"),
+        "{error}"
+    );
+    let error = refused(&regular(json!([]), 0), 5, |section| section[19] = 60);
+    assert!(
+        error.contains("496 values of 60 bits are packed in 1488 bytes"),
+        "{error}"
+    );
+    let ccsds = json!([["packingType", "grid_ccsds"]]);
+    let error = refused(&regular(ccsds, 0), 5, |section| section[23..25].fill(0));
+    assert!(
+        error.contains("intervals of 0 blocks of 32 samples"),
+        "{error}"
+    );
+    // The points of latitudes are the last in section 3.
+    let reduced = json!({"sample": "reduced_gg_pl_32_grib2", "keys": [], "points": 6114});
+    let error = refused(&reduced, 3, |section| {
+        let length = section.len();
+        section[length - 2..].fill(0);
+    });
+    assert!(
+        error.contains("a latitude of its reduced Gaussian grid has no points"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -324,8 +329,7 @@ fn jpeg_2000_is_refused_by_name() {
         &path,
         &json!([{"sample": "regular_ll_sfc_grib2", "keys": keys, "points": 496}]),
     );
-    let mut message = items(&path).remove(0).unwrap();
-    let error = message.values().unwrap_err();
+    let error = items(&path).remove(0).unwrap_err();
     assert!(error.to_string().contains("JPEG 2000"), "{error}");
 }
 

@@ -88,7 +88,7 @@ fn compare_one(number: usize, message: &mut Message, expected: &Value) {
     assert!(same(&single, &rounded), "single values of message {number}");
     let grid = message.grid().expect("the grid can be read");
     assert_eq!(grid.points(), header.points);
-    if let Grid::ReducedGaussian(grid) = &grid {
+    if let Grid::ReducedGaussian(grid) = grid {
         let points: Vec<f64> = grid
             .points_per_latitude()
             .iter()
@@ -285,7 +285,7 @@ fn reduced_gaussian_grids_have_all_their_points() {
     ]));
     let grids: Vec<Grid> = found
         .iter()
-        .map(|message| message.grid().unwrap())
+        .map(|message| message.grid().unwrap().clone())
         .collect();
     let names: Vec<String> = grids.iter().map(Grid::name).collect();
     assert_eq!(names, ["O32", "N32", "N32", "N48", "F32", "F32"]);

@@ -127,7 +127,7 @@ proptest! {
         prop_assert_eq!(header.end_step, hours(span.lead_time()));
         prop_assert_eq!(header.validity_time, forecast.analysis_time + hours(span.lead_time()));
         prop_assert_eq!(header.member, forecast.member.map(|member| member.number));
-        prop_assert_eq!(message.grid().unwrap(), forecast.grid);
+        prop_assert_eq!(message.grid().unwrap(), &forecast.grid);
         if let Some(level) = &field.level {
             prop_assert_eq!(&header.level, level);
         }

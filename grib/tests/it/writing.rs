@@ -272,7 +272,7 @@ fn regular_grids_in_all_orders() {
         let fields = [field(&grid, "2t", None, Span::Instant(6))];
         let path = write(&folder, forecast(grid.clone()), &fields);
         let message = Reader::open(&path).unwrap().next().unwrap().unwrap();
-        assert_eq!(message.grid().unwrap(), grid);
+        assert_eq!(message.grid().unwrap(), &grid);
         let coordinates = message.coordinates().unwrap();
         let said = &describe(&path)[0];
         // The oracle's coordinates do not alternate.
@@ -318,7 +318,7 @@ fn real_grids_have_the_points_and_coordinates_of_the_oracle() {
         let said = &describe(&path)[0];
         assert_values(said, &fields[0].values);
         let message = Reader::open(&path).unwrap().next().unwrap().unwrap();
-        assert_eq!(message.grid().unwrap(), grid);
+        assert_eq!(message.grid().unwrap(), &grid);
         let coordinates = message.coordinates().unwrap();
         for (found, expected) in [
             (&coordinates.latitudes, numbers(&said["latitudes"])),
