@@ -110,11 +110,11 @@ impl ReducedGaussian {
     }
 
     /// A grid with these points on its latitudes, which are as many in the south as in the north.
-    /// `None` if there are none, their number is odd, or one of them has no points.
+    /// `None` if there are none, their number is odd, or one of them has less than two points.
     pub fn new(points_per_latitude: Vec<u32>) -> Option<Self> {
         let sound = !points_per_latitude.is_empty()
             && points_per_latitude.len().is_multiple_of(2)
-            && !points_per_latitude.contains(&0);
+            && points_per_latitude.iter().all(|&points| points >= 2);
         sound.then_some(Self {
             points_per_latitude,
         })
@@ -258,37 +258,30 @@ impl Keys<'_> {
             .0
             .size(c"pl")
             .map_err(|failure| damaged(c"pl", &failure))?;
-        let damaged_pl = |what: &str| {
+        // All of these are refused with the message: ecCodes ends the process over some of them
+        // when it is asked for other keys.
+        let refused = |what: String| {
             GridFailure::Damaged(format!(
-                "a latitude of its reduced Gaussian grid has {what}"
+                "its reduced Gaussian grid N{n} {what}, but mlwm reads those of the whole globe, \
+                 southwards, and eastwards from longitude 0"
             ))
         };
-        if latitudes > LATITUDES_LIMIT {
-            return Err(GridFailure::Damaged(format!(
-                "its reduced Gaussian grid has {latitudes} latitudes"
-            )));
+        let whole = usize::try_from(n).is_ok_and(|n| n.checked_mul(2) == Some(latitudes));
+        if !whole || latitudes > LATITUDES_LIMIT {
+            return Err(refused(format!("has {latitudes} latitudes")));
         }
         let mut points = vec![0; latitudes];
         self.0
             .integers(c"pl", &mut points)
             .map_err(|failure| damaged(c"pl", &failure))?;
-        let points: Option<Vec<u32>> = points.iter().map(|&n| u32::try_from(n).ok()).collect();
-        let points = points.ok_or_else(|| damaged_pl("too many points"))?;
-        if points.contains(&0) {
-            return Err(damaged_pl("no points"));
-        }
-        if !usize::try_from(n).is_ok_and(|n| n.checked_mul(2) == Some(latitudes)) {
-            return Err(GridFailure::Other(format!(
-                "{latitudes} latitudes of a reduced Gaussian grid N{n}"
-            )));
-        }
         let begin = self.longitude(c"longitudeOfFirstGridPointInDegrees")?;
         if begin != 0 || self.scanning()? != Scanning::default() {
-            return Err(GridFailure::Other(format!(
-                "a reduced Gaussian grid N{n} that is not eastwards from longitude 0 and southwards"
-            )));
+            return Err(refused("begins or goes on elsewhere".to_owned()));
         }
-        ReducedGaussian::new(points).ok_or_else(|| damaged_pl("no points"))
+        let points: Option<Vec<u32>> = points.iter().map(|&n| u32::try_from(n).ok()).collect();
+        points
+            .and_then(ReducedGaussian::new)
+            .ok_or_else(|| refused("has a latitude with less than two points".to_owned()))
     }
 
     fn regular_gaussian(&self) -> Result<Grid, GridFailure> {

@@ -315,9 +315,12 @@ fn what_the_library_does_not_check_is_checked() {
         section[length - 2..].fill(0);
     });
     assert!(
-        error.contains("a latitude of its reduced Gaussian grid has no points"),
+        error.contains("N32 has a latitude with less than two points"),
         "{error}"
     );
+    // The latitudes between a pole and the equator, before them.
+    let error = refused(&reduced, 3, |section| section[70] = 31);
+    assert!(error.contains("N31 has 64 latitudes"), "{error}");
 }
 
 #[test]
