@@ -1,0 +1,153 @@
+//! One message: its header, its grid, and its values.
+
+use crate::ffi::Handle;
+use crate::grid::{Grid, GridFailure};
+use crate::{Coordinates, Error, Header, Place};
+
+/// No field has a value like this one, so that it can stand for a missing one inside ecCodes.
+pub(crate) const MISSING: f64 = -1e300;
+
+/// A GRIB message with one field.
+#[derive(Debug)]
+pub struct Message {
+    handle: Handle,
+    place: Place,
+    header: Header,
+    /// The name of the grid if it is of a kind that mlwm does not read.
+    grid: Result<Grid, String>,
+}
+
+impl Message {
+    /// Reads the header of a message, whose bounds are known to be sound.
+    pub(crate) fn parse(bytes: &[u8], place: Place) -> Result<Self, Error> {
+        match Self::read(bytes) {
+            Ok((handle, grid, header)) => Ok(Self {
+                handle,
+                place,
+                header,
+                grid,
+            }),
+            Err(reason) => Err(Error::Message { place, reason }),
+        }
+    }
+
+    /// The grid comes first: over a damaged one ecCodes ends the process when it is asked for other
+    /// keys.
+    fn read(bytes: &[u8]) -> Result<(Handle, Result<Grid, String>, Header), String> {
+        let mut handle = Handle::from_message(bytes).map_err(|failure| failure.to_string())?;
+        let grid = match Grid::read(&handle) {
+            Ok(grid) => Ok(grid),
+            Err(GridFailure::Other(name)) => Err(name),
+            Err(GridFailure::Damaged(reason)) => return Err(reason),
+        };
+        let header = Header::read(&mut handle)?;
+        match &grid {
+            Ok(grid) if grid.points() != header.points => Err(format!(
+                "its grid has {} points, but there are {} values",
+                grid.points(),
+                header.points
+            )),
+            _ => Ok((handle, grid, header)),
+        }
+    }
+
+    /// What the message says about its field.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Where the message is in its file.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// The grid of the field, with as many points as there are values.
+    ///
+    /// # Errors
+    /// [`Error::Grid`] if it is of a kind that mlwm does not read.
+    pub fn grid(&self) -> Result<&Grid, Error> {
+        self.grid.as_ref().map_err(|name| Error::Grid {
+            place: self.place.clone(),
+            grid: name.clone(),
+        })
+    }
+
+    /// The coordinates of each value, in the order of the values.
+    ///
+    /// # Errors
+    /// Those of [`Self::grid`], and [`Error::Message`] if they cannot be computed.
+    pub fn coordinates(&self) -> Result<Coordinates, Error> {
+        let grid = self.grid()?;
+        Coordinates::read(&self.handle, grid).map_err(|reason| self.damaged(reason))
+    }
+
+    /// The values, in the order of the message (of a regular grid, see [`crate::Scanning`]), in the
+    /// units of the header; NaN where there is none.
+    ///
+    /// # Errors
+    /// [`Error::Message`] if they cannot be decoded.
+    pub fn values(&mut self) -> Result<Vec<f64>, Error> {
+        let mut values = Vec::new();
+        self.decode(&mut values)?;
+        Ok(values)
+    }
+
+    /// Like [`Self::values`], rounded to single precision, into a buffer with as many places.
+    /// The values are decoded into `decoded` first, which is kept by who reads many messages.
+    ///
+    /// # Errors
+    /// [`Error::Message`] if they cannot be decoded, [`Error::Buffer`] if they do not fit.
+    pub fn read_f32(&mut self, values: &mut [f32], decoded: &mut Vec<f64>) -> Result<(), Error> {
+        if values.len() != self.header.points {
+            return Err(Error::Buffer {
+                place: self.place.clone(),
+                points: self.header.points,
+                room: values.len(),
+            });
+        }
+        self.decode(decoded)?;
+        for (value, decoded) in values.iter_mut().zip(decoded) {
+            *value = *decoded as f32;
+        }
+        Ok(())
+    }
+
+    fn decode(&mut self, values: &mut Vec<f64>) -> Result<(), Error> {
+        values.resize(self.header.points, 0.0);
+        let decoded = self
+            .handle
+            .set_real(c"missingValue", MISSING)
+            .and_then(|()| self.handle.reals(c"values", values))
+            .map_err(|failure| self.damaged(format!("its values cannot be decoded ({failure})")))?;
+        if decoded != self.header.points {
+            return Err(self.damaged(format!(
+                "it has {decoded} values, but should have {}",
+                self.header.points
+            )));
+        }
+        if self.header.bitmap {
+            for value in values.iter_mut().filter(|value| **value == MISSING) {
+                *value = f64::NAN;
+            }
+        }
+        Ok(())
+    }
+
+    /// The largest difference between a value that was packed and what is decoded, in the units of
+    /// the values.
+    ///
+    /// # Errors
+    /// [`Error::Message`] if the packing does not say so.
+    pub fn packing_error(&self) -> Result<f64, Error> {
+        self.handle
+            .real(c"packingError")
+            .map_err(|failure| self.damaged(format!("its packing error is unknown ({failure})")))
+    }
+
+    fn damaged(&self, reason: String) -> Error {
+        Error::Message {
+            place: self.place.clone(),
+            reason,
+        }
+    }
+}
