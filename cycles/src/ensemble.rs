@@ -64,6 +64,9 @@ struct Work<'a> {
 impl Work<'_> {
     async fn run(mut self, has_all: bool) -> Result<Option<Outcome>, Error> {
         let planned = self.planned;
+        if self.context.cancel.is_cancelled() {
+            return Err(Error::Interrupted);
+        }
         let members = members::published(planned).await?;
         let due = match has_all {
             true => planned.quorum as usize,

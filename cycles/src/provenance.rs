@@ -10,6 +10,8 @@ const STATEMENT: &str = "https://in-toto.io/Statement/v1";
 const PROVENANCE: &str = "https://slsa.dev/provenance/v1";
 /// What kind of building a forecast is: the container contract.
 const BUILD_TYPE: &str = "urn:mlwm:container-contract:1";
+/// The same of an ensemble: made of what its members published.
+const ENSEMBLE: &str = "urn:mlwm:ensemble:1";
 
 /// A manifest as a statement of in-toto whose predicate is SLSA provenance: subjects are the objects
 /// of the output, dependencies what it was made of.
@@ -40,11 +42,18 @@ pub fn statement(manifest: &Manifest) -> Value {
         "predicateType": PROVENANCE,
         "predicate": {
             "buildDefinition": {
-                "buildType": BUILD_TYPE,
+                "buildType": match manifest.ensemble {
+                    None => BUILD_TYPE,
+                    Some(_) => ENSEMBLE,
+                },
                 "externalParameters": {
                     "configuration": manifest.configuration.name,
                     "analysisTime": manifest.analysis_time,
-                    "member": manifest.member,
+                    "member": match manifest.ensemble {
+                        None => json!(manifest.member),
+                        Some(_) => Value::Null,
+                    },
+                    "ensemble": manifest.ensemble,
                     "forecastDuration": manifest.forecast_duration,
                     "output": manifest.output,
                     "uri": manifest.uri,

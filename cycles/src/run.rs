@@ -116,9 +116,6 @@ pub async fn run(
     ended.sort_by_key(|(turn, _)| *turn);
     let mut reports: Vec<TaskReport> = ended.into_iter().map(|(_, report)| report).collect();
     for ensemble in &plan.ensembles {
-        if cancel.is_cancelled() {
-            break;
-        }
         reports.extend(ensemble::run(&context, ensemble, has_all(plan, ensemble)).await);
     }
     if plan.tasks.iter().any(PlannedTask::is_cut) {

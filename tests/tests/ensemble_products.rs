@@ -188,6 +188,22 @@ fn an_ensemble_of_other_members_is_not_replaced_unless_asked_for() {
 }
 
 #[test]
+fn products_that_need_more_than_the_disk_may_hold_are_refused() {
+    let site = site("products", COPIES, "");
+    let run = [&RUN[..], &["--disk", "10MB"]].concat();
+    site.mlwm(&run)
+        .expect(23, &["--disk", "of the working folder"]);
+    assert!(manifest(&site).is_none());
+    // What the members published stays, and is all that the ensemble needs.
+    let plan = site.mlwm(&["plan", "--analysis-time", TIME]).expect(0, &[]);
+    fs::write(site.path("plan.json"), plan.stdout).unwrap();
+    site.mlwm(&["run", "--plan", "plan.json"])
+        .expect(0, &["already published", "ensemble: published"]);
+    is_of(&site, "0-3", "0,1,2,3");
+    nothing_is_left(&site);
+}
+
+#[test]
 fn killed_while_it_makes_an_ensemble_the_same_command_finishes() {
     let site = site("products", COPIES, "");
     let list = site.path("places");

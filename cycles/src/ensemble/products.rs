@@ -45,13 +45,18 @@ pub(super) async fn make(
     folder: &Path,
     publishing: &mut Option<Publishing>,
 ) -> Result<(), Error> {
+    let refuse = |reason: String| Error::Products {
+        ensemble: planned.title(),
+        reason,
+    };
     let mut sources = Vec::with_capacity(members.len());
     for member in members {
         let manifest = member
             .manifests
             .iter()
             .find(|manifest| manifest.output == asked.of);
-        let Some(manifest) = manifest else { continue };
+        let manifest =
+            manifest.ok_or_else(|| refuse(format!("the members have no output `{}`", asked.of)))?;
         let uri: Uri = manifest.uri.parse()?;
         sources.push(Source {
             number: member.number,
@@ -89,6 +94,12 @@ pub(super) async fn make(
             .map(|variable| members_store.shard_path(variable, window))
             .collect::<Result<_, _>>()?;
         let bytes = space(&members_store, asked, &sources, &shards, window)?;
+        let budget = context.machine.disk.budget();
+        if bytes > budget {
+            return Err(refuse(format!(
+                "a window of them takes {bytes} bytes of the working folder, which may use {budget}: give more with --disk, or ask for fewer"
+            )));
+        }
         let _space = tokio::select! {
             space = context.machine.disk.reserve(bytes, 0) => space,
             () = context.cancel.cancelled() => return Err(Error::Interrupted),
@@ -109,10 +120,7 @@ pub(super) async fn make(
                 added.map_err(|error| error.to_string())
             };
             let added = unless_cancelled(context, add).await?;
-            added.map_err(|reason| Error::Products {
-                ensemble: planned.title(),
-                reason: format!("member {number}: {reason}"),
-            })?;
+            added.map_err(|reason| refuse(format!("member {number}: {reason}")))?;
             for shard in &shards {
                 let path = source.folder.join(shard);
                 std::fs::remove_file(&path)
