@@ -1,6 +1,8 @@
 //! A container fails, or says it succeeded and did not: nothing is published, and the user sees
 //! why. One that obeys the contract is published, whatever runs inside.
 
+use std::io::BufRead;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -191,6 +193,53 @@ fn interrupted_publishes_nothing_and_the_same_command_starts_again() {
     no_container_left();
     std::fs::remove_file(site.path("store/single_levels.zarr/slow")).unwrap();
     site.run("danra", &[]).expect(0, &["published"]);
+}
+
+#[test]
+fn what_was_staged_when_it_was_stopped_is_not_staged_again() {
+    let script = "ls -i /in/surface.zarr/extra; cp -r /in/surface.zarr/. /out/surface.zarr/; \
+                  rm -r /out/surface.zarr/extra";
+    let site = scripted("stopped-staging", script, "");
+    let extra = site.path("store/single_levels.zarr/extra");
+    std::fs::create_dir(&extra).unwrap();
+    for number in 0..2000 {
+        std::fs::write(extra.join(format!("{number}")), vec![7; 50_000]).unwrap();
+    }
+    let run = ["run", "--analysis-time", "2022-04-07T03:00Z", "--json"];
+    let mut child = site.command(&run).stdout(Stdio::piped()).spawn().unwrap();
+    let mut events = std::io::BufReader::new(child.stdout.take().unwrap()).lines();
+    let is_under_way = |line: &String| {
+        let event: serde_json::Value = serde_json::from_str(line).unwrap();
+        event["event"] == "progress" && event["done"].as_u64().unwrap() > 0
+    };
+    assert!(events.any(|line| is_under_way(&line.unwrap())));
+    terminate(&child);
+    events.for_each(drop);
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let tasks = site.path("mlwm-work/tasks");
+    let staged: Vec<(String, u64)> = site
+        .files("mlwm-work/tasks")
+        .into_iter()
+        .filter(|file| file.contains("/data/extra/"))
+        .map(|file| {
+            let inode = std::fs::metadata(tasks.join(&file)).unwrap().ino();
+            (file.rsplit('/').next().unwrap().to_owned(), inode)
+        })
+        .collect();
+    assert!(
+        !staged.is_empty() && staged.len() < 2000,
+        "{}",
+        staged.len()
+    );
+    site.mlwm(&run[..3]).expect(0, &["published"]);
+    let log = site.files("mlwm-work/log").pop().unwrap();
+    let log = std::fs::read_to_string(site.path("mlwm-work/log").join(log)).unwrap();
+    for (name, inode) in staged {
+        let kept = format!("{inode} {name}");
+        let is_kept = log.lines().any(|line| line.ends_with(&kept));
+        assert!(is_kept, "{name} was staged again");
+    }
+    assert_eq!(site.files("mlwm-work/tasks"), [""; 0]);
 }
 
 fn terminate(child: &std::process::Child) {
