@@ -282,7 +282,7 @@ impl Publication<'_> {
             let mut taken = Taken::read(self.uri, notes).await?;
             taken.keep(&there);
             let sent = self.send(files.clone(), marker, &Arc::new(taken)).await?;
-            match self.check_arrived(&sent, |_| false).await {
+            match self.check_arrived(&sent).await {
                 Err(Error::Corrupt { .. }) if !std::mem::replace(&mut again, true) => {
                     there = self.store.list(self.uri).await?;
                 }

@@ -96,11 +96,10 @@ impl Publishing {
             .store
             .publication(&self.uri, self.task, progress, cancel);
         work.check_marker(&self.marker).await?;
-        self.sent
-            .extend(work.send(files, &self.marker, &self.taken).await?);
+        let sent = work.send(files, &self.marker, &self.taken).await?;
+        work.check_each(&sent).await?;
+        self.sent.extend(sent);
         self.sent.sort();
-        work.check_arrived(&self.sent, |path| self.taken.knows(path))
-            .await?;
         Ok(bytes)
     }
 
@@ -129,7 +128,7 @@ impl Publishing {
             work.check_marker(&self.marker).await?;
             self.store.delete(&self.uri, unsent).await?;
         }
-        work.check_arrived(&self.sent, |_| false).await?;
+        work.check_arrived(&self.sent).await?;
         work.close(&self.marker, self.sent, make_manifest).await
     }
 }

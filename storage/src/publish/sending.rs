@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use futures::{StreamExt, TryStreamExt};
 use mlwm_spec::manifest::ObjectRecord;
 use tokio_util::sync::CancellationToken;
 
@@ -101,36 +102,51 @@ impl Publication<'_> {
         Ok(sent)
     }
 
-    /// Step 6: the store lists what was sent, and nothing else but what `may_be`.
-    pub(super) async fn check_arrived(
-        &self,
-        sent: &[Sent],
-        may_be: impl Fn(&str) -> bool,
-    ) -> Result<(), Error> {
-        let was_sent = |path: &str| {
-            let found = sent.binary_search_by(|(object, _)| object.path.as_str().cmp(path));
-            found.is_ok()
-        };
-        let mut listed = self.store.list(self.uri).await?;
-        listed.retain(|object| was_sent(&object.path) || !may_be(&object.path));
+    /// Step 6: the store lists what was sent, and nothing else.
+    pub(super) async fn check_arrived(&self, sent: &[Sent]) -> Result<(), Error> {
+        let listed = self.store.list(self.uri).await?;
         let objects: Vec<ObjectRecord> = sent.iter().map(|(object, _)| object.clone()).collect();
         let mut differences = Differences::default();
         differences.of_listing(&listed, &objects);
-        for (object, version) in sent {
-            let found = listed
-                .binary_search_by(|listed| listed.path.cmp(&object.path))
-                .ok()
-                .and_then(|index| listed.get(index));
-            // A time may be told more coarsely the second time.
-            if let (Some(sent), Some(found)) =
-                (version, found.and_then(|found| found.etag.as_ref()))
-                && sent != found
-            {
-                differences.add(&object.path, "is not the object that was sent");
+        for sent in sent {
+            let found = listed.binary_search_by(|listed| listed.path.cmp(&sent.0.path));
+            if found.is_ok_and(|index| is_another(sent, &listed[index])) {
+                differences.add(&sent.0.path, ANOTHER);
             }
         }
         differences.check(self.uri)
     }
+
+    /// The store has these objects, asked for one by one: among many others they are found sooner than by
+    /// listing all.
+    pub(super) async fn check_each(&self, sent: &[Sent]) -> Result<(), Error> {
+        let mut differences = Differences::default();
+        let mut found = futures::stream::iter(sent)
+            .map(async |sent| {
+                let found = self.store.head(&self.uri.join(&sent.0.path)?).await?;
+                Ok::<_, Error>((sent, found))
+            })
+            .buffered(self.store.options.in_flight);
+        while let Some((sent, found)) = found.try_next().await? {
+            match found {
+                None => differences.add(&sent.0.path, "is missing"),
+                Some(found) if found.size != sent.0.size || is_another(sent, &found) => {
+                    differences.add(&sent.0.path, ANOTHER);
+                }
+                Some(_) => {}
+            }
+        }
+        differences.check(self.uri)
+    }
+}
+
+const ANOTHER: &str = "is not the object that was sent";
+
+/// Whether an object has another entity tag than the store gave it. A time may be told more coarsely the second
+/// time.
+fn is_another((_, version): &Sent, found: &Listed) -> bool {
+    let etags = version.as_ref().zip(found.etag.as_ref());
+    etags.is_some_and(|(sent, found)| sent != found)
 }
 
 async fn send_one(

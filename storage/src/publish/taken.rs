@@ -80,11 +80,6 @@ impl Taken {
         self.earlier.keys().map(String::as_str)
     }
 
-    /// Whether an earlier attempt brought an object of this name.
-    pub(super) fn knows(&self, name: &str) -> bool {
-        self.earlier.contains_key(name)
-    }
-
     /// What the store has of this file, if it is what the file holds.
     pub(super) async fn find(
         &self,
