@@ -62,7 +62,7 @@ fn noted(notes: &Path) -> Vec<String> {
 
 #[tokio::test]
 async fn what_the_store_has_is_not_sent_again() {
-    for place in Place::all("continue").await {
+    for place in Place::all("go-on").await {
         let local = output(1);
         let notes = local.path().with_extension("notes");
         let (called_off, _) = publish(&place, local.path(), &notes, Some(12)).await;
@@ -89,7 +89,7 @@ async fn what_the_store_has_is_not_sent_again() {
 
 #[tokio::test]
 async fn what_has_changed_on_either_side_is_sent_again() {
-    for place in Place::all("continue-changed").await {
+    for place in Place::all("go-on-changed").await {
         let local = output(1);
         let notes = local.path().with_extension("notes");
         let (called_off, _) = publish(&place, local.path(), &notes, Some(20)).await;
@@ -131,7 +131,7 @@ async fn what_has_changed_on_either_side_is_sent_again() {
 #[tokio::test]
 async fn pieces_that_come_again_are_not_sent_again() {
     let (none, go_on) = (Progress::none(), CancellationToken::new());
-    for place in Place::all("continue-pieces").await {
+    for place in Place::all("go-on-pieces").await {
         let site = tempfile::tempdir().unwrap();
         let notes = site.path().join("of the task/notes");
         let window = |number: u8, content: u8| {
@@ -176,7 +176,7 @@ async fn pieces_that_come_again_are_not_sent_again() {
 
 #[tokio::test]
 async fn uploads_that_were_never_completed_are_ended() {
-    for place in Place::all("unfinished").await {
+    for place in Place::all("never-completed").await {
         let Some(server) = place.server() else {
             continue;
         };
@@ -234,7 +234,7 @@ fn put_by_another(uri: &Uri, options: &Options) {
 
 #[tokio::test]
 async fn what_comes_in_behind_is_replaced() {
-    for place in Place::all("late").await {
+    for place in Place::all("comes-late").await {
         // What a process writes to a file system ends with it.
         if place.folder.is_some() {
             continue;
