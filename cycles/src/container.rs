@@ -1,6 +1,7 @@
 //! The container of a task: what it is given, what it prints, how it ended.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -144,12 +145,11 @@ fn request(context: &Context<'_>, job: &Job<'_>) -> Result<Request, Error> {
     let mut environment = planned.environment.clone();
     environment.insert(env::MLWM_TASK.to_owned(), identity.to_string());
     Ok(Request {
-        name: format!(
-            "mlwm-{}-{}-member{}-{}",
-            planned.configuration,
-            planned.analysis_time.path_text(),
-            planned.member,
-            identity.short()
+        name: name(
+            context,
+            planned,
+            &format!("member{}", planned.member),
+            identity,
         ),
         // By its content: a tag may be moved while the inputs are staged.
         image: image.id.to_string(),
@@ -166,6 +166,7 @@ fn request(context: &Context<'_>, job: &Job<'_>) -> Result<Request, Error> {
 
 /// The request for a container that serves the task of `job` and others like it.
 pub(crate) fn warm_request(
+    context: &Context<'_>,
     job: &warm::Job,
     folders: impl IntoIterator<Item = Mount>,
 ) -> Result<Request, Error> {
@@ -184,12 +185,7 @@ pub(crate) fn warm_request(
     let mut mounts = Vec::from_iter(job.artifact.as_ref().map(artifact_mount));
     mounts.extend(folders);
     Ok(Request {
-        name: format!(
-            "mlwm-{}-{}-members-{}",
-            planned.configuration,
-            planned.analysis_time.path_text(),
-            job.identity.short()
-        ),
+        name: name(context, planned, "members", job.identity),
         image: job.image.id.to_string(),
         env: environment,
         mounts,
@@ -201,6 +197,19 @@ pub(crate) fn warm_request(
         user: caller()?,
         kill: CancellationToken::new(),
     })
+}
+
+/// The name of a container. The same task may run in several working folders, which publish to their own places:
+/// they are told apart by the end of it.
+fn name(context: &Context<'_>, planned: &PlannedTask, of: &str, identity: Digest) -> String {
+    let folder = Digest::of(context.scratch.root().as_os_str().as_bytes());
+    format!(
+        "mlwm-{}-{}-{of}-{}-{}",
+        planned.configuration,
+        planned.analysis_time.path_text(),
+        identity.short(),
+        folder.short()
+    )
 }
 
 fn artifact_mount(artifact: &UnpackedArtifact) -> Mount {

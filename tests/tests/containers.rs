@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use mlwm_tests::scripted::{no_container_left, scripted};
-use mlwm_tests::site::{Site, oracle};
+use mlwm_tests::site::{Site, oracle, ran};
 
 /// Runs and expects a failure that publishes nothing, but keeps the log.
 #[track_caller]
@@ -37,6 +37,22 @@ fn an_image_that_obeys_the_contract_is_published() {
         ],
     );
     site.run("danra", &[]).expect(0, &["already published"]);
+}
+
+/// Two working folders with the same configuration, such as one for tests beside that of operations.
+#[test]
+fn the_same_task_runs_in_two_working_folders_at_once() {
+    let script = "sleep 3; cp -r /in/surface.zarr/. /out/surface.zarr/";
+    let sites = [(); 2].map(|()| scripted("sleeps-and-copies", script, ""));
+    let runs = sites.each_ref().map(|site| {
+        let mut run = site.command(&["run", "--analysis-time", "2022-04-07T03:00Z"]);
+        let run = run.stdout(Stdio::piped()).stderr(Stdio::piped());
+        run.spawn().unwrap()
+    });
+    for run in runs {
+        ran(&run.wait_with_output().unwrap()).expect(0, &["published"]);
+    }
+    no_container_left();
 }
 
 #[test]

@@ -79,7 +79,7 @@ async fn one(
     }
     let turn = first.turn;
     let mut folder = Folder::create(context.scratch, &first.planned)?;
-    let request = container::warm_request(first, folder.mounts())?;
+    let request = container::warm_request(context, first, folder.mounts())?;
     let stop = context.cancel.child_token();
     let serving = Mutex::new(VecDeque::new());
     let ended = {
@@ -92,7 +92,7 @@ async fn one(
         let mut excess = None;
         loop {
             while let Some(job) = waiting.pop_front() {
-                match request_is_for(&request, &job) {
+                match request_is_for(context, &request, &job) {
                     true => hand_over(context, &mut folder, &serving, job),
                     false => {
                         let title = job.planned.title();
@@ -145,8 +145,8 @@ async fn one(
 }
 
 /// Whether a container is what a job would ask for: a tag may have been moved, or a plan edited.
-fn request_is_for(request: &Request, job: &Job) -> bool {
-    let asked = container::warm_request(job, []);
+fn request_is_for(context: &Context<'_>, request: &Request, job: &Job) -> bool {
+    let asked = container::warm_request(context, job, []);
     asked.is_ok_and(|asked| {
         asked.image == request.image
             && asked.env == request.env
