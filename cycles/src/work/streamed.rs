@@ -14,8 +14,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::Work;
 use super::windows::{Cut, Gate, Listening};
+use super::{Work, aside};
 use crate::Error;
 use crate::container::{Lines, Ran, printable};
 use crate::disk::Excess;
@@ -183,8 +183,9 @@ impl Work<'_> {
                     None => self.take(&work, &window)?,
                 },
                 Told::Done => {
-                    work.clear_inputs()?;
-                    self.inputs_are_read()?;
+                    let done = Arc::clone(&work);
+                    aside(move || done.clear_inputs()).await?;
+                    self.inputs_are_read().await?;
                     return Ok(());
                 }
                 Told::Failed(why) => return Err(Unserved::Failed(why)),
