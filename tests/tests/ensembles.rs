@@ -3,13 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use mlwm_tests::scripted::{image, no_container_left};
-use mlwm_tests::site::{Ran, Site, copy, oracle, program, ran};
+use mlwm_tests::site::{Ran, Site, oracle, ran};
+use mlwm_tests::space::most_taken;
 
 const TIME: &str = "2022-04-07T03:00Z";
 const RUN: [&str; 3] = ["run", "--analysis-time", TIME];
@@ -268,38 +267,15 @@ outputs:
     site
 }
 
-/// The files below a folder with their bytes, each once, however many names it has.
-fn files(folder: &Path, found: &mut BTreeMap<u64, u64>) {
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        match entry.metadata() {
-            Ok(file) if file.is_dir() => files(&entry.path(), found),
-            Ok(file) => drop(found.insert(file.ino(), file.len())),
-            // Removed in the meantime.
-            Err(_) => {}
-        }
-    }
-}
-
 #[test]
 fn windows_are_published_while_the_model_runs_within_the_space_there_is() {
     let site = cut("cut", &[]);
     let budget: u64 = 16 << 20;
     let run = [&RUN[..], &["--disk", "16MiB"]].concat();
-    let mut child = site
-        .command(&run)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let tasks = ["tasks", "warm"].map(|name| site.path("mlwm-work").join(name));
-    let mut most: u64 = 0;
-    while child.try_wait().unwrap().is_none() {
-        let mut found = BTreeMap::new();
-        tasks.iter().for_each(|folder| files(folder, &mut found));
-        most = most.max(found.values().sum::<u64>());
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    let ran = ran(&child.wait_with_output().unwrap()).expect(0, &["published"]);
+    let mut run = site.command(&run);
+    let run = run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let (ran, most) = most_taken(&site, run.unwrap());
+    let ran = ran.expect(0, &["published"]);
     assert!(ran.stderr.contains("held at most"), "{}", ran.stderr);
     assert!(most > 1 << 20 && most <= budget, "{most}");
     for member in ["0", "1", "2", "3"] {

@@ -2,10 +2,17 @@
 //! ensemble, every value of which is known.
 
 use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
+use std::time::Duration;
 
+use mlwm_tests::counting_proxy::{CountingProxy, Direction};
+use mlwm_tests::s3::S3Server;
 use mlwm_tests::scripted::no_container_left;
-use mlwm_tests::site::{Ran, Site, copy, oracle};
+use mlwm_tests::site::{Ran, Site, copy, oracle, python, ran, repository};
+use mlwm_tests::space::{most_taken, taken};
 
+static SERVER: LazyLock<S3Server> = LazyLock::new(S3Server::garage);
 const TIME: &str = "2026-10-01T00:00Z";
 
 /// Packs the synthetic model, which lies in `case`.
@@ -29,9 +36,18 @@ fn build(site: &Site, more: &[&str]) -> Ran {
 
 /// A site with five members of the synthetic ensemble, whose image is built.
 fn synthetic(image: &str) -> Site {
+    synthetic_at(image, "./published", 8)
+}
+
+/// The same with another place for what is published, and so many rows of the grid in each hemisphere.
+fn synthetic_at(image: &str, published: &str, rows: u32) -> Site {
     let site = Site::new();
     let case = site.path("case");
-    oracle("synthetic.py", &["make", case.to_str().unwrap()]);
+    let rows = rows.to_string();
+    oracle(
+        "synthetic.py",
+        &["make", case.to_str().unwrap(), "--rows", &rows],
+    );
     let golden = site.path("golden");
     oracle("synthetic.py", &["golden", golden.to_str().unwrap()]);
     for member in 0..5 {
@@ -41,7 +57,10 @@ fn synthetic(image: &str) -> Site {
             &site.path(&format!("store/2026-10-01T0000Z/member{member}.zarr")),
         );
     }
-    build(&site, &["--golden", golden.to_str().unwrap()]).expect(0, &["sha256:"]);
+    // The golden case is on the small grid.
+    let golden = ["--golden", golden.to_str().unwrap()];
+    let golden = if rows == "8" { &golden[..] } else { &[] };
+    build(&site, golden).expect(0, &["sha256:"]);
     let yaml = format!(
         "docker_image: mlwm-test/{image}:latest
 artifact: aifs.zip
@@ -52,11 +71,11 @@ inputs:
   state: {{uri: './store/{{analysis_time}}/member{{member}}.zarr', internal_path: /in/state}}
 outputs:
   fields:
-    uri: ./published/{{analysis_time}}/member{{member}}.zarr
+    uri: {published}/{{analysis_time}}/member{{member}}.zarr
     internal_path: /out/fields.zarr
     windows: {{length: PT72H, missing: [sd]}}
   surface:
-    uri: ./published/{{analysis_time}}/member{{member}}.surface.zarr
+    uri: {published}/{{analysis_time}}/member{{member}}.surface.zarr
     internal_path: /out/surface.zarr
     variables: [2t, tp]
     windows: {{length: PT72H, hours: 432-792}}
@@ -219,5 +238,91 @@ fn a_state_that_is_wrong_fails_its_member_alone() {
         assert_eq!(site.files(&folder), [""; 0], "nothing was begun");
         assert!(!site.path(&format!("{folder}.publishing.json")).exists());
     }
+    nothing_is_left(&site);
+}
+
+/// A site that publishes to a bucket through a proxy, and its run.
+fn at_a_store(name: &str, rows: u32, more: [&str; 4], proxy: &CountingProxy) -> (Site, Child) {
+    let mut site = synthetic_at(name, &format!("s3://{}", SERVER.bucket(name)), rows);
+    for (variable, value) in SERVER.environment() {
+        site.env(variable, &value);
+    }
+    site.env("AWS_ENDPOINT_URL", &proxy.endpoint);
+    let mut run = site.command(&[&["run", "--analysis-time", TIME], &more[..]].concat());
+    let run = run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    (site, run.unwrap())
+}
+
+/// Brings what was published in a bucket with another client, and checks every value.
+fn check_published(site: &Site, bucket: &str, rows: &str, members: &[&str]) {
+    for member in members {
+        let folder = site.path("brought");
+        let prefix = format!("2026-10-01T0000Z/member{member}.zarr");
+        let mut get = Command::new(python());
+        get.arg(repository().join("tests/oracles/objects.py"))
+            .args(["get", bucket, &prefix])
+            .arg(&folder)
+            .envs(SERVER.environment())
+            .env_remove("AWS_CA_BUNDLE");
+        ran(&get.output().unwrap()).expect(0, &[]);
+        let manifest = fs::read(folder.join(format!("{prefix}.manifest.json"))).unwrap();
+        let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+        let seed = manifest["seed"].to_string();
+        let about = [
+            "check", "--member", member, "--seed", &seed, "--steps", "132",
+        ];
+        let store = folder.join(&prefix);
+        let place = ["--rows", rows, store.to_str().unwrap()];
+        oracle("synthetic.py", &[&about[..], &place[..]].concat());
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}
+
+/// The store takes nothing any more, for a while.
+#[test]
+fn while_uploads_stall_the_model_waits_and_keeps_within_its_space() {
+    let proxy = CountingProxy::to(&SERVER.endpoint);
+    proxy.hold_after(Direction::Sent, 100_000);
+    let (site, run) = at_a_store("stalled", 8, ["--disk", "2MB", "--members", "0-1"], &proxy);
+    let (held, waits, (ran, most)) = std::thread::scope(|scope| {
+        let ended = scope.spawn(|| most_taken(&site, run));
+        let held = proxy.wait_until_held(Duration::from_secs(120));
+        let waits = comes_to_rest(&site);
+        proxy.release();
+        (held, waits, ended.join().unwrap())
+    });
+    ran.expect(0, &["published", "held at most"]);
+    assert!(
+        held && waits.is_some_and(|taken| taken > 400_000),
+        "{waits:?}"
+    );
+    assert!(most <= 2_000_000, "{most}");
+    check_published(&site, "stalled", "8", &["0", "1"]);
+    nothing_is_left(&site);
+}
+
+/// What is taken of the disk when nothing is written or removed any more; `None` if that does not come.
+fn comes_to_rest(site: &Site) -> Option<u64> {
+    (0..10).find_map(|_| {
+        let before = taken(site);
+        std::thread::sleep(Duration::from_secs(3));
+        (taken(site) == before).then_some(before)
+    })
+}
+
+/// Five times 213 MB of output in a working folder that may hold 60 MB.
+#[test]
+#[ignore = "takes minutes: see ci/bench"]
+fn a_gigabyte_goes_through_sixty_megabytes() {
+    let proxy = CountingProxy::to(&SERVER.endpoint);
+    let (site, run) = at_a_store("large", 96, ["--disk", "60MB", "--members", "0-4"], &proxy);
+    let (ran, most) = most_taken(&site, run);
+    ran.expect(0, &["published", "held at most"]);
+    println!(
+        "{} bytes sent, at most {most} on the disk",
+        proxy.counts().sent
+    );
+    assert!(most <= 60_000_000, "{most}");
+    check_published(&site, "large", "96", &["0", "1", "2", "3", "4"]);
     nothing_is_left(&site);
 }
