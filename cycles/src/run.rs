@@ -61,8 +61,8 @@ pub(crate) struct Context<'a> {
 }
 
 /// Runs `plan`. A task that fails does not keep the others from running; how each went is in its
-/// report, in the order of the plan, and behind them those of the ensembles. After `cancel`, no further task is begun and those under way
-/// are stopped.
+/// report, in the order of the plan, and behind them those of the ensembles. After `cancel`, no further task
+/// is begun and those under way are stopped.
 ///
 /// # Errors
 /// Only what concerns all tasks: no engine, no working folder.
