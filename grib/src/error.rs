@@ -31,6 +31,15 @@ impl fmt::Display for Place {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// ecCodes is not there, is too old, or cannot be used.
+    #[error(
+        "GRIB needs ecCodes 2.28 or newer, which cannot be loaded ({reason}): install `libeccodes0`, or \
+         name the library in MLWM_ECCODES"
+    )]
+    Library {
+        /// What the system said.
+        reason: String,
+    },
     /// A file could not be read.
     #[error("cannot read `{}`: {source}", path.display())]
     Read {
@@ -154,6 +163,14 @@ pub enum Error {
          each latitude"
     )]
     NoSample {
+        /// The number of latitudes between a pole and the equator.
+        n: u32,
+        /// What the library said.
+        reason: String,
+    },
+    /// A Gaussian grid whose latitudes are not known.
+    #[error("the latitudes of the Gaussian grid with N = {n} cannot be computed: {reason}")]
+    Latitudes {
         /// The number of latitudes between a pole and the equator.
         n: u32,
         /// What the library said.
