@@ -285,6 +285,7 @@ fn manifest(planned: &PlannedEnsemble, members: &[Member]) -> Manifest {
             wanted: numbers(planned.members.keys().copied().collect()),
             quorum: planned.quorum,
         }),
+        grib: None,
         replaces: Vec::new(),
         run: RunRecord {
             mlwm: String::new(),

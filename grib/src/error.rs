@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use mlwm_spec::ExitCode;
+
 /// Where in a file something is: consecutive bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -187,6 +189,28 @@ pub enum Error {
 }
 
 impl Error {
+    /// The exit code of this error.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Library { .. } => ExitCode::EngineUnavailable,
+            Self::Read { .. } => ExitCode::InputMissing,
+            Self::Empty { .. }
+            | Self::Garbage { .. }
+            | Self::Truncated { .. }
+            | Self::WrongLength { .. }
+            | Self::MultiField { .. }
+            | Self::TooLarge { .. }
+            | Self::Message { .. }
+            | Self::Grid { .. } => ExitCode::InputCorrupt,
+            Self::Unencodable { .. } | Self::Forecast { .. } | Self::NoSample { .. } => {
+                ExitCode::BadConfiguration
+            }
+            Self::Field { .. } => ExitCode::Incomplete,
+            Self::Write { .. } => ExitCode::StorageFailed,
+            Self::Buffer { .. } | Self::Latitudes { .. } => ExitCode::Failed,
+        }
+    }
+
     /// The bytes of the file that the error is about, if it is about some.
     ///
     /// The places of all messages and errors of a [`Reader`](crate::Reader), one after the other,

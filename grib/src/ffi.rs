@@ -109,7 +109,11 @@ fn functions() -> Result<&'static Functions, &'static str> {
 }
 
 fn load(name: &OsString) -> Result<Functions, String> {
-    let failed = |error: libloading::Error| error.to_string();
+    let failed = |error: libloading::Error| {
+        // The error says which call failed, and its source why: in a sentence with the file's name.
+        let why = std::error::Error::source(&error).map(ToString::to_string);
+        why.unwrap_or_else(|| error.to_string())
+    };
     // SAFETY: what runs when ecCodes is loaded only sets up its own tables.
     let library = unsafe { libloading::Library::new(name) }.map_err(failed)?;
     // SAFETY: these are ecCodes' functions as its header declares them, from version 2.28 on, and the library

@@ -1,0 +1,187 @@
+//! What is written of a forecast as GRIB, known from the first of its windows.
+
+use std::path::Path;
+
+use mlwm_datasets::Dataset;
+use mlwm_datasets::forecast_store::{ForecastStore, StoreError};
+use mlwm_grib::Forecast;
+use mlwm_grib::window::{self, WindowFile};
+use mlwm_spec::configuration::Grib;
+use mlwm_spec::contract::stream::Window;
+use mlwm_spec::manifest::{GribRecord, NotEncoded};
+use tokio_util::sync::CancellationToken;
+
+use super::{Coded, distinct, forecast, grid};
+
+/// Bytes of a message that are no values, but for those that say how many points a latitude has.
+const HEADER: u64 = 1024;
+/// The most of the latter: two for each latitude of the finest grid.
+const LATITUDES: u64 = 40_000;
+
+/// What is written of a forecast as GRIB.
+#[derive(Debug)]
+pub(crate) struct Form {
+    prefix: String,
+    forecast: Forecast,
+    variables: Vec<Coded>,
+    step_hours: u32,
+    record: GribRecord,
+}
+
+/// Why a file of GRIB was not written.
+#[derive(Debug)]
+pub(crate) enum Unwritten {
+    /// A value or a time is not what it should be.
+    Store(StoreError),
+    /// A field cannot be encoded, or the disk failed.
+    Grib(mlwm_grib::Error),
+    /// Somebody said stop.
+    Stopped,
+}
+
+impl From<StoreError> for Unwritten {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<mlwm_grib::Error> for Unwritten {
+    fn from(error: mlwm_grib::Error) -> Self {
+        Self::Grib(error)
+    }
+}
+
+impl Form {
+    /// What is written of the forecast of a member; or why nothing can be. A variable without a code is noted,
+    /// unless the configuration says its code.
+    pub(crate) fn of(options: &Grib, store: &ForecastStore, member: u32) -> Result<Self, String> {
+        let eccodes = mlwm_grib::eccodes_version().map_err(|error| error.to_string())?;
+        let schedule = store.schedule();
+        let step_hours = match u32::try_from(schedule.lead_seconds(0)) {
+            Ok(seconds) if seconds % 3600 == 0 => seconds / 3600,
+            _ => return Err("its lead times are no whole hours, as those of GRIB are".to_owned()),
+        };
+        let mut variables = Vec::new();
+        let mut not_encoded = Vec::new();
+        for variable in store.variables() {
+            match Coded::of(options, variable) {
+                Ok(coded) => variables.push(coded),
+                Err(reason) => leave_out(&mut not_encoded, options, variable, reason)?,
+            }
+        }
+        let plane = |coded: &Coded| {
+            let plane = store.plane(&coded.variable);
+            plane.map_err(|error| error.to_string())
+        };
+        let Some(first) = variables.first() else {
+            let example = not_encoded.first().map_or("", |left_out| &left_out.reason);
+            return Err(format!(
+                "has no variable that GRIB has a code for ({example}): say the codes in `parameters`"
+            ));
+        };
+        let points = plane(first)?;
+        let grid = grid::of(store, &points, options.grid)?;
+        let mut on_grid = Vec::with_capacity(variables.len());
+        for coded in &variables {
+            let plane = plane(coded)?;
+            if plane == points {
+                on_grid.push(coded.clone());
+                continue;
+            }
+            let reason = format!(
+                "it has {}, and others have {}",
+                grid::in_words(&plane),
+                grid::in_words(&points)
+            );
+            leave_out(&mut not_encoded, options, &coded.variable, reason)?;
+        }
+        distinct(&on_grid)?;
+        Ok(Self {
+            prefix: options.prefix.clone(),
+            forecast: forecast(options, schedule.analysis_time(), member, grid),
+            variables: on_grid,
+            step_hours,
+            record: GribRecord {
+                eccodes,
+                not_encoded,
+            },
+        })
+    }
+
+    /// What the manifest says of it.
+    pub(crate) fn record(&self) -> &GribRecord {
+        &self.record
+    }
+
+    /// What the user should know: the variables that are left out.
+    pub(crate) fn warning(&self) -> Option<String> {
+        let names: Vec<&str> = self
+            .record
+            .not_encoded
+            .iter()
+            .map(|left_out| left_out.variable.as_str())
+            .collect();
+        let first = self.record.not_encoded.first()?;
+        Some(format!(
+            "not in its GRIB files: {} ({}: {})",
+            names.join(", "),
+            first.variable,
+            first.reason
+        ))
+    }
+
+    /// The most bytes that the file of a window has.
+    pub(crate) fn most_bytes(&self, steps: u64) -> u64 {
+        // A bit more for each value: a bitmap, or what does not get smaller when it is compressed.
+        let bits = u64::from(self.forecast.packing.bits_per_value) + 1;
+        let values = (self.forecast.grid.points() as u64 * bits).div_ceil(8);
+        steps * self.variables.len() as u64 * (values + HEADER + LATITUDES)
+    }
+
+    /// Writes the file of a window into a folder, field by field; its bytes.
+    pub(crate) fn write(
+        &self,
+        folder: &Path,
+        store: &ForecastStore,
+        (number, window): (u64, &Window),
+        dataset: &Dataset,
+        stop: &CancellationToken,
+    ) -> Result<u64, Unwritten> {
+        let hours = |hours: u64| u32::try_from(hours).unwrap_or(u32::MAX);
+        let window = window::Window {
+            start: hours(window.from_hours),
+            end: hours(window.to_hours),
+        };
+        let mut file = WindowFile::create(folder, &self.prefix, self.forecast.clone(), window)?;
+        for coded in &self.variables {
+            store.read_variable(&coded.variable, number, dataset, |step, values| {
+                if stop.is_cancelled() {
+                    return Err(Unwritten::Stopped);
+                }
+                let lead = hours(step + 1).saturating_mul(self.step_hours);
+                let span = coded.span(lead, self.step_hours);
+                Ok(file.push(&coded.field(span, values))?)
+            })?;
+        }
+        Ok(file.finish()?.bytes)
+    }
+}
+
+/// Notes that a variable is left out; an error if the configuration says its code.
+fn leave_out(
+    not_encoded: &mut Vec<NotEncoded>,
+    options: &Grib,
+    variable: &str,
+    reason: String,
+) -> Result<(), String> {
+    if options.parameters.contains_key(variable) {
+        return Err(format!(
+            "has the variable `{variable}`, which cannot be written as GRIB: {reason}"
+        ));
+    }
+    not_encoded.push(NotEncoded {
+        variable: variable.to_owned(),
+        reason,
+    });
+    Ok(())
+}

@@ -1,0 +1,205 @@
+//! The grid of an output, as GRIB knows it.
+
+use mlwm_datasets::forecast_store::ForecastStore;
+use mlwm_datasets::{Definition, Values};
+use mlwm_grib::{Grid, ReducedGaussian, RegularLatLon, Rows, Scanning};
+use mlwm_spec::configuration::GaussianGrid;
+
+use super::named_grid;
+
+/// How far a coordinate may lie from that of the grid, in degrees: those of float32 have lost that much.
+const NEAR: f64 = 1e-3;
+
+/// The grid of planes with these dimensions: the one that is named, or the one that their coordinates show.
+pub(super) fn of(
+    store: &ForecastStore,
+    plane: &[(&str, u64)],
+    named: Option<GaussianGrid>,
+) -> Result<Grid, String> {
+    let dims: Vec<(&str, u64)> = plane.iter().copied().filter(|(_, n)| *n > 1).collect();
+    match (named, dims.as_slice()) {
+        (Some(named), [(dim, points)]) => gaussian(store, named, dim, *points),
+        (Some(named), _) => Err(format!(
+            "values on {named} have one dimension of points, and these have {}",
+            in_words(&dims)
+        )),
+        (None, [first, second]) => regular(store, first.0, second.0),
+        (None, _) => Err(format!(
+            "the points have {}, which are not latitudes and longitudes at constant distances: name their `grid`, \
+             such as `O96`",
+            in_words(&dims)
+        )),
+    }
+}
+
+/// Dimensions in an error.
+pub(super) fn in_words(dims: &[(&str, u64)]) -> String {
+    let dims: Vec<String> = dims.iter().map(|(dim, n)| format!("{dim}: {n}")).collect();
+    format!("the dimensions ({})", dims.join(", "))
+}
+
+fn gaussian(
+    store: &ForecastStore,
+    named: GaussianGrid,
+    dim: &str,
+    points: u64,
+) -> Result<Grid, String> {
+    let grid = named_grid(named)?;
+    if grid.points() as u64 != points {
+        return Err(format!(
+            "{named} has {} points, and `{dim}` has {points}",
+            grid.points()
+        ));
+    }
+    compare(store, &grid, named, dim)?;
+    Ok(Grid::ReducedGaussian(grid))
+}
+
+/// Refuses points whose coordinates, if the dataset has them, are not those of the grid.
+fn compare(
+    store: &ForecastStore,
+    grid: &ReducedGaussian,
+    named: GaussianGrid,
+    dim: &str,
+) -> Result<(), String> {
+    let (latitudes, longitudes) = (
+        coordinate(store, dim, &NORTH)?,
+        coordinate(store, dim, &EAST)?,
+    );
+    if latitudes.is_none() && longitudes.is_none() {
+        return Ok(());
+    }
+    let theirs = grid.coordinates().map_err(|error| error.to_string())?;
+    // Longitudes may be counted from elsewhere.
+    let apart = |a: f64, b: f64| {
+        let around = (a - b).rem_euclid(360.0);
+        around.min(360.0 - around)
+    };
+    for (what, found, due) in [
+        ("latitude", latitudes, theirs.latitudes),
+        ("longitude", longitudes, theirs.longitudes),
+    ] {
+        let pairs = found.iter().flatten().zip(&due).enumerate();
+        let mut wrong = pairs.filter(|(_, (found, due))| !(apart(**found, **due) <= NEAR));
+        if let Some((point, (found, due))) = wrong.next() {
+            return Err(format!(
+                "the {what} of point {point} is {found}, and on {named} it is {due}: the points are those of another \
+                 grid, or in another order"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// How a coordinate says what it is.
+struct Kind {
+    names: [&'static str; 2],
+    units: [&'static str; 2],
+}
+
+const NORTH: Kind = Kind {
+    names: ["latitude", "lat"],
+    units: ["degrees_north", "degree_north"],
+};
+const EAST: Kind = Kind {
+    names: ["longitude", "lon"],
+    units: ["degrees_east", "degree_east"],
+};
+
+impl Kind {
+    fn is(&self, definition: &Definition) -> bool {
+        let text = |name| {
+            definition
+                .attributes
+                .get(name)
+                .and_then(|text| text.as_str())
+        };
+        match text("units") {
+            Some(units) if units != "degrees" => self.units.contains(&units),
+            _ => {
+                self.names.contains(&definition.name.as_str())
+                    || text("standard_name") == Some(self.names[0])
+            }
+        }
+    }
+}
+
+/// The coordinate of a kind along a dimension, in degrees.
+fn coordinate(store: &ForecastStore, dim: &str, kind: &Kind) -> Result<Option<Vec<f64>>, String> {
+    let mut all = store.coordinates();
+    let found = all.find(|(definition, _)| definition.dims == [dim] && kind.is(definition));
+    found.map(|(_, values)| degrees(values)).transpose()
+}
+
+/// Values in degrees. Those of float32 are what they are in decimals: `359.9`, not 359.8999939.
+fn degrees(values: &Values) -> Result<Vec<f64>, String> {
+    if let Values::F32(values) = values {
+        let decimal = |value: &f32| value.to_string().parse().unwrap_or(f64::NAN);
+        return Ok(values.iter().map(decimal).collect());
+    }
+    let values = values.clone().into_f64();
+    Ok(values
+        .map_err(|error| error.to_string())?
+        .into_iter()
+        .collect())
+}
+
+/// Latitudes and longitudes, in either order of the dimensions.
+fn regular(store: &ForecastStore, first: &str, second: &str) -> Result<Grid, String> {
+    let along = |north: &str, east: &str| -> Result<_, String> {
+        let latitudes = coordinate(store, north, &NORTH)?;
+        Ok(latitudes.zip(coordinate(store, east, &EAST)?))
+    };
+    let (found, j_consecutive) = match along(first, second)? {
+        Some(found) => (Some(found), false),
+        None => (along(second, first)?, true),
+    };
+    let (latitudes, longitudes) = found.ok_or_else(|| {
+        format!(
+            "`{first}` and `{second}` have no coordinates in degrees north and east, each along one of them, which \
+             GRIB needs"
+        )
+    })?;
+    let [first_latitude, last_latitude] = ends("latitudes", &latitudes)?;
+    let [first_longitude, last_longitude] = ends("longitudes", &longitudes)?;
+    let count = |values: &[f64]| u32::try_from(values.len()).map_err(|error| error.to_string());
+    let around = |longitude: i64| longitude.rem_euclid(360_000_000);
+    Ok(Grid::RegularLatLon(RegularLatLon {
+        rows: Rows {
+            ni: count(&longitudes)?,
+            nj: count(&latitudes)?,
+            scanning: Scanning {
+                i_negative: last_longitude < first_longitude,
+                j_positive: first_latitude < last_latitude,
+                j_consecutive,
+                alternating: false,
+            },
+        },
+        first_latitude,
+        first_longitude: around(first_longitude),
+        last_latitude,
+        last_longitude: around(last_longitude),
+    }))
+}
+
+/// The first and the last of values at constant distances, in 1e-6 degrees.
+fn ends(what: &str, values: &[f64]) -> Result<[i64; 2], String> {
+    let (Some(first), Some(last)) = (values.first(), values.last()) else {
+        return Err(format!("there are no {what}"));
+    };
+    let distance = (last - first) / (values.len().max(2) - 1) as f64;
+    let is_regular = |(at, value): (usize, &f64)| {
+        (value - (first + distance * at as f64)).abs() <= NEAR.min(distance.abs() / 100.0)
+    };
+    if !first.is_finite() || !values.iter().enumerate().all(is_regular) {
+        return Err(format!(
+            "its {what} are not at constant distances, from {first} to {last}: GRIB has no such grid"
+        ));
+    }
+    if (last - first).abs() > 360.0 {
+        return Err(format!(
+            "its {what}, from {first} to {last}, go around more than once"
+        ));
+    }
+    Ok([first, last].map(|degrees| (degrees * 1e6).round() as i64))
+}
