@@ -154,25 +154,48 @@ pub(crate) fn check(plan: &Plan) -> Result<(), Error> {
 }
 
 fn check_task(options: &Grib, task: &PlannedTask, is_new: bool) -> Result<(), String> {
-    let grid = Grid::ReducedGaussian(ReducedGaussian::octahedral(8));
-    let points = grid.points();
-    let forecast = forecast(options, task.analysis_time, task.member, grid);
-    let mut writer = Writer::new(forecast).map_err(|error| error.to_string())?;
+    let mut trial = Trial::of(options, task.analysis_time, task.member)?;
     if !is_new {
         return Ok(());
     }
     options.grid.map(named_grid).transpose()?;
     let mut asked = Vec::with_capacity(options.parameters.len());
     for variable in options.parameters.keys() {
-        let coded = Coded::of(options, variable)
-            .map_err(|reason| format!("its variable `{variable}` has no code: {reason}"))?;
-        // ecCodes says what is wrong with a level when it is set.
-        let trial = coded.field(coded.span(6, 6), vec![0.0; points]);
-        let tried = writer.message(&trial);
-        tried.map_err(|error| format!("of its variable `{variable}`, {error}"))?;
+        // How long a step is may not be known yet.
+        let coded = Coded::of(options, variable).and_then(|coded| trial.encode(coded, 6));
+        let coded = coded.map_err(|reason| format!("its variable `{variable}`: {reason}"))?;
         asked.push(coded);
     }
     distinct(&asked)
+}
+
+/// Encodes fields on a small grid: ecCodes says only then what it cannot say of a parameter or a level.
+struct Trial {
+    writer: Writer,
+    points: usize,
+}
+
+impl Trial {
+    fn of(options: &Grib, analysis_time: AnalysisTime, member: u32) -> Result<Self, String> {
+        let grid = Grid::ReducedGaussian(ReducedGaussian::octahedral(8));
+        let points = grid.points();
+        let writer = Writer::new(forecast(options, analysis_time, member, grid));
+        Ok(Self {
+            writer: writer.map_err(|error| error.to_string())?,
+            points,
+        })
+    }
+
+    /// The code again, if a field of the first step can be encoded so.
+    fn encode(&mut self, coded: Coded, step_hours: u32) -> Result<Coded, String> {
+        let span = coded.span(step_hours, step_hours);
+        let field = coded.field(span, vec![0.0; self.points]);
+        match self.writer.message(&field) {
+            Ok(_) => Ok(coded),
+            Err(mlwm_grib::Error::Field { reason, .. }) => Err(reason),
+            Err(error) => Err(error.to_string()),
+        }
+    }
 }
 
 /// Refuses two variables of one code: who reads them could not tell which is which.

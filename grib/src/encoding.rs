@@ -61,8 +61,6 @@ impl Encoding {
 
     fn try_of(name: &str, parameter: &Parameter, interval: bool) -> Result<Option<Self>, Failure> {
         let mut handle = template(false, interval)?;
-        // Replaced if the definition of the parameter has a level.
-        handle.set_integer(c"typeOfFirstFixedSurface", NO_SURFACE)?;
         parameter.set(&mut handle)?;
         let param_id = handle.integer(c"paramId")?;
         let short_name = handle.text(c"shortName")?;
@@ -87,7 +85,7 @@ impl Encoding {
             units: handle.text(c"units")?,
             process,
             interval,
-            has_level: handle.integer(c"typeOfFirstFixedSurface")? != NO_SURFACE,
+            has_level: parameter.has_level(interval)?,
         }))
     }
 
@@ -149,6 +147,14 @@ impl Parameter {
             .ok()
             .filter(|_| sound)
             .map(Self::ShortName)
+    }
+
+    /// Whether the definition of the parameter has a level: it takes the place of none.
+    fn has_level(&self, interval: bool) -> Result<bool, Failure> {
+        let mut handle = template(false, interval)?;
+        handle.set_integer(c"typeOfFirstFixedSurface", NO_SURFACE)?;
+        self.set(&mut handle)?;
+        Ok(handle.integer(c"typeOfFirstFixedSurface")? != NO_SURFACE)
     }
 
     fn set(&self, handle: &mut Handle) -> Result<(), Failure> {

@@ -24,8 +24,8 @@ CODED = {
     "msl": ("msl", "meanSea", 0, "instant", 100_000),
     "t_850": ("t", "isobaricInhPa", 850, "instant", 280),
     "tp": ("tp", "surface", 0, "accum", 0),
-    "rain_in_all": ("cp", "surface", 0, "accum since the start", 5),
-    "soil": ("vsw", "soilLayer", 2, "instant", 1),
+    "rain_in_all": ("lsp", "surface", 0, "accum since the start", 5),
+    "soil": ("vsw", "soilLayer", 1, "instant", 1),
 }
 NAMES = [*CODED, "cos_wd"]
 
@@ -46,7 +46,7 @@ def values(member, name, step, grid):
 
 
 def coordinates(grid):
-    """Dimensions, and the coordinates along them; those of the Gaussian grid from the library."""
+    """Dimensions, and the coordinates along them."""
     if grid == "regular":
         lat, lon = LATITUDES.astype("float32"), LONGITUDES.astype("float32")
         return ("lat", "lon"), {
@@ -54,7 +54,7 @@ def coordinates(grid):
             "lon": ("lon", lon, {"units": "degrees_east"}),
         }
     rows = octahedral(16)
-    found = np.asarray(eccodes.codes_get_gaussian_latitudes(16))
+    found = np.degrees(np.arcsin(np.polynomial.legendre.leggauss(32)[0]))[::-1]
     latitudes = np.concatenate([np.full(count, lat) for count, lat in zip(rows, found)])
     longitudes = np.concatenate([np.arange(count) * 360 / count for count in rows])
     return ("cell",), {
@@ -98,7 +98,9 @@ def make(folder, members, grid, fault=None):
 
 def check_field(handle, member, members, grid, first, last, gap):
     get = lambda key, kind=None: eccodes.codes_get(handle, key, kind)
-    level = (get("shortName"), get("typeOfLevel"), get("level"))
+    level = (get("shortName"), get("typeOfLevel"), get("topLevel"))
+    if level[1] == "soilLayer":
+        assert get("bottomLevel") == level[2] + 1, level
     names = [name for name, coded in CODED.items() if coded[:3] == level]
     assert len(names) == 1, level
     name = names[0]

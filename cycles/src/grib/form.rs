@@ -11,7 +11,7 @@ use mlwm_spec::contract::stream::Window;
 use mlwm_spec::manifest::{GribRecord, NotEncoded};
 use tokio_util::sync::CancellationToken;
 
-use super::{Coded, distinct, forecast, grid};
+use super::{Coded, Trial, distinct, forecast, grid};
 
 /// Bytes of a message that are no values, but for those that say how many points a latitude has.
 const HEADER: u64 = 1024;
@@ -63,8 +63,10 @@ impl Form {
         };
         let mut variables = Vec::new();
         let mut not_encoded = Vec::new();
+        let mut trial = Trial::of(options, schedule.analysis_time(), member)?;
         for variable in store.variables() {
-            match Coded::of(options, variable) {
+            let coded = Coded::of(options, variable);
+            match coded.and_then(|coded| trial.encode(coded, step_hours)) {
                 Ok(coded) => variables.push(coded),
                 Err(reason) => leave_out(&mut not_encoded, options, variable, reason)?,
             }

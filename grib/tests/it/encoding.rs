@@ -35,6 +35,7 @@ fn a_code_says_whether_it_has_a_level_and_what_is_done_over_an_interval() {
         ("t", false, None),
         ("z", false, None),
         ("tp", true, Some(Process::Accumulation)),
+        ("ro", false, Some(Process::Accumulation)),
         ("mx2t6", true, Some(Process::Maximum)),
     ] {
         let encoding = Encoding::of(name).unwrap();
