@@ -1,5 +1,6 @@
 //! Outputs as GRIB: what GRIB calls their variables, and what can be known to be wrong before anything is run.
 
+mod compare;
 mod form;
 mod grid;
 
@@ -13,6 +14,7 @@ use mlwm_grib::{
 use mlwm_spec::AnalysisTime;
 use mlwm_spec::configuration::{GaussianGrid, Grib, GribLevel, GribPacking, GribParameter, Since};
 
+pub(crate) use compare::compare;
 pub(crate) use form::{Form, Unwritten};
 
 use crate::Error;

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use mlwm_datasets::Dataset;
 use mlwm_datasets::forecast_store::{ForecastStore, StoreError};
-use mlwm_grib::Forecast;
 use mlwm_grib::window::{self, WindowFile};
+use mlwm_grib::{Forecast, Grid};
 use mlwm_spec::configuration::Grib;
 use mlwm_spec::contract::stream::Window;
 use mlwm_spec::manifest::{GribRecord, NotEncoded};
@@ -13,10 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Coded, Trial, distinct, forecast, grid};
 
-/// Bytes of a message that are no values, but for those that say how many points a latitude has.
+/// More bytes than a message has beside its values and the points of its latitudes.
 const HEADER: u64 = 1024;
-/// The most of the latter: two for each latitude of the finest grid.
-const LATITUDES: u64 = 40_000;
 
 /// What is written of a forecast as GRIB.
 #[derive(Debug)]
@@ -137,7 +135,11 @@ impl Form {
         // A bit more for each value: a bitmap, or what does not get smaller when it is compressed.
         let bits = u64::from(self.forecast.packing.bits_per_value) + 1;
         let values = (self.forecast.grid.points() as u64 * bits).div_ceil(8);
-        steps * self.variables.len() as u64 * (values + HEADER + LATITUDES)
+        let latitudes = match &self.forecast.grid {
+            Grid::ReducedGaussian(grid) => 4 * grid.points_per_latitude().len() as u64,
+            _ => 0,
+        };
+        steps * self.variables.len() as u64 * (values + latitudes + HEADER)
     }
 
     /// Writes the file of a window into a folder, field by field; its bytes.
