@@ -139,7 +139,7 @@ pub(crate) fn check(plan: &Plan) -> Result<(), Error> {
     let mut seen = BTreeSet::new();
     for task in &plan.tasks {
         for output in &task.outputs {
-            let Some(options) = output.windows.as_ref().and_then(|cut| cut.grib.as_ref()) else {
+            let Some(options) = output.grib() else {
                 continue;
             };
             mlwm_grib::eccodes_version()?;

@@ -191,6 +191,13 @@ pub struct PlannedOutput {
     pub windows: Option<configuration::Windows>,
 }
 
+impl PlannedOutput {
+    /// How it becomes GRIB, if it does.
+    pub(crate) fn grib(&self) -> Option<&configuration::Grib> {
+        self.windows.as_ref()?.grib.as_ref()
+    }
+}
+
 /// What the command line says over the configurations.
 #[derive(Clone, Debug, Default)]
 pub struct PlanOptions {

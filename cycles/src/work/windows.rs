@@ -131,12 +131,9 @@ impl Work<'_> {
                 let mut needed = bytes;
                 for cut in cuts.iter_mut() {
                     let folder = &window.folders[&cut.place.output.name];
-                    let (_, target) = self.open(cut, &gate.windows[expected], folder).await?;
-                    let steps = gate.windows[expected].steps();
-                    needed += target
-                        .grib
-                        .as_ref()
-                        .map_or(0, |form| form.most_bytes(steps));
+                    needed += self
+                        .encoded_bytes(cut, &gate.windows[expected], folder)
+                        .await?;
                 }
                 self.context.warm.saw_window(self.planned, needed);
                 gate.is_sized.notify_one();
@@ -191,6 +188,25 @@ impl Work<'_> {
                 budget,
             }),
         }
+    }
+
+    /// The most bytes that a window takes as GRIB beside the one that the container wrote: there is no file of a
+    /// whole window in a Zarr store.
+    async fn encoded_bytes(
+        &self,
+        cut: &mut Cut<'_>,
+        window: &Window,
+        folder: &Path,
+    ) -> Result<u64, Error> {
+        if cut.place.output.grib().is_none() {
+            return Ok(0);
+        }
+        let target = match &cut.target {
+            Some(known) => Arc::clone(known),
+            None => self.open(cut, window, folder).await?.1,
+        };
+        let form = target.grib.as_ref();
+        Ok(form.map_or(0, |form| form.most_bytes(window.steps())))
     }
 
     /// A window of an output, and what the output becomes.

@@ -27,8 +27,9 @@ impl Target {
         task: &PlannedTask,
     ) -> Result<Self, String> {
         let store = plan(window, wanted, task)?;
-        let options = wanted.windows.as_ref().and_then(|cut| cut.grib.as_ref());
-        let form = options.map(|options| Form::of(options, &store, task.member));
+        let form = wanted
+            .grib()
+            .map(|options| Form::of(options, &store, task.member));
         Ok(Self {
             grib: form.transpose()?.map(Arc::new),
             store,
