@@ -16,7 +16,7 @@ import xarray as xr
 ANALYSIS_TIME = np.datetime64("2022-04-07T03:00")
 STEPS, EACH, HOURS = 10, 4, 6
 LATITUDES = np.array([-10.0, -9.5, -9.0])
-LONGITUDES = np.array([359.5, 359.75, 360.0, 360.25])
+LONGITUDES = np.array([359.5, 359.75, 0.0, 0.25])
 
 # By name in the dataset: its short name, kind of level and level in GRIB, kind of step, and a value that it has.
 CODED = {

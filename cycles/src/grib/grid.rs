@@ -71,16 +71,16 @@ fn compare(
     }
     let theirs = grid.coordinates().map_err(|error| error.to_string())?;
     // Longitudes may be counted from elsewhere.
-    let apart = |a: f64, b: f64| {
+    let is_near = |a: f64, b: f64| {
         let around = (a - b).rem_euclid(360.0);
-        around.min(360.0 - around)
+        around.min(360.0 - around) <= NEAR
     };
     for (what, found, due) in [
         ("latitude", latitudes, theirs.latitudes),
         ("longitude", longitudes, theirs.longitudes),
     ] {
         let pairs = found.iter().flatten().zip(&due).enumerate();
-        let mut wrong = pairs.filter(|(_, (found, due))| !(apart(**found, **due) <= NEAR));
+        let mut wrong = pairs.filter(|(_, (found, due))| !is_near(**found, **due));
         if let Some((point, (found, due))) = wrong.next() {
             return Err(format!(
                 "the {what} of point {point} is {found}, and on {named} it is {due}: the points are those of another \
@@ -160,14 +160,15 @@ fn regular(store: &ForecastStore, first: &str, second: &str) -> Result<Grid, Str
              GRIB needs"
         )
     })?;
+    let width = longitudes.len();
     let [first_latitude, last_latitude] = ends("latitudes", &latitudes)?;
-    let [first_longitude, last_longitude] = ends("longitudes", &longitudes)?;
-    let count = |values: &[f64]| u32::try_from(values.len()).map_err(|error| error.to_string());
+    let [first_longitude, last_longitude] = ends("longitudes", &unwound(longitudes))?;
+    let count = |values: usize| u32::try_from(values).map_err(|error| error.to_string());
     let around = |longitude: i64| longitude.rem_euclid(360_000_000);
     Ok(Grid::RegularLatLon(RegularLatLon {
         rows: Rows {
-            ni: count(&longitudes)?,
-            nj: count(&latitudes)?,
+            ni: count(width)?,
+            nj: count(latitudes.len())?,
             scanning: Scanning {
                 i_negative: last_longitude < first_longitude,
                 j_positive: first_latitude < last_latitude,
@@ -180,6 +181,16 @@ fn regular(store: &ForecastStore, first: &str, second: &str) -> Result<Grid, Str
         last_latitude,
         last_longitude: around(last_longitude),
     }))
+}
+
+/// Longitudes that go on where they would begin anew: 359, 360 for 359, 0.
+fn unwound(longitudes: Vec<f64>) -> Vec<f64> {
+    let mut before = longitudes.first().copied().unwrap_or_default();
+    let go_on = |longitude: f64| {
+        before = longitude + 360.0 * ((before - longitude) / 360.0).round();
+        before
+    };
+    longitudes.into_iter().map(go_on).collect()
 }
 
 /// The first and the last of values at constant distances, in 1e-6 degrees.
