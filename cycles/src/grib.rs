@@ -26,6 +26,8 @@ pub(crate) struct Coded {
     variable: String,
     encoding: Encoding,
     level: Option<Level>,
+    /// The dimension along which it has levels, of the kind of `level`.
+    along: Option<String>,
     since: Since,
 }
 
@@ -46,8 +48,21 @@ impl Coded {
             variable: variable.to_owned(),
             encoding,
             level,
+            along: match named.level {
+                Some(GribLevel::Along(dim)) => Some(dim),
+                _ => None,
+            },
             since: named.since,
         })
+    }
+
+    /// The same at a level of the same kind.
+    fn at(&self, value: f64) -> Self {
+        let kind = self.level.as_ref().map(|level| level.kind.as_str());
+        Self {
+            level: kind.map(|kind| Level::at(kind, value)),
+            ..self.clone()
+        }
     }
 
     /// The time or interval of a field at a lead time, in hours.
@@ -93,9 +108,11 @@ fn by_its_name(variable: &str) -> GribParameter {
 /// The level of a parameter, if it has another than that of its definition.
 fn level(named: &GribParameter) -> Option<Level> {
     let kind = named.type_of_level.as_deref().unwrap_or("isobaricInhPa");
-    named.level.map(|level| match level {
-        GribLevel::At(value) => Level::at(kind, value),
-        GribLevel::Layer([top, bottom]) => Level::layer(kind, top, bottom),
+    named.level.as_ref().map(|level| match level {
+        GribLevel::At(value) => Level::at(kind, *value),
+        GribLevel::Layer([top, bottom]) => Level::layer(kind, *top, *bottom),
+        // Which ones, the dataset says.
+        GribLevel::Along(_) => Level::at(kind, 1.0),
     })
 }
 
@@ -168,7 +185,7 @@ fn check_task(options: &Grib, task: &PlannedTask, is_new: bool) -> Result<(), St
         let coded = coded.map_err(|reason| format!("its variable `{variable}`: {reason}"))?;
         asked.push(coded);
     }
-    distinct(&asked)
+    distinct(&asked.iter().collect::<Vec<_>>())
 }
 
 /// Encodes fields on a small grid: ecCodes says only then what it cannot say of a parameter or a level.
@@ -201,9 +218,9 @@ impl Trial {
 }
 
 /// Refuses two variables of one code: who reads them could not tell which is which.
-fn distinct(coded: &[Coded]) -> Result<(), String> {
+fn distinct(coded: &[&Coded]) -> Result<(), String> {
     for (at, one) in coded.iter().enumerate() {
-        let same = |other: &&Coded| {
+        let same = |other: &&&Coded| {
             other.encoding.param_id() == one.encoding.param_id() && other.level == one.level
         };
         if let Some(other) = coded[..at].iter().find(same) {
@@ -266,8 +283,8 @@ mod tests {
     fn two_variables_of_one_code_are_refused() {
         let asked = options(r#"{"t2m": "2t", "other": "167", "low": "2d"}"#);
         let coded = |variable: &str| Coded::of(&asked, variable).unwrap();
-        assert!(distinct(&[coded("t2m"), coded("low")]).is_ok());
-        let error = distinct(&[coded("t2m"), coded("low"), coded("other")]).unwrap_err();
+        assert!(distinct(&[&coded("t2m"), &coded("low")]).is_ok());
+        let error = distinct(&[&coded("t2m"), &coded("low"), &coded("other")]).unwrap_err();
         assert!(error.contains("`t2m` and `other`"), "{error}");
     }
 }

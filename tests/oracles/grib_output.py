@@ -18,13 +18,17 @@ STEPS, EACH, HOURS = 10, 4, 6
 LATITUDES = np.array([-10.0, -9.5, -9.0])
 LONGITUDES = np.array([359.5, 359.75, 0.0, 0.25])
 
-# By name in the dataset: its short name, kind of level and level in GRIB, kind of step, and a value that it has.
+LEVELS = (500, 850)
+
+# By name in the dataset: its short name, kind of level and level (or levels) in GRIB, kind of step, and a value that
+# it has.
 CODED = {
     "2t": ("2t", "heightAboveGround", 2, "instant", 250),
     "msl": ("msl", "meanSea", 0, "instant", 100_000),
     "t_850": ("t", "isobaricInhPa", 850, "instant", 280),
     "tp": ("tp", "surface", 0, "accum", 0),
     "rain_in_all": ("lsp", "surface", 0, "accum since the start", 5),
+    "wind": ("u", "isobaricInhPa", LEVELS, "instant", 10),
     "soil": ("vsw", "soilLayer", 1, "instant", 1),
 }
 NAMES = [*CODED, "cos_wd"]
@@ -39,9 +43,9 @@ def points(grid):
     return sum(octahedral(16)) if grid == "O16" else len(LATITUDES) * len(LONGITUDES)
 
 
-def values(member, name, step, grid):
-    """Whole numbers that tell member, variable, step and point, and have the same range in each field."""
-    base = CODED[name][-1] if name in CODED else 0
+def values(member, name, step, grid, level=0):
+    """Whole numbers that tell member, variable, level, step and point, and have the same range in each field."""
+    base = level + (CODED[name][-1] if name in CODED else 0)
     return (base + 200 * member + 7 * step + np.arange(points(grid)) % 1000).astype("float32")
 
 
@@ -66,11 +70,14 @@ def coordinates(grid):
 def window(member, first, last, grid):
     steps = np.arange(first, last + 1)
     dims, coords = coordinates(grid)
-    shape = (len(steps), len(LATITUDES), len(LONGITUDES)) if grid == "regular" else (len(steps), -1)
+    shape = (len(LATITUDES), len(LONGITUDES)) if grid == "regular" else (-1,)
     data = {
-        name: (("time", *dims), np.stack([values(member, name, s, grid) for s in steps]).reshape(shape))
+        name: (("time", *dims), np.stack([values(member, name, s, grid).reshape(shape) for s in steps]))
         for name in NAMES
     }
+    at_levels = [[values(member, "wind", s, grid, level).reshape(shape) for level in LEVELS] for s in steps]
+    data["wind"] = (("time", "pressure", *dims), np.stack(at_levels))
+    coords["pressure"] = ("pressure", [100 * level for level in LEVELS], {"units": "Pa"})
     time = ANALYSIS_TIME + steps * np.timedelta64(HOURS, "h")
     dataset = xr.Dataset(data, {"time": time.astype("datetime64[ns]"), **coords})
     dataset.time.encoding = {"units": "hours since 2022-04-07T03:00:00", "dtype": "int64"}
@@ -101,9 +108,11 @@ def check_field(handle, member, members, grid, first, last, gap):
     level = (get("shortName"), get("typeOfLevel"), get("topLevel"))
     if level[1] == "soilLayer":
         assert get("bottomLevel") == level[2] + 1, level
-    names = [name for name, coded in CODED.items() if coded[:3] == level]
+    named = lambda coded: coded[:2] == level[:2] and level[2] in np.atleast_1d(coded[2])
+    names = [name for name, coded in CODED.items() if named(coded)]
     assert len(names) == 1, level
     name = names[0]
+    at = level[2] if name == "wind" else 0
     eccodes.codes_set(handle, "stepUnits", 1)
     end = get("endStep", int)
     step, rest = divmod(end, HOURS)
@@ -127,14 +136,14 @@ def check_field(handle, member, members, grid, first, last, gap):
         assert np.abs(apart).max() < 1e-6, found[1]
     eccodes.codes_set(handle, "missingValue", -1e30)
     decoded = eccodes.codes_get_values(handle)
-    due = values(member, name, step, grid).astype("float64")
+    due = values(member, name, step, grid, at).astype("float64")
     if gap and name == "2t":
         assert decoded[5] == -1e30, decoded[5]
         due[5] = decoded[5]
     # A value has 16 bits: half of the 65,535th part of the range, which is a power of two, at most.
     largest = max(np.ptp(values(member, name, step, grid)), 1) / 65535
     assert np.abs(decoded - due).max() <= largest, (name, step, np.abs(decoded - due).max())
-    return name, step
+    return name, at, step
 
 
 def check(folder, member, members, grid, gap=False):
@@ -148,7 +157,8 @@ def check(folder, member, members, grid, gap=False):
             while (handle := eccodes.codes_grib_new_from_file(file)) is not None:
                 found.append(check_field(handle, member, members, grid, first, last, gap))
                 eccodes.codes_release(handle)
-        due = [(name, step) for name in CODED for step in range(first // HOURS + 1, last // HOURS + 1)]
+        fields = [(name, 0) for name in CODED if name != "wind"] + [("wind", level) for level in LEVELS]
+        due = [(*field, step) for field in fields for step in range(first // HOURS + 1, last // HOURS + 1)]
         assert sorted(found) == sorted(due), found
 
 

@@ -21,10 +21,20 @@ const HEADER: u64 = 1024;
 pub(crate) struct Form {
     prefix: String,
     forecast: Forecast,
-    variables: Vec<Coded>,
+    variables: Vec<Variable>,
     step_hours: u32,
     record: GribRecord,
 }
+
+/// A variable and its fields: one for each of its levels, in the order of its values.
+#[derive(Debug)]
+struct Variable {
+    name: String,
+    fields: Vec<Coded>,
+}
+
+/// Dimensions with their lengths.
+type Dims<'s> = Vec<(&'s str, u64)>;
 
 /// Why a file of GRIB was not written.
 #[derive(Debug)]
@@ -59,47 +69,65 @@ impl Form {
             Ok(seconds) if seconds % 3600 == 0 => seconds / 3600,
             _ => return Err("its lead times are no whole hours, as those of GRIB are".to_owned()),
         };
+        let mut trial = Trial::of(options, schedule.analysis_time(), member)?;
+        let mut grid: Option<(Dims<'_>, Grid)> = None;
         let mut variables = Vec::new();
         let mut not_encoded = Vec::new();
-        let mut trial = Trial::of(options, schedule.analysis_time(), member)?;
-        for variable in store.variables() {
-            let coded = Coded::of(options, variable);
-            match coded.and_then(|coded| trial.encode(coded, step_hours)) {
-                Ok(coded) => variables.push(coded),
-                Err(reason) => leave_out(&mut not_encoded, options, variable, reason)?,
+        for name in store.variables() {
+            let coded = Coded::of(options, name).and_then(|coded| fields(store, &coded));
+            let tried = coded.and_then(|(fields, points)| {
+                let tried = fields.into_iter();
+                let tried = tried.map(|field| trial.encode(field, step_hours));
+                Ok((tried.collect::<Result<Vec<_>, _>>()?, points))
+            });
+            let reason = match tried {
+                Err(reason) => reason,
+                Ok((fields, points)) => {
+                    let known = match grid.take() {
+                        Some(known) => known,
+                        None => {
+                            let grid = grid::of(store, &points, options.grid)?;
+                            (points.clone(), grid)
+                        }
+                    };
+                    let (on_grid, _) = &*grid.insert(known);
+                    if points == *on_grid {
+                        let name = name.to_owned();
+                        variables.push(Variable { name, fields });
+                        continue;
+                    }
+                    format!(
+                        "its points have {}, and those of others {}",
+                        grid::in_words(&points),
+                        grid::in_words(on_grid)
+                    )
+                }
+            };
+            if options.parameters.contains_key(name) {
+                return Err(format!(
+                    "has the variable `{name}`, which cannot be written as GRIB: {reason}"
+                ));
             }
+            not_encoded.push(NotEncoded {
+                variable: name.to_owned(),
+                reason,
+            });
         }
-        let plane = |coded: &Coded| {
-            let plane = store.plane(&coded.variable);
-            plane.map_err(|error| error.to_string())
-        };
-        let Some(first) = variables.first() else {
+        let Some((_, grid)) = grid else {
             let example = not_encoded.first().map_or("", |left_out| &left_out.reason);
             return Err(format!(
                 "has no variable that GRIB has a code for ({example}): say the codes in `parameters`"
             ));
         };
-        let points = plane(first)?;
-        let grid = grid::of(store, &points, options.grid)?;
-        let mut on_grid = Vec::with_capacity(variables.len());
-        for coded in &variables {
-            let plane = plane(coded)?;
-            if plane == points {
-                on_grid.push(coded.clone());
-                continue;
-            }
-            let reason = format!(
-                "it has {}, and others have {}",
-                grid::in_words(&plane),
-                grid::in_words(&points)
-            );
-            leave_out(&mut not_encoded, options, &coded.variable, reason)?;
-        }
-        distinct(&on_grid)?;
+        let all: Vec<&Coded> = variables
+            .iter()
+            .flat_map(|variable| &variable.fields)
+            .collect();
+        distinct(&all)?;
         Ok(Self {
             prefix: options.prefix.clone(),
             forecast: forecast(options, schedule.analysis_time(), member, grid),
-            variables: on_grid,
+            variables,
             step_hours,
             record: GribRecord {
                 eccodes,
@@ -139,7 +167,8 @@ impl Form {
             Grid::ReducedGaussian(grid) => 4 * grid.points_per_latitude().len() as u64,
             _ => 0,
         };
-        steps * self.variables.len() as u64 * (values + latitudes + HEADER)
+        let fields = self.variables.iter().map(|variable| variable.fields.len());
+        steps * fields.sum::<usize>() as u64 * (values + latitudes + HEADER)
     }
 
     /// Writes the file of a window into a folder, field by field; its bytes.
@@ -157,35 +186,46 @@ impl Form {
             end: hours(window.to_hours),
         };
         let mut file = WindowFile::create(folder, &self.prefix, self.forecast.clone(), window)?;
-        for coded in &self.variables {
-            store.read_variable(&coded.variable, number, dataset, |step, values| {
-                if stop.is_cancelled() {
-                    return Err(Unwritten::Stopped);
-                }
+        let points = self.forecast.grid.points();
+        for variable in &self.variables {
+            store.read_variable(&variable.name, number, dataset, |step, values| {
                 let lead = hours(step + 1).saturating_mul(self.step_hours);
-                let span = coded.span(lead, self.step_hours);
-                Ok(file.push(&coded.field(span, values))?)
+                for (coded, values) in variable.fields.iter().zip(values.chunks(points)) {
+                    if stop.is_cancelled() {
+                        return Err(Unwritten::Stopped);
+                    }
+                    let span = coded.span(lead, self.step_hours);
+                    file.push(&coded.field(span, values.to_vec()))?;
+                }
+                Ok(())
             })?;
         }
         Ok(file.finish()?.bytes)
     }
 }
 
-/// Notes that a variable is left out; an error if the configuration says its code.
-fn leave_out(
-    not_encoded: &mut Vec<NotEncoded>,
-    options: &Grib,
-    variable: &str,
-    reason: String,
-) -> Result<(), String> {
-    if options.parameters.contains_key(variable) {
-        return Err(format!(
-            "has the variable `{variable}`, which cannot be written as GRIB: {reason}"
-        ));
-    }
-    not_encoded.push(NotEncoded {
-        variable: variable.to_owned(),
-        reason,
-    });
-    Ok(())
+/// The fields of a step of a variable, and the dimensions of their points.
+fn fields<'s>(store: &'s ForecastStore, coded: &Coded) -> Result<(Vec<Coded>, Dims<'s>), String> {
+    let plane = store.plane(&coded.variable);
+    let mut dims = plane.map_err(|error| error.to_string())?;
+    let Some(along) = &coded.along else {
+        dims.retain(|(_, length)| *length > 1);
+        return Ok((vec![coded.clone()], dims));
+    };
+    dims.retain(|(dim, length)| *length > 1 || dim == along);
+    let count = match dims.first() {
+        Some((first, count)) if first == along => *count,
+        _ => {
+            return Err(format!(
+                "`{along}` is not the first of {} beside that of time",
+                grid::in_words(&dims)
+            ));
+        }
+    };
+    dims.remove(0);
+    let levels = grid::levels(store, along, count)?;
+    Ok((
+        levels.into_iter().map(|level| coded.at(level)).collect(),
+        dims,
+    ))
 }

@@ -10,24 +10,36 @@ use super::named_grid;
 /// How far a coordinate may lie from that of the grid, in degrees: those of float32 have lost that much.
 const NEAR: f64 = 1e-3;
 
-/// The grid of planes with these dimensions: the one that is named, or the one that their coordinates show.
+/// The grid of points with these dimensions: the one that is named, or the one that their coordinates show.
 pub(super) fn of(
     store: &ForecastStore,
-    plane: &[(&str, u64)],
+    dims: &[(&str, u64)],
     named: Option<GaussianGrid>,
 ) -> Result<Grid, String> {
-    let dims: Vec<(&str, u64)> = plane.iter().copied().filter(|(_, n)| *n > 1).collect();
-    match (named, dims.as_slice()) {
-        (Some(named), [(dim, points)]) => gaussian(store, named, dim, *points),
-        (Some(named), _) => Err(format!(
-            "values on {named} have one dimension of points, and these have {}",
-            in_words(&dims)
-        )),
-        (None, [first, second]) => regular(store, first.0, second.0),
-        (None, _) => Err(format!(
-            "the points have {}, which are not latitudes and longitudes at constant distances: name their `grid`, \
-             such as `O96`",
-            in_words(&dims)
+    let grid = match (named, dims) {
+        (Some(named), [(dim, _)]) => gaussian(store, named, dim)?,
+        (None, [(first, _), (second, _)]) => regular(store, first, second)?,
+        (Some(named), _) => {
+            return Err(format!(
+                "points of {named} have one dimension, and these have {}",
+                in_words(dims)
+            ));
+        }
+        (None, _) => {
+            return Err(format!(
+                "the points have {}, which are not latitudes and longitudes at constant distances: name their \
+                 `grid`, such as `O96`",
+                in_words(dims)
+            ));
+        }
+    };
+    let points: u64 = dims.iter().map(|(_, length)| length).product();
+    match grid.points() as u64 == points {
+        true => Ok(grid),
+        false => Err(format!(
+            "the grid {} has {} points, and a field has {points}",
+            grid.name(),
+            grid.points()
         )),
     }
 }
@@ -38,19 +50,8 @@ pub(super) fn in_words(dims: &[(&str, u64)]) -> String {
     format!("the dimensions ({})", dims.join(", "))
 }
 
-fn gaussian(
-    store: &ForecastStore,
-    named: GaussianGrid,
-    dim: &str,
-    points: u64,
-) -> Result<Grid, String> {
+fn gaussian(store: &ForecastStore, named: GaussianGrid, dim: &str) -> Result<Grid, String> {
     let grid = named_grid(named)?;
-    if grid.points() as u64 != points {
-        return Err(format!(
-            "{named} has {} points, and `{dim}` has {points}",
-            grid.points()
-        ));
-    }
     compare(store, &grid, named, dim)?;
     Ok(Grid::ReducedGaussian(grid))
 }
@@ -128,14 +129,30 @@ impl Kind {
 fn coordinate(store: &ForecastStore, dim: &str, kind: &Kind) -> Result<Option<Vec<f64>>, String> {
     let mut all = store.coordinates();
     let found = all.find(|(definition, _)| definition.dims == [dim] && kind.is(definition));
-    found.map(|(_, values)| degrees(values)).transpose()
+    found.map(|(_, values)| decimal(values)).transpose()
 }
 
-/// Values in degrees. Those of float32 are what they are in decimals: `359.9`, not 359.8999939.
-fn degrees(values: &Values) -> Result<Vec<f64>, String> {
+/// The levels along a dimension, which its coordinate says; those in Pa in hPa, as GRIB has them.
+pub(super) fn levels(store: &ForecastStore, dim: &str, count: u64) -> Result<Vec<f64>, String> {
+    let mut all = store.coordinates();
+    let found = all.find(|(definition, _)| {
+        definition.name == dim && definition.dims == [dim] && definition.shape == [count]
+    });
+    let (definition, values) =
+        found.ok_or_else(|| format!("the dimension `{dim}` has no coordinate with its levels"))?;
+    let in_pascals = definition
+        .attributes
+        .get("units")
+        .is_some_and(|units| units == "Pa");
+    let unit = if in_pascals { 100.0 } else { 1.0 };
+    Ok(decimal(values)?.iter().map(|level| level / unit).collect())
+}
+
+/// Values, where those of float32 are what they are in decimals: `359.9`, not 359.8999939.
+fn decimal(values: &Values) -> Result<Vec<f64>, String> {
     if let Values::F32(values) = values {
-        let decimal = |value: &f32| value.to_string().parse().unwrap_or(f64::NAN);
-        return Ok(values.iter().map(decimal).collect());
+        let in_decimals = |value: &f32| value.to_string().parse().unwrap_or(f64::NAN);
+        return Ok(values.iter().map(in_decimals).collect());
     }
     let values = values.clone().into_f64();
     Ok(values

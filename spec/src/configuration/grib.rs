@@ -58,7 +58,8 @@ pub enum GribPacking {
 pub struct GribParameter {
     /// ECMWF's short name (`2t`) or paramId (`167`) of it.
     pub parameter: String,
-    /// Its level, or top and bottom of its layer; that of the parameter's definition if absent.
+    /// Its level, or top and bottom of its layer, or the dimension of its levels; that of the parameter's definition
+    /// if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub level: Option<GribLevel>,
     /// What kind of level that is, in ecCodes' words; these tell its unit.
@@ -69,8 +70,8 @@ pub struct GribParameter {
     pub since: Since,
 }
 
-/// A level, or top and bottom of a layer.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// A level, or top and bottom of a layer, or levels along a dimension.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(
     untagged,
     expecting = "expected a level, or `[top, bottom]` of a layer"
@@ -80,6 +81,8 @@ pub enum GribLevel {
     At(f64),
     /// A layer: its top and its bottom.
     Layer([f64; 2]),
+    /// Those that the coordinate of a dimension of the variable says, each a field of its own.
+    Along(String),
 }
 
 /// When the intervals of a variable begin, which end at their lead times.
@@ -115,7 +118,8 @@ enum Written {
 struct Detailed {
     /// ECMWF's short name (`2t`) or paramId (`167`) of it.
     parameter: Name,
-    /// Its level, or `[top, bottom]` of its layer; that of the parameter's definition if absent.
+    /// Its level, or `[top, bottom]` of its layer, or the name of the dimension along which the variable has levels;
+    /// that of the parameter's definition if absent.
     level: Option<GribLevel>,
     /// What kind of level that is, in ecCodes' words, such as `heightAboveGround` (m) or `surface`;
     /// `isobaricInhPa` if absent.
@@ -242,7 +246,10 @@ mod tests {
         let detailed = detailed.unwrap();
         assert_eq!(detailed.level, Some(GribLevel::Layer([0.0, 7.0])));
         assert_eq!(detailed.since, Since::Start);
-        for parameter in [detailed, GribParameter::named("2t")] {
+        let along = read(r#"{"parameter": "t", "level": "pressure"}"#).unwrap();
+        let dimension = GribLevel::Along("pressure".to_owned());
+        assert_eq!(along.level, Some(dimension));
+        for parameter in [detailed, along, GribParameter::named("2t")] {
             let json = serde_json::to_string(&parameter).unwrap();
             assert_eq!(read(&json).unwrap(), parameter);
         }
