@@ -277,6 +277,7 @@ fn manifest(
             wanted: numbers(planned.members.keys().copied().collect()),
             quorum: planned.quorum,
         }),
+        grib: None,
         replaces: Vec::new(),
         run,
         objects,

@@ -15,6 +15,7 @@ mod ensemble;
 mod error;
 mod event;
 mod golden;
+mod grib;
 mod history;
 mod load;
 mod log;

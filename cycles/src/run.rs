@@ -22,7 +22,7 @@ use crate::record::Recorder;
 use crate::scratch::Scratch;
 use crate::under_way::{self, Paused};
 use crate::warm::{self, Warm};
-use crate::{Error, container, ensemble, task};
+use crate::{Error, container, ensemble, grib, task};
 
 /// Between two looks at a task that another mlwm does.
 const LOOK: Duration = Duration::from_secs(2);
@@ -65,13 +65,14 @@ pub(crate) struct Context<'a> {
 /// is begun and those under way are stopped.
 ///
 /// # Errors
-/// Only what concerns all tasks: no engine, no working folder.
+/// Only what concerns all tasks: no engine, no working folder, no ecCodes where outputs are GRIB.
 pub async fn run(
     plan: &Plan,
     options: &RunOptions,
     tell: &Tell,
     cancel: &CancellationToken,
 ) -> Result<Vec<TaskReport>, Error> {
+    grib::check(plan)?;
     let engine = Engine::connect().await?;
     let scratch = Scratch::open(&options.workdir)?;
     let claims = Claims::of(&scratch.claims())?;

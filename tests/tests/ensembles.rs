@@ -2,11 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use mlwm_tests::scripted::{image, no_container_left};
+use mlwm_tests::scripted::{image, image_that, no_container_left, windowed};
 use mlwm_tests::site::{Ran, Site, oracle, ran};
 use mlwm_tests::space::most_taken;
 
@@ -25,62 +24,6 @@ fn streaming(name: &str, each: &str) -> String {
   mv $out/.$window $out/$window
   say '"window":"h000-006"'"#;
     image_that(name, &format!("{each}\n{writes}"))
-}
-
-/// A streaming model whose windows lie in its input, one folder each.
-fn windowed(name: &str) -> String {
-    let writes = r#"
-  for path in $s/in/$work/inputs/surface/*; do
-    window=$(basename $path)
-    while [ ! -e $s/in/$work/go/$window ]; do sleep 0.05; done
-    cp -r $path $s/out/$work/surface/.$window
-    mv $s/out/$work/surface/.$window $s/out/$work/surface/$window
-    say "\"window\":\"$window\""
-  done"#;
-    image_that(name, writes)
-}
-
-/// The image of a streaming model that does `writes` for each member.
-fn image_that(name: &str, writes: &str) -> String {
-    let script = format!(
-        r#"echo "loads the model"
-s=$MLWM_STREAM
-n=0
-say() {{ echo "::mlwm {{\"work\":\"$work\",$1}}"; }}
-fact() {{ sed -n "s/.*\"$1\": *\([0-9]*\).*/\1/p" $s/in/$work/work.json; }}
-while true; do
-  work=$(printf %04d $n)
-  if [ ! -e $s/in/$work ]; then
-    if [ -e $s/in/end ]; then exit 0; fi
-    sleep 0.05
-    continue
-  fi
-  member=$(fact member)
-  seed=$(fact seed)
-  echo "member $member with $seed"
-  say '"step":1,"of":2'
-  {writes}
-  say '"done":true'
-  n=$((n + 1))
-done"#
-    );
-    let plain = image(&format!("{name}-plain"), &script);
-    let reference = format!("mlwm-test/{name}:latest");
-    let mut build = Command::new("docker")
-        .args(["build", "--quiet", "--tag", &reference, "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    let text = format!("FROM {plain}\nLABEL io.mlwm.streaming=1\n");
-    build
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(text.as_bytes())
-        .unwrap();
-    assert!(build.wait().unwrap().success());
-    reference
 }
 
 fn site(name: &str, each: &str, more: &str) -> Site {
