@@ -23,17 +23,22 @@ mod output;
 mod place;
 mod plan;
 mod preflight;
+mod prices;
+mod progress;
 mod provenance;
 mod publication;
 mod rebuild;
 mod record;
 mod replay;
+mod report;
 mod retry;
 mod run;
 mod scratch;
 mod space;
+mod spans;
 mod task;
 mod under_way;
+mod usual;
 mod warm;
 mod work;
 
@@ -47,7 +52,10 @@ pub use plan::{
     Plan, PlanOptions, PlannedEnsemble, PlannedInput, PlannedOutput, PlannedProducts, PlannedTask,
     plan,
 };
+pub use prices::{Cost, InvalidPrice, Price, Prices};
+pub use progress::{KnownFrom, Rates, RunProgress, Running};
 pub use provenance::statement;
 pub use rebuild::{Rebuilt, rebuild};
 pub use replay::{Difference, ReplayReport, replay};
+pub use report::{DiskUse, ReportedTask, RunCost, RunReport, Summary, Totals};
 pub use run::{RunOptions, Tell, run};

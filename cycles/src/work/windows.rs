@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use mlwm_datasets::Dataset;
 use mlwm_datasets::forecast_store::{
@@ -47,6 +49,8 @@ pub(super) struct Gate {
     /// The work whose windows these are, and how many of them may be written.
     state: Mutex<(Option<Arc<warm::Work>>, usize)>,
     written: UnboundedSender<Written>,
+    /// How many of them are written.
+    taken: AtomicUsize,
     has_begun: Notify,
     /// It is known how large a window is.
     is_sized: Notify,
@@ -69,34 +73,39 @@ impl Gate {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The container is at it, or another one.
-    pub(super) fn begun(&self, work: &Arc<warm::Work>) -> Result<(), Error> {
+    /// The container is at it, or another one; whether there is no room for any window yet.
+    pub(super) fn begun(&self, work: &Arc<warm::Work>) -> Result<bool, Error> {
         let mut state = self.state();
         for window in &self.windows[..state.1] {
             work.go(&window.to_string())?;
         }
         state.0 = Some(Arc::clone(work));
         self.has_begun.notify_one();
-        Ok(())
+        Ok(state.1 == 0)
     }
 
-    /// The container may write the next window.
-    fn open(&self) -> Result<(), Error> {
+    /// The container may write the next window; whether it stood still until now.
+    fn open(&self) -> Result<bool, Error> {
         let mut state = self.state();
         if let (Some(work), Some(window)) = (&state.0, self.windows.get(state.1)) {
             work.go(&window.to_string())?;
         }
         state.1 += 1;
-        Ok(())
+        Ok(self.is_at_end(state.1 - 1))
     }
 
-    /// A window is written.
+    /// Whether all is written that may be, and something is to come.
+    fn is_at_end(&self, allowed: usize) -> bool {
+        self.taken.load(Ordering::Relaxed) == allowed && allowed < self.windows.len()
+    }
+
+    /// A window is written; whether its container now stands still until there is room for the next.
     pub(super) fn take(
         &self,
         work: &warm::Work,
         planned: &PlannedTask,
         name: &str,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let number = self
             .windows
             .iter()
@@ -114,7 +123,8 @@ impl Gate {
                 .map(|output| (output.name.clone(), folder(output)))
                 .collect(),
         });
-        Ok(())
+        self.taken.store(number + 1, Ordering::Relaxed);
+        Ok(self.is_at_end(allowed))
     }
 }
 
@@ -177,6 +187,7 @@ impl Work<'_> {
             windows,
             state: Mutex::new((None, 0)),
             written,
+            taken: AtomicUsize::new(0),
             has_begun: Notify::new(),
             is_sized: Notify::new(),
         };
@@ -195,6 +206,7 @@ impl Work<'_> {
                     .container(attempt, image, artifact.as_ref(), identity)
                     .await?;
                 self.verify(&ran).await?;
+                self.publishing = Some(self.begin(Phase::Publish));
                 self.cut_whole(&gate.windows, &mut cuts).await?;
                 ran
             }
@@ -255,7 +267,9 @@ impl Work<'_> {
                     gate.is_sized.notified().await;
                 }
                 let space = self.window_space().await?;
-                gate.open()?;
+                if gate.open()? {
+                    self.has_space();
+                }
                 let _ = give.send(space);
             }
             std::future::pending::<Result<(), Error>>().await
@@ -346,9 +360,10 @@ impl Work<'_> {
                 none.insert(begun.map_err(|error| self.interrupted_or(error.into()))?)
             }
         };
-        let sent = publishing.add(folder, &progress, cancel);
-        sent.await
-            .map_err(|error| self.interrupted_or(error.into()))
+        let clock = Instant::now();
+        let sent = publishing.add(folder, &progress, cancel).await;
+        self.was_sent(clock.elapsed());
+        sent.map_err(|error| self.interrupted_or(error.into()))
     }
 
     /// Cuts what a container wrote that does not know windows.
@@ -376,7 +391,10 @@ impl Work<'_> {
         made: &Complete,
     ) -> Result<(), Error> {
         self.claim.check()?;
-        let clock = self.begin(Phase::Publish);
+        let clock = match self.publishing.take() {
+            Some(since) => since,
+            None => self.begin(Phase::Publish),
+        };
         for mut cut in cuts {
             // Nothing is passed over here: what is not published must not be reported to be.
             let missing = || Error::WindowMissing(format!("of `{}`", cut.place.output.name));
