@@ -32,6 +32,50 @@ pub fn image(name: &str, script: &str) -> String {
     reference
 }
 
+/// The image of a streaming model, a shell script that does `writes` for each member: that knows `$member`,
+/// `$seed`, `$work`, the folder `$s` of the stream, and `say`, which prints a line of the contract.
+pub fn streaming_image(name: &str, writes: &str) -> String {
+    let script = format!(
+        r#"echo "loads the model"
+s=$MLWM_STREAM
+n=0
+say() {{ echo "::mlwm {{\"work\":\"$work\",$1}}"; }}
+fact() {{ sed -n "s/.*\"$1\": *\([0-9]*\).*/\1/p" $s/in/$work/work.json; }}
+while true; do
+  work=$(printf %04d $n)
+  if [ ! -e $s/in/$work ]; then
+    if [ -e $s/in/end ]; then exit 0; fi
+    sleep 0.05
+    continue
+  fi
+  member=$(fact member)
+  seed=$(fact seed)
+  echo "member $member with $seed"
+  say '"step":1,"of":2'
+  {writes}
+  say '"done":true'
+  n=$((n + 1))
+done"#
+    );
+    let plain = image(&format!("{name}-plain"), &script);
+    let reference = format!("mlwm-test/{name}:latest");
+    let mut build = Command::new("docker")
+        .args(["build", "--quiet", "--tag", &reference, "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("docker runs");
+    let text = format!("FROM {plain}\nLABEL io.mlwm.streaming=1\n");
+    build
+        .stdin
+        .take()
+        .expect("docker build can be fed")
+        .write_all(text.as_bytes())
+        .expect("docker build can be fed");
+    assert!(build.wait().expect("docker build can be fed").success());
+    reference
+}
+
 /// A site whose configuration `danra` runs `script` on the example's data.
 pub fn scripted(name: &str, script: &str, more: &str) -> Site {
     let site = Site::with_example();

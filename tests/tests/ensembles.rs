@@ -2,13 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use mlwm_tests::scripted::{image, no_container_left};
+use mlwm_tests::scripted::{image, no_container_left, streaming_image};
 use mlwm_tests::site::{Ran, Site, copy, oracle, program, ran};
 
 const TIME: &str = "2022-04-07T03:00Z";
@@ -25,7 +24,7 @@ fn streaming(name: &str, each: &str) -> String {
   echo "{\"member\": $member, \"seed\": $seed}" > $out/.$window/.zattrs
   mv $out/.$window $out/$window
   say '"window":"h000-006"'"#;
-    image_that(name, &format!("{each}\n{writes}"))
+    streaming_image(name, &format!("{each}\n{writes}"))
 }
 
 /// A streaming model whose windows lie in its input, one folder each.
@@ -38,50 +37,7 @@ fn windowed(name: &str) -> String {
     mv $s/out/$work/surface/.$window $s/out/$work/surface/$window
     say "\"window\":\"$window\""
   done"#;
-    image_that(name, writes)
-}
-
-/// The image of a streaming model that does `writes` for each member.
-fn image_that(name: &str, writes: &str) -> String {
-    let script = format!(
-        r#"echo "loads the model"
-s=$MLWM_STREAM
-n=0
-say() {{ echo "::mlwm {{\"work\":\"$work\",$1}}"; }}
-fact() {{ sed -n "s/.*\"$1\": *\([0-9]*\).*/\1/p" $s/in/$work/work.json; }}
-while true; do
-  work=$(printf %04d $n)
-  if [ ! -e $s/in/$work ]; then
-    if [ -e $s/in/end ]; then exit 0; fi
-    sleep 0.05
-    continue
-  fi
-  member=$(fact member)
-  seed=$(fact seed)
-  echo "member $member with $seed"
-  say '"step":1,"of":2'
-  {writes}
-  say '"done":true'
-  n=$((n + 1))
-done"#
-    );
-    let plain = image(&format!("{name}-plain"), &script);
-    let reference = format!("mlwm-test/{name}:latest");
-    let mut build = Command::new("docker")
-        .args(["build", "--quiet", "--tag", &reference, "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    let text = format!("FROM {plain}\nLABEL io.mlwm.streaming=1\n");
-    build
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(text.as_bytes())
-        .unwrap();
-    assert!(build.wait().unwrap().success());
-    reference
+    streaming_image(name, writes)
 }
 
 fn site(name: &str, each: &str, more: &str) -> Site {
