@@ -83,7 +83,14 @@ fn close(found: &Value, wanted: f64) {
 fn the_report_of_a_run_says_how_each_member_went_and_what_it_cost() {
     let site = members("reports");
     fs::write(site.path("prices.yaml"), PRICES).unwrap();
-    let told = ["--report", "report.json", "--prices", "prices.yaml", "--jobs", "1"];
+    let told = [
+        "--report",
+        "report.json",
+        "--prices",
+        "prices.yaml",
+        "--jobs",
+        "1",
+    ];
     let ran = site.mlwm(&[&RUN[..], &told, &["--json"]].concat());
     let ran = ran.expect(20, &[]);
 
@@ -281,7 +288,7 @@ fn what_a_plan_is_expected_to_publish_is_what_is_then_published() {
     }
     site.run("danra", &[]).expect(0, &["published"]);
     let published = size("published/2022-04-07T0300Z/member0/surface.zarr");
-    assert!(published > 100_000, "{published}");
+    assert!(published > 10_000, "{published}");
     assert_eq!(before["bytes_out"], published);
     assert_eq!(before["bytes_out_from"], "interface");
 
@@ -393,15 +400,16 @@ outputs:
         streaming_image("reports-cut", writes)
     );
     site.configure("danra", &yaml);
-    let report = ["--disk", "16MiB", "--report", "report.json", "--json"];
+    // Space for the inputs of a member and one window: the next one waits until that is sent.
+    let report = ["--disk", "8000000", "--report", "report.json", "--json"];
     let ran = site.mlwm(&[&RUN[..], &report].concat()).expect(0, &[]);
     let events = events(&ran.stdout);
     let report = read(&site.path("report.json"));
     let disk = &report["disk"];
     let most = disk["most"].as_u64().unwrap();
-    assert_eq!(disk["budget"], 16 << 20);
+    assert_eq!(disk["budget"], 8_000_000);
     // A window of three variables at 40,000 points and four steps lay there, and never more than there is room for.
-    assert!((3 * 4 * 40_000 * 4..=16 << 20).contains(&most), "{most}");
+    assert!((3 * 4 * 40_000 * 4..=8_000_000).contains(&most), "{most}");
     for (member, task) in report["tasks"].as_array().unwrap().iter().enumerate() {
         assert_eq!(
             task["bytes_out"],
@@ -423,9 +431,9 @@ outputs:
             "{task}"
         );
     }
-    // The first window of all is waited for until its size is known.
-    assert!(!of_kind(&events, "waits-for-space").is_empty());
-    assert!(!of_kind(&events, "has-space").is_empty());
+    // Of three windows each member waits for the second and the third at least.
+    assert!(of_kind(&events, "waits-for-space").len() >= 3 * 2);
+    assert!(of_kind(&events, "has-space").len() >= 3 * 2);
     let idle = &report["model"]["idle_share"];
     assert!((0.0..1.0).contains(&idle.as_f64().unwrap()), "{idle}");
     no_container_left();
