@@ -2,14 +2,17 @@
 //!
 //! Only what was published says how long a task takes; what failed soon does not make the rest shorter.
 
+mod task;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use mlwm_spec::Period;
-use mlwm_spec::configuration::Gpus;
 use serde::Serialize;
 
+pub(crate) use task::gpus;
+use task::{Model, Part, Task};
+
 use crate::event::{Event, Outcome, Phase, TaskReport};
-use crate::plan::{Plan, PlannedTask, Steps};
+use crate::plan::Plan;
 use crate::spans::{Idle, Span, idle};
 use crate::usual::{self, Kind, Took, Usual};
 
@@ -137,42 +140,6 @@ impl Amount {
     fn per_second(self) -> Option<f64> {
         (self.seconds > 0.0 && self.units > 0.0).then(|| self.units / self.seconds)
     }
-}
-
-/// How far a task is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
-    Before,
-    /// It waits for its turn.
-    Ready,
-    Model,
-    After,
-}
-
-#[derive(Debug)]
-struct Task {
-    kind: Kind,
-    steps: Option<Steps>,
-    duration: Option<i64>,
-    has_gpus: bool,
-    began: Option<f64>,
-    part: Part,
-    model: Option<Model>,
-    used: Used,
-}
-
-/// A model that runs.
-#[derive(Debug)]
-struct Model {
-    since: f64,
-    /// It waits for space since then.
-    waits: Option<f64>,
-    step: u64,
-    steps: Option<u64>,
-    /// When that step was told, moved on by what it waited since.
-    stepped: Option<f64>,
-    /// Seconds for which it ran, without those since it last began to.
-    ran: f64,
 }
 
 impl Tracker {
@@ -412,107 +379,6 @@ impl Tracker {
         let of_gpus = self.spans.iter().any(|(has_gpus, _)| *has_gpus);
         let spans = self.spans.iter().filter(|(gpus, _)| *gpus || !of_gpus);
         idle(spans.map(|(_, span)| *span).collect(), of_gpus)
-    }
-}
-
-impl Task {
-    fn of(planned: &PlannedTask) -> Self {
-        let duration: Option<Period> = planned
-            .forecast_duration()
-            .and_then(|text| text.parse().ok());
-        Self {
-            kind: Kind::of(planned),
-            steps: planned.steps.clone(),
-            duration: duration.map(Period::seconds),
-            has_gpus: gpus(planned) > 0,
-            began: None,
-            part: Part::Before,
-            model: None,
-            used: Used::default(),
-        }
-    }
-
-    /// How much of its model's work is done, from 0 to 1.
-    fn done(&self, usual: &Usual, now: f64) -> f64 {
-        let Some(model) = &self.model else {
-            return if self.part == Part::After { 1.0 } else { 0.0 };
-        };
-        let done = match model.steps.filter(|steps| *steps > 0) {
-            Some(steps) => model.step as f64 / steps as f64,
-            None => {
-                let since = model.waits.map_or(now - model.since, |_| 0.0);
-                (model.ran + since) / usual.run().max(f64::MIN_POSITIVE)
-            }
-        };
-        done.clamp(0.0, 1.0)
-    }
-
-    /// How far its model is, if it runs and says so.
-    fn running(&self, title: &str) -> Option<Running> {
-        let model = self.model.as_ref()?;
-        let (step, steps) = (model.step, model.steps?);
-        let lead = |done: u64| match (&self.steps, self.duration) {
-            (Some(known), _) if known.count == steps => {
-                let after_first = known.seconds.checked_mul(done.cast_signed() - 1)?;
-                known.first_lead_seconds.checked_add(after_first)
-            }
-            // Where only the container knows its steps, they are as long as each other.
-            (None, Some(duration)) if steps > 0 => {
-                let lead = i128::from(duration) * i128::from(done) / i128::from(steps);
-                i64::try_from(lead).ok()
-            }
-            _ => None,
-        };
-        Some(Running {
-            task: title.to_owned(),
-            step,
-            steps,
-            lead_seconds: lead(step).filter(|_| step > 0),
-            last_lead_seconds: lead(steps),
-        })
-    }
-}
-
-impl Model {
-    fn begun(now: f64) -> Self {
-        Self {
-            since: now,
-            waits: None,
-            step: 0,
-            steps: None,
-            stepped: None,
-            ran: 0.0,
-        }
-    }
-
-    /// So many steps are done; how many more than before, and in how many seconds. The first says nothing: with it
-    /// the model was loaded.
-    fn step(&mut self, done: u64, total: Option<u64>, now: f64) -> (u64, f64) {
-        // One that steps does not wait, whatever was thought.
-        self.go_on(now);
-        let before = std::mem::replace(&mut self.step, done);
-        self.steps = total.or(self.steps);
-        match self.stepped.replace(now) {
-            Some(last) if done > before => (done - before, now - last),
-            _ => (0, 0.0),
-        }
-    }
-
-    fn go_on(&mut self, now: f64) {
-        if let Some(since) = self.waits.take() {
-            self.stepped = self.stepped.map(|time| time + (now - since));
-            self.since = now;
-        }
-    }
-}
-
-/// How many GPUs a task gets; `all` counts as one, since it is not known how many those are.
-pub(crate) fn gpus(task: &PlannedTask) -> u32 {
-    match &task.resources.gpus {
-        None => 0,
-        Some(Gpus::Count(count)) => *count,
-        Some(Gpus::One(_)) => 1,
-        Some(Gpus::Devices(devices)) => u32::try_from(devices.len()).unwrap_or(u32::MAX),
     }
 }
 

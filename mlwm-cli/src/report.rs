@@ -141,10 +141,10 @@ fn closing(summary: &Summary) -> Vec<String> {
     let mut lines = Vec::new();
     if totals.tasks > 1 {
         lines.push(format!(
-            "{} published, {} already published, {} failed; {} staged and {} published in {}",
-            totals.published,
+            "{} of {} are published, {} were before; {} staged and {} published in {}",
+            totals.published + totals.already_published,
+            totals.tasks,
             totals.already_published,
-            totals.failed,
             HumanBytes(totals.bytes_in),
             HumanBytes(totals.bytes_out),
             duration(summary.seconds)
@@ -161,6 +161,10 @@ fn closing(summary: &Summary) -> Vec<String> {
             ));
         }
     }
+    lines.extend(summary.disk.map(|disk| {
+        let (most, budget) = (HumanBytes(disk.most), HumanBytes(disk.budget));
+        format!("the working folder held at most {most} of {budget}")
+    }));
     lines.extend(summary.cost.as_ref().map(price));
     lines
 }

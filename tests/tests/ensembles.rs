@@ -261,7 +261,7 @@ fn windows_are_published_while_the_model_runs_within_the_space_there_is() {
         std::thread::sleep(Duration::from_millis(5));
     }
     let ran = ran(&child.wait_with_output().unwrap()).expect(0, &["published"]);
-    assert!(ran.stderr.contains("held at most"), "{}", ran.stderr);
+    assert!(ran.stdout.contains("held at most"), "{}", ran.stdout);
     assert!(most > 1 << 20 && most <= budget, "{most}");
     for member in ["0", "1", "2", "3"] {
         let store = format!("published/member{member}.zarr");

@@ -2,6 +2,7 @@ use mlwm_spec::Digest;
 use mlwm_spec::contract::{TimeLayout, env};
 
 use super::*;
+use crate::plan::{PlannedTask, Steps};
 
 const STEPS: u64 = 132;
 
@@ -231,6 +232,10 @@ fn the_lead_time_follows_from_the_steps() {
     assert_eq!((running[0].step, running[0].steps), (12, STEPS));
     assert_eq!(running[0].lead_seconds, Some(72 * 3600));
     assert_eq!(running[0].last_lead_seconds, Some(792 * 3600));
+
+    // What a container says is not to be relied on.
+    let running = run.step(0, u64::MAX, 7.0).unwrap().running;
+    assert_eq!(running[0].lead_seconds, None);
 
     // A model whose steps only its container knows.
     let mut unknown = planned(0, false);
