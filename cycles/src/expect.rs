@@ -142,10 +142,14 @@ fn disk(
     if let Some(stated) = stated {
         return stated.0.checked_mul(at_once);
     }
-    let inputs = usual?.bytes_in.checked_mul(at_once)?;
+    let usual = usual?;
+    let inputs = usual.bytes_in.checked_mul(at_once)?;
     let outputs = match task.is_cut() {
         true => model?.window(task)?.checked_mul(2)?,
-        false => model?.published(task)?,
+        false => {
+            let computed = model.and_then(|model| model.published(task));
+            computed.unwrap_or(usual.bytes_out)
+        }
     };
     inputs.checked_add(outputs)
 }

@@ -32,6 +32,8 @@ pub(crate) fn print(plan: &Plan, workdir: &Workdir, form: Form) -> Result<(), Fa
         }
     };
     match form {
+        // Nothing could be planned, which has been said.
+        Form::Table if expected.is_empty() => {}
         Form::Table => eprintln!("{}", table(&expected)),
         Form::Json => {
             let json = serde_json::to_string_pretty(&expected).map_err(Error::Json)?;

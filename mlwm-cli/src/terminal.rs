@@ -179,7 +179,7 @@ fn how_far(progress: &RunProgress) -> Option<String> {
     ];
     parts.extend(rates.into_iter().flatten());
     if let Some(eta) = progress.eta_seconds {
-        parts.push(format!("about {} left", duration(eta)));
+        parts.push(format!("about {} left", duration(eta.ceil())));
     }
     Some(parts.join(", "))
 }

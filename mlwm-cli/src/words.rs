@@ -1,11 +1,11 @@
 //! Numbers as people read them.
 
-/// A length of time: `0.52 s`, `45 s`, `3 min 05 s`, `7 h 02 min`.
+/// A length of time: `0.523 s`, `45 s`, `3 min 05 s`, `7 h 02 min`.
 pub(crate) fn duration(seconds: f64) -> String {
     let whole = seconds.round().max(0.0) as u64;
     match whole {
-        0..10 => format!("{} s", number(seconds)),
-        10..60 => format!("{whole} s"),
+        _ if seconds < 1.0 => format!("{} s", number(seconds)),
+        0..60 => format!("{whole} s"),
         60..3600 => format!("{} min {:02} s", whole / 60, whole % 60),
         _ => format!("{} h {:02} min", whole / 3600, whole % 3600 / 60),
     }
@@ -39,7 +39,7 @@ mod tests {
         let wanted = [
             "0 s",
             "0.523 s",
-            "9.40 s",
+            "9 s",
             "45 s",
             "1 min 00 s",
             "3 min 05 s",

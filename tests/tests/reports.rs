@@ -357,6 +357,9 @@ fn an_unknown_model_is_expected_to_do_what_it_did() {
         4 * bytes(&site, "published/member0.zarr")
     );
     assert_eq!(after["bytes_out_from"], "earlier-runs");
+    let staged = bytes(&site, "store/single_levels.zarr");
+    let published = bytes(&site, "published/member0.zarr");
+    assert_eq!(after["disk"], 2 * staged + published);
     // A ledger that cannot be read is said, and keeps no plan from being made.
     fs::write(
         site.path("mlwm-work/ledger.sqlite"),
