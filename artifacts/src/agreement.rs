@@ -84,6 +84,11 @@ pub(crate) fn check_interface(
     };
     // The fields of an input state are in no datastore.
     if interface.input_state.is_none() {
+        if datastores.is_empty() {
+            return disagreement(
+                "the interface has no `input_state`, so that the model is fed from datastores, and there are none: give the neural-lam configuration that has them with --nl-config".to_owned(),
+            );
+        }
         check_features("state", &interface.state, split, datastores)?;
         check_grid(&interface.grid, &interface.state, datastores)?;
         for input in &interface.inputs {

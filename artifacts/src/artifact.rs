@@ -309,15 +309,14 @@ impl Artifact {
         facts::parse_interface(&text, &self.source_name(INTERFACE_JSON)).map(Some)
     }
 
-    /// The neural-lam configuration.
-    pub fn neural_lam_config(&self) -> Result<NeuralLamConfig, Error> {
-        let text = self.read_text(NEURAL_LAM_CONFIG)?;
-        Ok(yaml::parse(&text, &self.source_name(NEURAL_LAM_CONFIG))?)
-    }
-
-    /// The configurations of the datastores by name, in the order of the neural-lam configuration.
+    /// The configurations of the datastores by name, in the order of the neural-lam configuration; a
+    /// model of another kind has none.
     pub fn datastores(&self) -> Result<Vec<(String, DatastoreConfig)>, Error> {
-        let config = self.neural_lam_config()?;
+        if !self.contains(NEURAL_LAM_CONFIG) {
+            return Ok(Vec::new());
+        }
+        let text = self.read_text(NEURAL_LAM_CONFIG)?;
+        let config: NeuralLamConfig = yaml::parse(&text, &self.source_name(NEURAL_LAM_CONFIG))?;
         let named = config
             .named_datastores()
             .map_err(|source| Error::Datastores {

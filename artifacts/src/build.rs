@@ -15,7 +15,7 @@ use crate::golden;
 use crate::input::Input;
 use crate::layout::{
     CHECKPOINT_ONNX, CHECKPOINT_PICKLE, INTERFACE_JSON, NEURAL_LAM_CONFIG, TRAINING_ARGUMENTS,
-    datastore_config_member, is_artifact_name, name_fault, statistics_member,
+    config_member, datastore_config_member, is_artifact_name, name_fault, statistics_member,
 };
 use crate::onnx::{self, OnnxSignature};
 use crate::pack::{self, Packing, Planned};
@@ -31,14 +31,17 @@ pub struct BuildRequest {
     /// Name of the artifact: letters, digits, `.`, `_`, `-`.
     pub name: String,
     /// The neural-lam configuration. Paths of datastore configurations in it are relative to its
-    /// folder; training datasets lie beside those.
-    pub nl_config: PathBuf,
+    /// folder; training datasets lie beside those. A model of another kind has none: its interface has
+    /// an `input_state`, or its image brings its own program.
+    pub nl_config: Option<PathBuf>,
+    /// Further configurations, packed under their own names.
+    pub configs: Vec<PathBuf>,
     /// The PyTorch or Lightning checkpoint.
     pub checkpoint: Option<PathBuf>,
     /// What the checkpoint may import besides what is known to be harmless.
     pub checkpoint_policy: CheckpointPolicy,
-    /// The arguments of the training command, as YAML.
-    pub training_args: PathBuf,
+    /// The arguments of the training command, as YAML; a neural-lam model needs them.
+    pub training_args: Option<PathBuf>,
     /// The step model as ONNX.
     pub onnx: Option<PathBuf>,
     /// Its interface, or the export facts that one can be made from, as JSON.
@@ -78,31 +81,38 @@ pub fn prepare(request: &BuildRequest) -> Result<Packing, Error> {
         return Err(Error::Name(request.name.clone()));
     }
     let given = Given::of(request)?;
-    let source_name = request.training_args.display().to_string();
-    let arguments = TrainingArguments::parse(&given.training_args.read_text()?, &source_name)?;
+    let arguments = match &given.training_args {
+        Some(file) => {
+            TrainingArguments::parse(&file.read_text()?, &file.path().display().to_string())?
+        }
+        None => TrainingArguments::default(),
+    };
     let checkpoint = match &given.checkpoint {
         Some(file) => Some(checkpoint::check(file, &request.checkpoint_policy)?),
         None => None,
     };
     let scratch =
         tempfile::tempdir().map_err(io_error("create a file in", std::env::temp_dir()))?;
-    let neural_lam = NeuralLam::read(&given.nl_config, scratch.path())?;
-    agreement::check_datastores(&neural_lam.datastores)?;
+    let neural_lam = match &given.nl_config {
+        Some(file) => Some(NeuralLam::read(file, scratch.path())?),
+        None => None,
+    };
+    let datastores = neural_lam
+        .as_ref()
+        .map_or(&[][..], |found| &found.datastores);
+    agreement::check_datastores(datastores)?;
     let model = match &given.model {
-        Some((onnx, interface)) => Some(read_model(
-            onnx,
-            interface,
-            &neural_lam.datastores,
-            &arguments,
-        )?),
+        Some((onnx, interface)) => Some(read_model(onnx, interface, datastores, &arguments)?),
         None => {
-            agreement::check_state_statistics(&neural_lam.datastores)?;
+            if neural_lam.is_some() {
+                agreement::check_state_statistics(datastores)?;
+            }
             None
         }
     };
     if let Some(golden) = &given.golden {
         let interface = model.as_ref().map(|(interface, _)| interface);
-        golden.check(&neural_lam.datastores, interface)?;
+        golden.check(datastores, interface)?;
     }
     let members = members(given, neural_lam, model.map(|(_, text)| text))?;
     Packing::new(request.clone(), checkpoint, members, scratch)
@@ -139,8 +149,9 @@ fn destination(request: &BuildRequest) -> PathBuf {
 
 /// The files of a request, taken before anything in them is looked at.
 struct Given {
-    nl_config: Input,
-    training_args: Input,
+    nl_config: Option<Input>,
+    configs: Vec<Input>,
+    training_args: Option<Input>,
     checkpoint: Option<Input>,
     /// The ONNX file and its interface.
     model: Option<(Input, Input)>,
@@ -156,17 +167,23 @@ impl Given {
             (Some(onnx), Some(interface)) => Some((onnx, interface)),
             (None, None) => None,
         };
+        if request.nl_config.is_some() && request.training_args.is_none() {
+            return Err(Error::NoTrainingArguments);
+        }
         let file = |what, path: &PathBuf| {
             require_file(what, path)?;
             Input::at(path)
         };
+        let optional = |what, path: &Option<PathBuf>| path.as_ref().map(|path| file(what, path));
+        let configs = request.configs.iter();
         Ok(Self {
-            nl_config: file("neural-lam configuration", &request.nl_config)?,
-            training_args: file("file of training arguments", &request.training_args)?,
-            checkpoint: match &request.checkpoint {
-                Some(path) => Some(file("checkpoint", path)?),
-                None => None,
-            },
+            nl_config: optional("neural-lam configuration", &request.nl_config).transpose()?,
+            configs: configs
+                .map(|path| file("configuration", path))
+                .collect::<Result<_, _>>()?,
+            training_args: optional("file of training arguments", &request.training_args)
+                .transpose()?,
+            checkpoint: optional("checkpoint", &request.checkpoint).transpose()?,
             model: match model {
                 Some((onnx, interface)) => {
                     Some((file("ONNX file", onnx)?, file("interface", interface)?))
@@ -193,6 +210,7 @@ fn read_model(
     let text = interface.read_text()?;
     let (interface, text) = match facts::parse_given(&text, &source_name)? {
         facts::Given::Interface(interface) => (*interface, text),
+        facts::Given::Facts(_) if datastores.is_empty() => return Err(Error::NoDatastores),
         facts::Given::Facts(facts) => {
             let interface = facts::interface_from_facts(&facts, datastores, &signature)?;
             let text = to_json(&interface, &source_name)?;
@@ -222,13 +240,18 @@ fn to_json(interface: &Interface, source_name: &str) -> Result<String, Error> {
 
 fn members(
     given: Given,
-    neural_lam: NeuralLam,
+    neural_lam: Option<NeuralLam>,
     interface: Option<String>,
 ) -> Result<Vec<Planned>, Error> {
-    let mut members = vec![
-        Planned::text(NEURAL_LAM_CONFIG, neural_lam.text, given.nl_config),
-        Planned::file(TRAINING_ARGUMENTS, given.training_args),
-    ];
+    let mut members = Vec::new();
+    if let Some(arguments) = given.training_args {
+        members.push(Planned::file(TRAINING_ARGUMENTS, arguments));
+    }
+    for config in given.configs {
+        let name = config.path().file_name().unwrap_or_default();
+        let member = config_member(&name.to_string_lossy());
+        members.push(Planned::file(&member, config));
+    }
     if let Some(checkpoint) = given.checkpoint {
         members.push(Planned::file(CHECKPOINT_PICKLE, checkpoint));
     }
@@ -237,7 +260,12 @@ fn members(
         members.push(Planned::text(INTERFACE_JSON, text, source));
     }
     members.extend(given.golden.into_iter().flat_map(golden::Given::members));
-    for datastore in neural_lam.datastores {
+    let mut datastores = Vec::new();
+    if let (Some(neural_lam), Some(source)) = (neural_lam, given.nl_config) {
+        members.push(Planned::text(NEURAL_LAM_CONFIG, neural_lam.text, source));
+        datastores = neural_lam.datastores;
+    }
+    for datastore in datastores {
         let name = datastore_config_member(&datastore.name);
         members.push(Planned::file(&name, datastore.config_file));
         let folder = statistics_member(&datastore.name);
@@ -253,18 +281,18 @@ fn members(
     Ok(members)
 }
 
-/// Names come from datastores and from variables of training datasets, which may be called
+/// Names come from configurations, datastores and variables of training datasets, which may be called
 /// anything.
 fn check_names(members: &[Planned]) -> Result<(), Error> {
     let names = || members.iter().map(|member| member.name.as_str());
     if let Some((name, fault)) = names().find_map(|name| Some((name, name_fault(name)?))) {
         return Err(Error::Disagreement(format!(
-            "the training dataset has a variable that cannot be packed: the name `{name}` {fault}"
+            "a configuration, or a variable of a training dataset, cannot be packed: the name `{name}` {fault}"
         )));
     }
     if let Some((name, (other, why))) = framing::clash(names()) {
         return Err(Error::Disagreement(format!(
-            "datastores or variables of the training dataset cannot be packed beside each other: `{other}` and `{name}` {why}"
+            "configurations, datastores or variables of a training dataset cannot be packed beside each other: `{other}` and `{name}` {why}"
         )));
     }
     Ok(())

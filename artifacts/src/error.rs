@@ -32,6 +32,16 @@ pub enum Error {
         "an interface describes an ONNX file, and none is given: give the ONNX file or leave the interface out"
     )]
     NoOnnx,
+    /// A neural-lam configuration without training arguments.
+    #[error(
+        "a neural-lam model is packed with the arguments of its training command: give them with --training-args"
+    )]
+    NoTrainingArguments,
+    /// Facts of a neural-lam export without a neural-lam configuration.
+    #[error(
+        "the facts that a neural-lam export wrote name features of datastores: give the neural-lam configuration that has them with --nl-config"
+    )]
+    NoDatastores,
     /// A file given to build from is not there.
     #[error("the {what} {path} is not a file: check the path")]
     MissingSource {
@@ -337,7 +347,12 @@ impl Error {
     /// The exit code of a command that fails with this error.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Name(_) | Self::NoModel | Self::NoInterface | Self::NoOnnx => ExitCode::Usage,
+            Self::Name(_)
+            | Self::NoModel
+            | Self::NoInterface
+            | Self::NoOnnx
+            | Self::NoTrainingArguments
+            | Self::NoDatastores => ExitCode::Usage,
             Self::MissingSource { .. }
             | Self::MissingTraining { .. }
             | Self::NothingNamed { .. } => ExitCode::InputMissing,

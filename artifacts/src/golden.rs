@@ -6,9 +6,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
+use mlwm_datasets::input_state::{InitialState, StateRequest};
 use mlwm_datasets::prepare::{self, ELAPSED_DIM, ForecastRequest, Schedule, TIME_DIM};
 use mlwm_datasets::{Dataset, Element, Statistics, Variable};
 use mlwm_spec::contract::{DatastoreInputPath, TimeLayout};
+use mlwm_spec::interface::StateSchema;
 use mlwm_spec::{AnalysisTime, DatastoreConfig, Interface, Period, yaml};
 use serde::{Deserialize, Serialize};
 
@@ -234,7 +236,10 @@ impl Given {
             .collect();
         let fed = self.fed(&configs)?;
         let predicted = match interface {
-            Some(interface) => Some(self.prepared(datastores, &configs, interface, &fed)?),
+            Some(interface) => Some(match &interface.input_state {
+                Some(schema) => self.started(interface, schema)?,
+                None => self.prepared(datastores, &configs, interface, &fed)?,
+            }),
             None => None,
         };
         let mut unused: Vec<&String> = self.case.tolerances.keys().collect();
@@ -304,17 +309,7 @@ impl Given {
             let opened = opened.map_err(|error| self.wrong(unreadable(&error)))?;
             statistics.insert(datastore.name.clone(), opened);
         }
-        let (seconds, step) = (
-            self.case.forecast_duration.seconds(),
-            interface.step_seconds,
-        );
-        let steps = u64::try_from(seconds / step.max(1)).unwrap_or(0);
-        if steps == 0 || seconds % step != 0 {
-            return Err(self.wrong(format!(
-                "has a forecast of {}, which is no whole number of steps of {step} s, the step of the model",
-                self.case.forecast_duration
-            )));
-        }
+        let steps = self.steps(interface)?;
         let layout = TimeLayout::of(configs.values());
         let analysis_time = self.case.analysis_time;
         let report = prepare::check(&ForecastRequest {
@@ -331,6 +326,44 @@ impl Given {
             variables: report.predicted,
             times: Schedule::new(interface, layout, analysis_time, steps).predicted(),
         })
+    }
+
+    /// Checks the input state as the runner does; what the model predicts from it.
+    fn started(&self, interface: &Interface, schema: &StateSchema) -> Result<Predicted, Error> {
+        if !self.case.inputs.contains_key(&schema.input) {
+            return Err(self.wrong(format!(
+                "has no input `{}`, which is the state that the model starts from: put it there",
+                schema.input
+            )));
+        }
+        let state = InitialState::read(&StateRequest {
+            interface,
+            schema,
+            path: &self.folder.join(input_path(&schema.input)),
+            analysis_time: self.case.analysis_time,
+            steps: self.steps(interface)?,
+        })
+        .map_err(|error| self.wrong(format!("has a state that the model cannot use: {error}")))?;
+        Ok(Predicted {
+            variables: interface.predicted().cloned().collect(),
+            times: state.schedule.predicted(),
+        })
+    }
+
+    /// Steps of the forecast.
+    fn steps(&self, interface: &Interface) -> Result<u64, Error> {
+        let (seconds, step) = (
+            self.case.forecast_duration.seconds(),
+            interface.step_seconds,
+        );
+        let steps = u64::try_from(seconds / step.max(1)).unwrap_or(0);
+        match steps == 0 || seconds % step != 0 {
+            true => Err(self.wrong(format!(
+                "has a forecast of {}, which is no whole number of steps of {step} s, the step of the model",
+                self.case.forecast_duration
+            ))),
+            false => Ok(steps),
+        }
     }
 
     fn check_expected(

@@ -16,6 +16,11 @@ pub const TRAINING_ARGUMENTS: &str = "training_cli_args.yaml";
 /// Longest name of a member, in bytes.
 const MAX_NAME: usize = 512;
 
+/// A configuration, by its file name.
+pub(crate) fn config_member(file: &str) -> String {
+    format!("configs/{file}")
+}
+
 /// The configuration of a datastore.
 pub fn datastore_config_member(datastore: &str) -> String {
     format!("configs/{datastore}.datastore.yaml")

@@ -37,8 +37,8 @@ struct Provenance<'a> {
     /// Imports of the checkpoint that only the person who built it allowed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     allowed_imports: Vec<&'a Global>,
-    /// Commit of the repository that the neural-lam configuration is in; `-dirty` if it has
-    /// changes that are not committed.
+    /// Commit of the repository that the neural-lam configuration is in, or else the interface or the
+    /// checkpoint; `-dirty` if it has changes that are not committed.
     #[serde(skip_serializing_if = "Option::is_none")]
     git_commit: Option<String>,
 }
@@ -64,7 +64,7 @@ impl Packing {
             allowed_imports: self.checkpoint.as_ref().map_or(Vec::new(), |found| {
                 request.checkpoint_policy.overridden(&found.globals)
             }),
-            git_commit: git_commit(&request.nl_config),
+            git_commit: repository_file(request).and_then(git_commit),
         };
         serde_saphyr::to_string(&provenance).map_err(|source| Error::WriteYaml {
             what: "the provenance of the artifact",
@@ -88,8 +88,8 @@ pub(crate) fn path(zip: &Path) -> PathBuf {
 
 fn sources(request: &BuildRequest) -> BTreeMap<&'static str, PathBuf> {
     let given = [
-        ("neural_lam_config", Some(&request.nl_config)),
-        ("training_arguments", Some(&request.training_args)),
+        ("neural_lam_config", request.nl_config.as_ref()),
+        ("training_arguments", request.training_args.as_ref()),
         ("checkpoint", request.checkpoint.as_ref()),
         ("onnx", request.onnx.as_ref()),
         ("interface", request.interface.as_ref()),
@@ -108,6 +108,12 @@ fn now() -> String {
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs());
     utc_text(i64::try_from(seconds).unwrap_or(i64::MAX))
+}
+
+/// The file whose repository says most of how the model was made.
+fn repository_file(request: &BuildRequest) -> Option<&Path> {
+    let files = [&request.nl_config, &request.interface, &request.checkpoint];
+    files.into_iter().find_map(|file| file.as_deref())
 }
 
 /// What git says, if it is installed and the file is in a repository.

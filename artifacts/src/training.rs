@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use crate::error::Error;
 
 /// Arguments by name, without leading dashes and with underscores.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct TrainingArguments {
     source_name: String,
     values: Map<String, Value>,

@@ -435,7 +435,12 @@ fn interface_files_of_no_known_kind() {
 #[test]
 fn requests_that_cannot_be_met() {
     type Change = fn(&Path, &mut BuildRequest);
-    let usage: [(Change, &str); 5] = [
+    let usage: [(Change, &str); 7] = [
+        (|_, r| r.training_args = None, "--training-args"),
+        (
+            |_, r| (r.nl_config, r.training_args) = (None, None),
+            "--nl-config",
+        ),
         (|_, r| r.name = ".hidden".into(), "`.hidden`"),
         (|_, r| r.name = "a/b".into(), "`a/b`"),
         (|_, r| r.interface = None, "needs an interface"),
@@ -449,7 +454,10 @@ fn requests_that_cannot_be_met() {
         refused(change, ExitCode::Usage, expected);
     }
     let missing: [(Change, &str); 3] = [
-        (|_, r| r.nl_config = "absent.yaml".into(), "absent.yaml"),
+        (
+            |_, r| r.nl_config = Some("absent.yaml".into()),
+            "absent.yaml",
+        ),
         (
             |_, r| r.checkpoint = Some("absent.ckpt".into()),
             "absent.ckpt",

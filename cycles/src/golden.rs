@@ -150,8 +150,15 @@ impl Case<'_> {
             members: Some(Members::control()),
             forecast_duration: Some(self.case.forecast_duration),
         };
-        let configured = std::slice::from_ref(self.loaded);
-        let mut plan = plan(configured, &[self.case.analysis_time], &options)?;
+        let mut loaded = self.loaded.clone();
+        // The case is shorter than a forecast, and has one member.
+        loaded.configuration.ensemble = None;
+        for output in loaded.configuration.outputs.values_mut() {
+            if let Some(windows) = &mut output.windows {
+                windows.hours = None;
+            }
+        }
+        let mut plan = plan(&[loaded], &[self.case.analysis_time], &options)?;
         for task in &mut plan.tasks {
             if let Some(image) = image {
                 task.image = image.to_owned();

@@ -25,7 +25,7 @@ use crate::record::Attempt;
 use crate::run::Context;
 use crate::space::{Held, Space};
 use crate::warm::Staged;
-use crate::{Error, output, preflight, publication};
+use crate::{Error, output, preflight, publication, scratch};
 
 /// The time between two events of progress of a transfer.
 const BETWEEN_EVENTS: Duration = Duration::from_millis(100);
@@ -268,8 +268,12 @@ impl<'a> Work<'a> {
     }
 
     /// The model has read its inputs: they are removed.
-    fn inputs_are_read(&self) -> Result<(), Error> {
-        self.context.scratch.clear_inputs(self.planned)?;
+    async fn inputs_are_read(&self) -> Result<(), Error> {
+        let scratch = self.context.scratch;
+        for input in &self.planned.inputs {
+            let folder = scratch.input(self.planned, &input.name);
+            aside(move || scratch::remove(&folder)).await?;
+        }
         let mut inputs = self.inputs.lock().unwrap_or_else(PoisonError::into_inner);
         inputs.take();
         Ok(())
@@ -540,4 +544,10 @@ impl<'a> Work<'a> {
             false => error,
         }
     }
+}
+
+/// Does something with many files on a thread of its own, so that what else is under way, such as the next
+/// member, does not wait for it.
+async fn aside(work: impl FnOnce() -> Result<(), Error> + Send + 'static) -> Result<(), Error> {
+    tokio::task::spawn_blocking(work).await?
 }

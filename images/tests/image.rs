@@ -66,8 +66,9 @@ impl Parts {
         let _ = std::fs::remove_file(&output);
         let request = BuildRequest {
             name: "tiny".into(),
-            nl_config: case.join("train/config.yaml"),
-            training_args,
+            nl_config: Some(case.join("train/config.yaml")),
+            configs: Vec::new(),
+            training_args: Some(training_args),
             onnx: Some(case.join("onnx/graph_lam.onnx")),
             interface: Some(case.join("onnx/graph_lam.json")),
             output,

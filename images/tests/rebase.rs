@@ -41,8 +41,9 @@ impl Workshop {
         let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/neural-lam");
         let request = BuildRequest {
             name: "tiny".into(),
-            nl_config: case.join("train/config.yaml"),
-            training_args: case.join("train/training_cli_args.yaml"),
+            nl_config: Some(case.join("train/config.yaml")),
+            configs: Vec::new(),
+            training_args: Some(case.join("train/training_cli_args.yaml")),
             onnx: Some(case.join("onnx/graph_lam.onnx")),
             interface: Some(case.join("onnx/graph_lam.json")),
             output: folder.path().join("model.zip"),

@@ -161,10 +161,6 @@ fn closing(summary: &Summary) -> Vec<String> {
             ));
         }
     }
-    lines.extend(summary.disk.map(|disk| {
-        let (most, budget) = (HumanBytes(disk.most), HumanBytes(disk.budget));
-        format!("the working folder held at most {most} of {budget}")
-    }));
     lines.extend(summary.cost.as_ref().map(price));
     lines
 }

@@ -202,7 +202,6 @@ fn line(event: &Event) -> Option<String> {
         | Event::WaitsForSpace { .. }
         | Event::HasSpace { .. }
         | Event::RunProgress(_)
-        | Event::DiskUsed { .. }
         | Event::RunFinished(_) => None,
         Event::TaskWaits { task, holder } => Some(format!(
             "{task}: another mlwm does it, on {holder}; waiting for it"
@@ -229,6 +228,11 @@ fn line(event: &Event) -> Option<String> {
             let moved = moved.unwrap_or_default();
             Some(format!("{task}: {:8} {seconds:.2} s{moved}", phase.name()))
         }
+        Event::DiskUsed { most, budget } => Some(format!(
+            "the working folder held at most {} of {}",
+            HumanBytes(*most),
+            HumanBytes(*budget)
+        )),
         Event::Log { task, line, .. } => Some(format!("{task}: | {line}")),
         Event::TaskFinished(report) => {
             let task = &report.task;

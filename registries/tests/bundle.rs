@@ -38,8 +38,9 @@ fn built(variant: u32, folder: &Path) -> PathBuf {
     fs::write(&arguments, format!("{text}\n{long}")).unwrap();
     let request = BuildRequest {
         name: NAME.into(),
-        nl_config: case.join("train/config.yaml"),
-        training_args: arguments,
+        nl_config: Some(case.join("train/config.yaml")),
+        configs: Vec::new(),
+        training_args: Some(arguments),
         onnx: Some(case.join("onnx/graph_lam.onnx")),
         interface: Some(case.join("onnx/graph_lam.json")),
         output: folder.join(format!("{variant}.zip")),

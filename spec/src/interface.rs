@@ -169,6 +169,13 @@ impl Interface {
         }
     }
 
+    /// The variables that a forecast has: what all outputs predict.
+    pub fn predicted(&self) -> impl Iterator<Item = &String> {
+        self.outputs
+            .iter()
+            .flat_map(|output| self.features_of(output))
+    }
+
     /// The shape of an input of the graph.
     pub fn input_shape(&self, input: &ModelInput) -> Vec<u64> {
         let count = |features: &Features| features.names.len() as u64;

@@ -6,6 +6,7 @@ octahedral grid. Fields are whole numbers, and the model is `2 x(t) - x(t - 6 h)
 repeated, shifted or swapped is a wrong number. `check` compares stores with that.
 
     synthetic.py make FOLDER [--rows 8] [--members 5] [--date 2026-10-01T00:00]
+    synthetic.py golden FOLDER [--steps 3]
     synthetic.py spoil STATE FOLDER KIND...
     synthetic.py check --member 3 --seed 7 --steps 132 [--rows 8] [--first 1] STORE...
 """
@@ -166,6 +167,26 @@ def make(folder, rows, members, date):
         write(state(member, rows, date), folder / "states" / f"member{member:03}.zarr")
 
 
+def golden(folder, steps):
+    """The golden case: a state, and what the model makes of it."""
+    folder, rows = Path(folder), 8
+    cells = grid(rows)[0].size
+    write(state(0, rows, DATE), folder / "inputs" / "state.zarr")
+    times = np.datetime64(DATE, "ns") + np.arange(1, steps + 1) * np.timedelta64(HOURS, "h")
+    values = lambda name: np.stack([expected(name, 0, 0, step, cells) for step in range(1, steps + 1)])
+    fields = {name: (("time", "cell"), values(name)) for name in [*PREDICTED, "cos_wd"]}
+    write(xr.Dataset(fields, coords={"time": times}), folder / "expected" / "fields.zarr")
+    case = {
+        "version": 1,
+        "analysis_time": f"{DATE}Z",
+        "forecast_duration": f"PT{steps * HOURS}H",
+        "inputs": {"state": {}},
+        "outputs": ["fields"],
+        "tolerances": {"*": {}},
+    }
+    (folder / "case.yaml").write_text(json.dumps(case))
+
+
 def write(ds, path):
     encoding = {"time": {"units": "hours since 2026-01-01", "dtype": "i8"}}
     ds.to_zarr(path, zarr_format=3, consolidated=True, encoding=encoding)
@@ -272,6 +293,9 @@ def main():
     command.add_argument("--rows", type=int, default=8)
     command.add_argument("--members", type=int, default=5)
     command.add_argument("--date", default=DATE)
+    command = commands.add_parser("golden")
+    command.add_argument("folder")
+    command.add_argument("--steps", type=int, default=3)
     command = commands.add_parser("spoil")
     for name in ("source", "folder"):
         command.add_argument(name)

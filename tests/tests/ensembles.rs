@@ -2,13 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use mlwm_tests::scripted::{image, no_container_left, streaming_image};
-use mlwm_tests::site::{Ran, Site, copy, oracle, program, ran};
+use mlwm_tests::site::{Ran, Site, oracle, ran};
+use mlwm_tests::space::most_taken;
 
 const TIME: &str = "2022-04-07T03:00Z";
 const RUN: [&str; 3] = ["run", "--analysis-time", TIME];
@@ -90,13 +89,8 @@ fn nothing_is_left(site: &Site) {
 }
 
 fn failed_member(ran: &Ran, member: u32) {
-    let named = format!("member {member}");
-    assert!(
-        ran.stderr.contains(&named) || ran.stdout.contains(&named),
-        "{}{}",
-        ran.stdout,
-        ran.stderr
-    );
+    let said = format!("member {member}: failed");
+    assert!(ran.stderr.contains(&said), "{}", ran.stderr);
 }
 
 #[test]
@@ -229,39 +223,16 @@ outputs:
     site
 }
 
-/// The files below a folder with their bytes, each once, however many names it has.
-fn files(folder: &Path, found: &mut BTreeMap<u64, u64>) {
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        match entry.metadata() {
-            Ok(file) if file.is_dir() => files(&entry.path(), found),
-            Ok(file) => drop(found.insert(file.ino(), file.len())),
-            // Removed in the meantime.
-            Err(_) => {}
-        }
-    }
-}
-
 #[test]
 fn windows_are_published_while_the_model_runs_within_the_space_there_is() {
     let site = cut("cut", &[]);
     let budget: u64 = 16 << 20;
     let run = [&RUN[..], &["--disk", "16MiB"]].concat();
-    let mut child = site
-        .command(&run)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let tasks = ["tasks", "warm"].map(|name| site.path("mlwm-work").join(name));
-    let mut most: u64 = 0;
-    while child.try_wait().unwrap().is_none() {
-        let mut found = BTreeMap::new();
-        tasks.iter().for_each(|folder| files(folder, &mut found));
-        most = most.max(found.values().sum::<u64>());
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    let ran = ran(&child.wait_with_output().unwrap()).expect(0, &["published"]);
-    assert!(ran.stdout.contains("held at most"), "{}", ran.stdout);
+    let mut run = site.command(&run);
+    let run = run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let (ran, most) = most_taken(&site, run.unwrap());
+    let ran = ran.expect(0, &["published"]);
+    assert!(ran.stderr.contains("held at most"), "{}", ran.stderr);
     assert!(most > 1 << 20 && most <= budget, "{most}");
     for member in ["0", "1", "2", "3"] {
         let store = format!("published/member{member}.zarr");
@@ -355,165 +326,4 @@ fn killed_between_windows_the_same_command_publishes_the_same() {
         assert!(stores(&site) == undisturbed, "killed at place {place}");
         nothing_is_left(&site);
     }
-}
-
-const SYNTHETIC_TIME: &str = "2026-10-01T00:00Z";
-
-/// An image of the built-in runner with the synthetic model in it.
-fn synthetic_image(folder: &Path) -> String {
-    let reference = "mlwm-test/synthetic:latest".to_owned();
-    fs::copy(program("mlwm-runner"), folder.join("artifact/mlwm-runner")).unwrap();
-    let library = std::env::var("MLWM_ONNXRUNTIME").expect("MLWM_ONNXRUNTIME names the library");
-    fs::copy(library, folder.join("artifact/libonnxruntime.so")).unwrap();
-    let base = std::env::var("MLWM_TEST_BASE_IMAGE").unwrap_or("mlwm-base:bookworm".into());
-    let text = format!(
-        "FROM {base}
-COPY mlwm-runner libonnxruntime.so /usr/local/lib/
-COPY checkpoint.onnx interface.json /workspace/inference_artifact/
-ENV ORT_DYLIB_PATH=/usr/local/lib/libonnxruntime.so
-LABEL io.mlwm.streaming=1
-ENTRYPOINT [\"/usr/local/lib/mlwm-runner\"]
-"
-    );
-    fs::write(folder.join("artifact/Dockerfile"), text).unwrap();
-    let built = Command::new("docker")
-        .args(["build", "--quiet", "--tag", &reference])
-        .arg(folder.join("artifact"))
-        .output()
-        .unwrap();
-    ran(&built).expect(0, &[]);
-    reference
-}
-
-/// A site with five members of the synthetic ensemble.
-fn synthetic() -> Site {
-    let site = Site::new();
-    let case = site.path("case");
-    oracle("synthetic.py", &["make", case.to_str().unwrap()]);
-    for member in 0..5 {
-        let from = case.join(format!("states/member{member:03}.zarr"));
-        copy(
-            &from,
-            &site.path(&format!("store/2026-10-01T0000Z/member{member}.zarr")),
-        );
-    }
-    let yaml = format!(
-        "docker_image: {}
-members: 0-4
-forecast_duration: P33D
-time_layout: time
-retries: 0
-inputs:
-  state: {{uri: './store/{{analysis_time}}/member{{member}}.zarr', internal_path: /in/state}}
-outputs:
-  fields:
-    uri: ./published/{{analysis_time}}/member{{member}}.zarr
-    internal_path: /out/fields.zarr
-    windows: {{length: PT72H, missing: [sd]}}
-  surface:
-    uri: ./published/{{analysis_time}}/member{{member}}.surface.zarr
-    internal_path: /out/surface.zarr
-    variables: [2t, tp]
-    windows: {{length: PT72H, hours: 432-792}}
-",
-        synthetic_image(&case)
-    );
-    site.configure("aifs", &yaml);
-    site
-}
-
-/// Five members of 132 steps from their states to their stores, every value of which is known.
-#[test]
-fn the_ensemble_of_a_model_of_states_is_exact_and_made_once() {
-    let site = synthetic();
-    let run = ["run", "--analysis-time", SYNTHETIC_TIME];
-    site.mlwm(&run).expect(0, &["published"]);
-    for member in ["0", "1", "2", "3", "4"] {
-        let store = format!("published/2026-10-01T0000Z/member{member}.zarr");
-        let manifest = fs::read(site.path(&format!("{store}.manifest.json"))).unwrap();
-        let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
-        let seed = manifest["seed"].to_string();
-        let path = site.path(&store);
-        let all = [
-            "check", "--member", member, "--seed", &seed, "--steps", "132",
-        ];
-        oracle(
-            "synthetic.py",
-            &[&all[..], &[path.to_str().unwrap()]].concat(),
-        );
-        let shards = site
-            .files(&store)
-            .into_iter()
-            .filter(|file| file.contains("/c/"));
-        let of = |name: &str| format!("{name}/");
-        let coordinates = ["time", "elapsed_forecast_duration", "latitude", "longitude"].map(of);
-        let shards = shards.filter(|file| !coordinates.iter().any(|name| file.starts_with(name)));
-        assert_eq!(
-            shards.count(),
-            10 * 11,
-            "a file for each variable and window"
-        );
-
-        let store = format!("published/2026-10-01T0000Z/member{member}.surface.zarr");
-        let path = site.path(&store);
-        let late = [
-            "check", "--member", member, "--seed", &seed, "--steps", "132", "--first", "73",
-        ];
-        let few = ["--variables", "2t,tp", path.to_str().unwrap()];
-        oracle("synthetic.py", &[&late[..], &few[..]].concat());
-        site.mlwm(&["verify", &store])
-            .expect(0, &["all as published"]);
-    }
-    site.mlwm(&run).expect(0, &["already published"]);
-    nothing_is_left(&site);
-}
-
-/// A state of another cycle under the right name, and one with a hole.
-#[test]
-fn a_state_that_is_wrong_fails_its_member_alone() {
-    let site = synthetic();
-    let state = |member: u32| site.path(&format!("store/2026-10-01T0000Z/member{member}.zarr"));
-    for (member, kind) in [(1, "date"), (3, "nan")] {
-        let spoiled = site.path("spoiled");
-        let source = state(member);
-        let arguments = [
-            "spoil",
-            source.to_str().unwrap(),
-            spoiled.to_str().unwrap(),
-            kind,
-        ];
-        oracle("synthetic.py", &arguments);
-        fs::remove_dir_all(&source).unwrap();
-        copy(&spoiled.join(kind), &source);
-        fs::remove_dir_all(&spoiled).unwrap();
-    }
-    let short = [
-        "run",
-        "--analysis-time",
-        SYNTHETIC_TIME,
-        "--forecast-duration",
-        "P3D",
-    ];
-    site.mlwm(&short)
-        .expect(10, &["the forecast has 72 hours, and 432-792"]);
-    let ran = site.mlwm(&short[..3]);
-    let ran = ran.expect(20, &[]);
-    failed_member(&ran, 1);
-    failed_member(&ran, 3);
-    let is_published = |member: u32| {
-        site.path(&format!(
-            "published/2026-10-01T0000Z/member{member}.zarr.manifest.json"
-        ))
-        .is_file()
-    };
-    assert_eq!(
-        [0, 1, 2, 3, 4].map(is_published),
-        [true, false, true, false, true]
-    );
-    for member in [1, 3] {
-        let folder = format!("published/2026-10-01T0000Z/member{member}.zarr");
-        assert_eq!(site.files(&folder), [""; 0], "nothing was begun");
-        assert!(!site.path(&format!("{folder}.publishing.json")).exists());
-    }
-    nothing_is_left(&site);
 }

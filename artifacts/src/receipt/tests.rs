@@ -319,8 +319,9 @@ fn an_artifact_knows_the_digest_of_its_receipt() {
     let place = Place(tempfile::tempdir().unwrap());
     let built = build(&BuildRequest {
         name: "tiny".into(),
-        nl_config: case.join("train/config.yaml"),
-        training_args: case.join("train/training_cli_args.yaml"),
+        nl_config: Some(case.join("train/config.yaml")),
+        configs: Vec::new(),
+        training_args: Some(case.join("train/training_cli_args.yaml")),
         onnx: Some(case.join("onnx/graph_lam.onnx")),
         interface: Some(case.join("onnx/graph_lam.json")),
         output: place.0.path().join("model.zip"),

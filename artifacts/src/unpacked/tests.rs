@@ -21,8 +21,9 @@ impl Place {
         let scratch = tempfile::tempdir().unwrap();
         let built = build(&BuildRequest {
             name: "tiny".into(),
-            nl_config: case.join("train/config.yaml"),
-            training_args: case.join("train/training_cli_args.yaml"),
+            nl_config: Some(case.join("train/config.yaml")),
+            configs: Vec::new(),
+            training_args: Some(case.join("train/training_cli_args.yaml")),
             onnx: Some(case.join("onnx/graph_lam.onnx")),
             interface: Some(case.join("onnx/graph_lam.json")),
             output: scratch.path().join("model.zip"),

@@ -17,9 +17,10 @@ pub(crate) fn case() -> PathBuf {
 pub(crate) fn request(case: &Path, output: &Path) -> BuildRequest {
     BuildRequest {
         name: "tiny-graph-lam".into(),
-        nl_config: case.join("train/config.yaml"),
+        nl_config: Some(case.join("train/config.yaml")),
+        configs: Vec::new(),
         checkpoint: Some(case.join("train/runs/graph_lam/checkpoints/last.ckpt")),
-        training_args: case.join("train/training_cli_args.yaml"),
+        training_args: Some(case.join("train/training_cli_args.yaml")),
         onnx: Some(case.join("onnx/graph_lam.onnx")),
         interface: Some(case.join("onnx/graph_lam.json")),
         golden: None,

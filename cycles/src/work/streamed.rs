@@ -15,8 +15,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::Work;
 use super::windows::{Cut, Gate, Listening};
+use super::{Work, aside};
 use crate::Error;
 use crate::container::{Lines, Ran, printable};
 use crate::disk::Excess;
@@ -80,8 +80,8 @@ impl Work<'_> {
         let mut model_done = None;
         let served = match cut {
             None => {
-                self.listen(begun, &mut hear, &mut lines, &untaken, None)
-                    .await
+                let listened = self.listen(begun, &mut hear, &mut lines, &untaken, (clock, None));
+                listened.await.map(|ran| model_done = Some((ran, None)))
             }
             Some((listening, cuts)) => {
                 let gate = listening.gate();
@@ -92,12 +92,12 @@ impl Work<'_> {
                 };
                 let listening = async {
                     let _ended = ended.clone().drop_guard();
-                    let listened = self.listen(begun, &mut hear, &mut lines, &untaken, Some(gate));
-                    listened.await?;
-                    // The model is done, and serves another, while the last windows are sent.
-                    self.tell_end(Phase::Run, clock.elapsed().as_secs_f64(), None);
-                    let sent = self.sent_seconds();
-                    model_done = Some((clock.elapsed(), sent, self.begin(Phase::Publish)));
+                    let gate = (clock, Some(gate));
+                    let listened = self.listen(begun, &mut hear, &mut lines, &untaken, gate);
+                    let ran = listened.await?;
+                    // The last windows are sent while the model serves another.
+                    let publishing = (self.sent_seconds(), self.begin(Phase::Publish));
+                    model_done = Some((ran, Some(publishing)));
                     Ok::<_, Unserved>(())
                 };
                 tokio::try_join!(listening, publishing).map(drop)
@@ -105,17 +105,14 @@ impl Work<'_> {
         };
         let (last, written) = lines.finish();
         let finished = now();
-        if let Some((ran, sent, since)) = model_done {
-            self.report.phases.push((Phase::Run, ran.as_secs_f64()));
-            self.report.published_while_running = Some(sent);
-            self.publishing = Some(since);
+        if let Some((ran, publishing)) = model_done {
+            self.report.phases.push((Phase::Run, ran));
+            self.report.published_while_running = publishing.map(|(sent, _)| sent);
+            self.publishing = publishing.map(|(_, since)| since);
         }
         let unserved = match served {
             Ok(()) => {
                 self.warn_of_log(&log, written);
-                if model_done.is_none() {
-                    self.end(Phase::Run, clock, None);
-                }
                 return Ok(Ran {
                     started,
                     finished,
@@ -149,15 +146,15 @@ impl Work<'_> {
         })
     }
 
-    /// Until the member is served.
+    /// Until the member is served; for how many seconds the model ran, since the clock was started.
     async fn listen(
         &self,
         work: warm::Work,
         hear: &mut UnboundedReceiver<Told>,
         lines: &mut Lines<'_>,
         untaken: &AtomicUsize,
-        gate: Option<&Gate>,
-    ) -> Result<(), Unserved> {
+        (clock, gate): (std::time::Instant, Option<&Gate>),
+    ) -> Result<f64, Unserved> {
         let mut work = Arc::new(work);
         let begin = |work: &Arc<warm::Work>| -> Result<Instant, Error> {
             match gate {
@@ -205,9 +202,13 @@ impl Work<'_> {
                     None => self.take(&work, &window)?,
                 },
                 Told::Done => {
-                    work.clear_inputs()?;
-                    self.inputs_are_read()?;
-                    return Ok(());
+                    // From now on the model serves another.
+                    let ran = clock.elapsed().as_secs_f64();
+                    self.tell_end(Phase::Run, ran, None);
+                    let done = Arc::clone(&work);
+                    aside(move || done.clear_inputs()).await?;
+                    self.inputs_are_read().await?;
+                    return Ok(ran);
                 }
                 Told::Failed(why) => return Err(Unserved::Failed(why)),
                 Told::NotServed(error) => return Err(error.into()),

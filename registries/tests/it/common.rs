@@ -171,8 +171,9 @@ pub(crate) fn build_request(variant: u32, folder: &Path) -> BuildRequest {
     }
     BuildRequest {
         name: NAME.into(),
-        nl_config: case.join("train/config.yaml"),
-        training_args: arguments,
+        nl_config: Some(case.join("train/config.yaml")),
+        configs: Vec::new(),
+        training_args: Some(arguments),
         onnx: Some(case.join("onnx/graph_lam.onnx")),
         interface: Some(case.join("onnx/graph_lam.json")),
         output: folder.join(format!("{variant}.zip")),

@@ -26,15 +26,23 @@ pub(crate) struct Arguments {
     /// Name of the artifact, such as `gefion-1`.
     name: String,
     /// neural-lam configuration; the datastore configurations it names, and their training
-    /// datasets, are found from it.
-    #[arg(long, alias = "nl_config", value_name = "FILE")]
-    nl_config: PathBuf,
+    /// datasets, are found from it. A model of another kind has none.
+    #[arg(
+        long,
+        alias = "nl_config",
+        value_name = "FILE",
+        requires = "training_args"
+    )]
+    nl_config: Option<PathBuf>,
+    /// Another configuration to pack, as `configs/<its file name>`; may be given several times.
+    #[arg(long = "config", value_name = "FILE")]
+    configs: Vec<PathBuf>,
     /// PyTorch or Lightning checkpoint, for images that run Python.
     #[arg(long, value_name = "FILE", required_unless_present = "onnx")]
     checkpoint: Option<PathBuf>,
-    /// Command-line arguments of the training, as YAML.
+    /// Command-line arguments of the training, as YAML; a neural-lam model needs them.
     #[arg(long, alias = "cli_training_args_filepath", value_name = "FILE")]
-    training_args: PathBuf,
+    training_args: Option<PathBuf>,
     /// The model as ONNX, for the built-in runner.
     #[arg(long, value_name = "FILE", requires = "interface")]
     onnx: Option<PathBuf>,
@@ -80,6 +88,7 @@ pub(crate) fn main(arguments: Arguments) -> Outcome {
     let request = BuildRequest {
         name: arguments.name,
         nl_config: arguments.nl_config,
+        configs: arguments.configs,
         checkpoint: arguments.checkpoint,
         checkpoint_policy: CheckpointPolicy {
             allow: arguments.allow_global,
