@@ -501,6 +501,9 @@ pub enum Error {
     /// Stopped by a signal.
     #[error("interrupted: nothing of this task is published; the same command starts it again")]
     Interrupted,
+    /// What is no table of prices.
+    #[error(transparent)]
+    Prices(mlwm_spec::yaml::YamlError),
     /// A part of mlwm ended in a way it must not.
     #[error("a worker of mlwm ended unexpectedly: {0}; please report this")]
     Worker(#[from] tokio::task::JoinError),
@@ -511,6 +514,7 @@ impl Error {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Configuration(_)
+            | Self::Prices(_)
             | Self::NoSuchConfiguration { .. }
             | Self::NoConfigurations(_)
             | Self::Uri { .. }

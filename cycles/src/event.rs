@@ -4,6 +4,8 @@ use mlwm_spec::{AnalysisTime, Digest, ExitCode};
 use serde::Serialize;
 
 use crate::plan::{PlannedEnsemble, PlannedTask};
+use crate::progress::RunProgress;
+use crate::report::Summary;
 
 /// A part of a task's work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -26,6 +28,22 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// All of them, in order.
+    pub const ALL: [Self; 7] = [
+        Self::Stage,
+        Self::Check,
+        Self::Unpack,
+        Self::Queue,
+        Self::Run,
+        Self::Verify,
+        Self::Publish,
+    ];
+
+    /// The phase of a name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|phase| phase.name() == name)
+    }
+
     /// Its name, for people.
     pub fn name(self) -> &'static str {
         match self {
@@ -112,6 +130,18 @@ pub enum Event {
         #[serde(skip_serializing_if = "Option::is_none")]
         bytes: Option<u64>,
     },
+    /// A model has written all windows that there is room for, and stands still.
+    WaitsForSpace {
+        /// The task's title.
+        task: String,
+    },
+    /// There is room for the next window of a model that stood still.
+    HasSpace {
+        /// The task's title.
+        task: String,
+    },
+    /// How far the run is: told when a task has ended, and now and then between.
+    RunProgress(RunProgress),
     /// A line of a container's output.
     Log {
         /// The task's title.
@@ -130,6 +160,8 @@ pub enum Event {
     },
     /// A task has ended.
     TaskFinished(TaskReport),
+    /// All is done: the last event.
+    RunFinished(Summary),
 }
 
 /// How a task went.
@@ -155,6 +187,10 @@ pub struct TaskReport {
     pub bytes_in: u64,
     /// Bytes published.
     pub bytes_out: u64,
+    /// Seconds in which windows were sent while the model still ran. They are no part of the phase `publish`,
+    /// which begins when it has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub published_while_running: Option<f64>,
     /// The most memory that the container used, in bytes, where the engine says it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peak_memory: Option<u64>,
@@ -206,6 +242,7 @@ impl TaskReport {
             phases: Vec::new(),
             bytes_in: 0,
             bytes_out: 0,
+            published_while_running: None,
             peak_memory: None,
             outputs: Vec::new(),
             log: None,

@@ -114,10 +114,11 @@ pub async fn test_image(
         workdir: folder.path().join("work"),
         ..options.run.clone()
     };
-    let mut reports = run(&plan, &apart, tell, cancel).await?;
-    let (Some(planned), Some(mut task)) = (plan.tasks.first(), reports.pop()) else {
+    let mut ran = run(&plan, &apart, tell, cancel).await?;
+    let (Some(planned), Some(task)) = (plan.tasks.first(), ran.tasks.pop()) else {
         return Err(case.wrong("it has no task".to_owned()));
     };
+    let mut task = task.report;
     let variables = match task.exit_code {
         ExitCode::Ok => case.compare(planned)?,
         _ => Vec::new(),

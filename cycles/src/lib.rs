@@ -14,6 +14,7 @@ mod ending;
 mod ensemble;
 mod error;
 mod event;
+mod expect;
 mod golden;
 mod grib;
 mod history;
@@ -24,22 +25,28 @@ mod output;
 mod place;
 mod plan;
 mod preflight;
+mod prices;
+mod progress;
 mod provenance;
 mod publication;
 mod rebuild;
 mod record;
 mod replay;
+mod report;
 mod retry;
 mod run;
 mod scratch;
 mod space;
+mod spans;
 mod task;
 mod under_way;
+mod usual;
 mod warm;
 mod work;
 
 pub use error::Error;
 pub use event::{Event, Outcome, Phase, TaskReport};
+pub use expect::Expectation;
 pub use golden::{Comparison, GoldenOptions, GoldenReport, test_image};
 pub use history::{ledger_file, note_killed};
 pub use load::{ArtifactFacts, Artifacts, Loaded, load, load_offline, names, read};
@@ -48,7 +55,11 @@ pub use plan::{
     Plan, PlanOptions, PlannedEnsemble, PlannedInput, PlannedOutput, PlannedProducts, PlannedTask,
     plan,
 };
+pub use prices::{Cost, InvalidPrice, Price, Prices};
+pub use progress::{KnownFrom, Rates, RunProgress, Running};
 pub use provenance::statement;
 pub use rebuild::{Rebuilt, rebuild};
 pub use replay::{Difference, ReplayReport, replay};
+pub use report::{DiskUse, ReportedTask, RunCost, RunReport, Summary, Totals};
 pub use run::{RunOptions, Tell, run};
+pub use spans::Idle;

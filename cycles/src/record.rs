@@ -1,6 +1,7 @@
 //! What a run writes into the ledger. That it cannot be written does not stop a forecast, which has
 //! a due time: it is told with the task.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -12,6 +13,7 @@ use mlwm_spec::ExitCode;
 use crate::event::{Outcome, Phase, TaskReport};
 use crate::history::note_killed;
 use crate::plan::PlannedTask;
+use crate::usual::{Kind, Usual};
 
 /// The ledger of a run.
 #[derive(Debug)]
@@ -85,7 +87,7 @@ impl Recorder {
         }
     }
 
-    pub(crate) fn end_attempt(&self, attempt: Attempt, report: &TaskReport) {
+    pub(crate) fn end_attempt(&self, attempt: Attempt, planned: &PlannedTask, report: &TaskReport) {
         let Some(id) = attempt.id else { return };
         let state = match (report.outcome, report.exit_code) {
             (Outcome::Published | Outcome::AlreadyPublished, _) => State::Published,
@@ -101,6 +103,7 @@ impl Recorder {
             bytes_in: report.bytes_in,
             bytes_out: report.bytes_out,
             peak_memory: report.peak_memory,
+            forecast_duration: planned.forecast_duration(),
             outputs: published(report),
         };
         self.write(|ledger, _| ledger.end_attempt(id, &result));
@@ -117,6 +120,12 @@ impl Recorder {
             };
             self.write(|ledger, _| ledger.found(&found));
         }
+    }
+
+    /// What tasks usually took before this run, as far as that is known.
+    pub(crate) fn usual(&self, tasks: &[PlannedTask]) -> BTreeMap<Kind, Usual> {
+        self.write(|ledger, _| Usual::recorded(ledger, tasks))
+            .unwrap_or_default()
     }
 
     /// What could not be written since this was asked last; without a ledger, why there is none.

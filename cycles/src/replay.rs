@@ -112,10 +112,11 @@ pub async fn replay(
         tasks: vec![planned],
         ensembles: Vec::new(),
     };
-    let mut reports = run(&plan, &apart, tell, cancel).await?;
-    let mut replayed = reports
-        .pop()
-        .ok_or_else(|| refuse("it has no task".to_owned()))?;
+    let mut ran = run(&plan, &apart, tell, cancel).await?;
+    let task = ran.tasks.pop();
+    let mut replayed = task
+        .ok_or_else(|| refuse("it has no task".to_owned()))?
+        .report;
     replayed.outputs.clear();
     replayed.log = None;
     let mut report = ReplayReport {

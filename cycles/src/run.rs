@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use mlwm_engines::{Engine, owner};
 use mlwm_ledger::{NewRun, TaskName};
 use mlwm_registries::Unpacked;
-use mlwm_spec::ExitCode;
 use mlwm_storage::points::reach;
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +18,10 @@ use crate::event::{Event, TaskReport};
 use crate::history::{ledger_file, this_host};
 use crate::machine::{Budget, Machine};
 use crate::plan::{Plan, PlannedEnsemble, PlannedTask};
+use crate::prices::Prices;
+use crate::progress::Tracker;
 use crate::record::Recorder;
+use crate::report::{DiskUse, Measured, RunReport};
 use crate::scratch::Scratch;
 use crate::under_way::{self, Paused};
 use crate::warm::{self, Warm};
@@ -40,6 +43,8 @@ pub struct RunOptions {
     pub budget: Budget,
     /// Whether what other tasks published is withdrawn for what these make.
     pub republish: bool,
+    /// What it costs, if that is to be reported.
+    pub prices: Option<Prices>,
 }
 
 /// Receives events, from several threads.
@@ -60,9 +65,9 @@ pub(crate) struct Context<'a> {
     claims: &'a Mutex<Claims>,
 }
 
-/// Runs `plan`. A task that fails does not keep the others from running; how each went is in its
-/// report, in the order of the plan, and behind them those of the ensembles. After `cancel`, no further task
-/// is begun and those under way are stopped.
+/// Runs `plan`. A task that fails does not keep the others from running; how each went is in the report, and
+/// behind the tasks how the ensembles did. After `cancel`, no further task is begun and those under way are
+/// stopped.
 ///
 /// # Errors
 /// Only what concerns all tasks: no engine, no working folder, no ecCodes where outputs are GRIB.
@@ -71,8 +76,9 @@ pub async fn run(
     options: &RunOptions,
     tell: &Tell,
     cancel: &CancellationToken,
-) -> Result<Vec<TaskReport>, Error> {
+) -> Result<RunReport, Error> {
     grib::check(plan)?;
+    let (clock, started) = (Instant::now(), Timestamp::now());
     let engine = Engine::connect().await?;
     let scratch = Scratch::open(&options.workdir)?;
     let claims = Claims::of(&scratch.claims())?;
@@ -89,6 +95,12 @@ pub async fn run(
     let recorder = Recorder::begin(&ledger_file(scratch.root()), &this_run, &names);
     reach("run: begun");
     let machine = Machine::new(options.budget);
+    let warm = Warm::new(plan);
+    let at_once = machine.tasks_at_once(plan.tasks.iter().map(|task| &task.resources));
+    let at_once = at_once.max(warm.tasks_at_once());
+    let tracker = Tracker::new(plan, at_once, recorder.usual(&plan.tasks));
+    let tracker = Arc::new(Mutex::new(tracker));
+    let tell = &tracked(tell, &tracker, clock);
     let context = Context {
         engine: &engine,
         scratch: &scratch,
@@ -98,12 +110,10 @@ pub async fn run(
         options,
         tell,
         cancel,
-        warm: &Warm::new(plan),
+        warm: &warm,
         paused: &Paused::default(),
         claims: &Mutex::new(claims),
     };
-    let at_once = machine.tasks_at_once(plan.tasks.iter().map(|task| &task.resources));
-    let at_once = at_once.max(context.warm.tasks_at_once());
     let tasks = plan.tasks.iter().enumerate();
     let tasks = tasks.map(async |(turn, planned)| (turn, one(&context, turn, planned).await));
     let (mut ended, ()) = tokio::join!(
@@ -119,17 +129,49 @@ pub async fn run(
     for ensemble in &plan.ensembles {
         reports.extend(ensemble::run(&context, ensemble, has_all(plan, ensemble)).await);
     }
-    if plan.tasks.iter().any(PlannedTask::is_cut) {
-        tell(Event::DiskUsed {
-            most: machine.disk.most_held(),
-            budget: machine.disk.budget(),
-        });
+    let is_cut = plan.tasks.iter().any(PlannedTask::is_cut);
+    let disk = is_cut.then(|| DiskUse {
+        most: machine.disk.most_held(),
+        budget: machine.disk.budget(),
+    });
+    if let Some(DiskUse { most, budget }) = disk {
+        tell(Event::DiskUsed { most, budget });
     }
-    let worst = reports.iter().map(|report| report.exit_code).max();
+    let report = RunReport::new(
+        reports,
+        &Measured {
+            plan,
+            tracker: &tracker.lock().unwrap_or_else(PoisonError::into_inner),
+            budget: options.budget,
+            seconds: clock.elapsed().as_secs_f64(),
+            disk,
+            prices: options.prices.as_ref(),
+        },
+        (
+            options.version.clone(),
+            started.strftime("%FT%TZ").to_string(),
+        ),
+    );
     reach("run: all done");
-    recorder.end(worst.unwrap_or(ExitCode::Ok));
+    recorder.end(report.exit_code);
     reach("run: ended");
-    Ok(reports)
+    tell(Event::RunFinished(report.summary.clone()));
+    Ok(report)
+}
+
+/// Tells what happens, and now and then how far the run is.
+fn tracked(tell: &Tell, tracker: &Arc<Mutex<Tracker>>, clock: Instant) -> Tell {
+    let (tell, tracker) = (Arc::clone(tell), Arc::clone(tracker));
+    Arc::new(move |event| {
+        let progress = tracker
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take(&event, clock.elapsed().as_secs_f64());
+        tell(event);
+        if let Some(progress) = progress {
+            tell(Event::RunProgress(progress));
+        }
+    })
 }
 
 /// Whether a plan has all members of an ensemble.
@@ -171,7 +213,7 @@ pub(crate) async fn claim(
         let tried = context
             .claims
             .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .unwrap_or_else(PoisonError::into_inner)
             .take(what)?;
         match tried {
             Tried::Ours {

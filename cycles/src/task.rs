@@ -104,7 +104,7 @@ async fn attempt(
         }
     }
     reach("attempt: cleared");
-    context.recorder.end_attempt(attempt, &report);
+    context.recorder.end_attempt(attempt, planned, &report);
     reach("attempt: ended");
     report
 }

@@ -45,6 +45,10 @@ pub(crate) struct Work<'a> {
     report: TaskReport,
     /// Its windows are published while its container runs: it takes space for them as it goes on.
     is_streamed_in_windows: bool,
+    /// Seconds in which its windows were sent so far.
+    sent: Mutex<f64>,
+    /// Since when there is nothing left to do but to publish, if that began while windows were sent.
+    publishing: Option<Instant>,
     /// The space that its inputs then take.
     inputs: Mutex<Option<(Staged<'a>, Space<'a>, Held<'a>)>>,
 }
@@ -64,6 +68,8 @@ impl<'a> Work<'a> {
             attempt: None,
             report: TaskReport::new(planned),
             is_streamed_in_windows: false,
+            sent: Mutex::default(),
+            publishing: None,
             inputs: Mutex::default(),
         }
     }
@@ -486,6 +492,11 @@ impl<'a> Work<'a> {
     fn end(&mut self, phase: Phase, clock: Instant, bytes: Option<u64>) {
         let seconds = clock.elapsed().as_secs_f64();
         self.report.phases.push((phase, seconds));
+        self.tell_end(phase, seconds, bytes);
+    }
+
+    /// The same of a phase that is not in the report yet.
+    fn tell_end(&self, phase: Phase, seconds: f64, bytes: Option<u64>) {
         if let Some(attempt) = self.attempt {
             self.context
                 .recorder

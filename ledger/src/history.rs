@@ -10,6 +10,10 @@ use serde::Serialize;
 use crate::record::{RunId, State, TaskName};
 use crate::{Error, Ledger};
 
+/// How many attempts are looked at for those of one configuration: enough for a week of many models, and read
+/// in a moment.
+const LOOKED_AT: u32 = 20_000;
+
 /// One analysis time: how far each configuration is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CycleRow {
@@ -185,6 +189,24 @@ impl Ledger {
             "analysis_time = ?1 AND number = (SELECT max(number) FROM attempts WHERE task = tasks.id)
              ORDER BY configuration, member",
             [analysis_time.unix_seconds()],
+        )
+    }
+
+    /// The newest attempts, `most` at most, that ran a container and published what a configuration makes of
+    /// this forecast duration; the newest first. Those of very long ago are not looked for.
+    pub fn successes(
+        &self,
+        configuration: &str,
+        forecast_duration: Option<&str>,
+        most: u32,
+    ) -> Result<Vec<AttemptRecord>, Error> {
+        self.attempts_where(
+            "attempts.id > (SELECT coalesce(max(id), 0) - ?4 FROM attempts)
+                 AND attempts.state = 'published' AND configuration = ?1 AND forecast_duration IS ?2
+                 AND EXISTS (SELECT 1 FROM phases
+                     WHERE attempt = attempts.id AND name = 'run' AND seconds IS NOT NULL)
+             ORDER BY attempts.id DESC LIMIT ?3",
+            params![configuration, forecast_duration, most, LOOKED_AT],
         )
     }
 

@@ -136,6 +136,8 @@ pub struct AttemptResult {
     pub bytes_out: u64,
     /// The most memory that the container used, in bytes, where the engine says it.
     pub peak_memory: Option<u64>,
+    /// Length of the forecast as the container is told it, if it is.
+    pub forecast_duration: Option<String>,
     /// What was published.
     pub outputs: Vec<Published>,
 }
@@ -300,7 +302,8 @@ impl Ledger {
                 .prepare_cached(
                     "UPDATE attempts SET ended = :ended, state = :state, exit_code = :exit_code,
                          identity = :identity, error = :error, log = :log, bytes_in = :bytes_in,
-                         bytes_out = :bytes_out, peak_memory = :peak_memory WHERE id = :id",
+                         bytes_out = :bytes_out, peak_memory = :peak_memory,
+                         forecast_duration = :forecast_duration WHERE id = :id",
                 )?
                 .execute(named_params! {
                     ":id": attempt.id,
@@ -313,6 +316,7 @@ impl Ledger {
                     ":bytes_in": signed(result.bytes_in),
                     ":bytes_out": signed(result.bytes_out),
                     ":peak_memory": result.peak_memory.map(signed),
+                    ":forecast_duration": result.forecast_duration,
                 })?;
             set_state(transaction, attempt.task, result.state)?;
             put_outputs(transaction, attempt.task, &result.outputs)

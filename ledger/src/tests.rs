@@ -33,6 +33,7 @@ fn result(state: State, exit_code: ExitCode) -> AttemptResult {
         bytes_in: 12,
         bytes_out: u64::MAX,
         peak_memory: None,
+        forecast_duration: Some("PT18H".into()),
         outputs: match state {
             State::Published => vec![Published {
                 name: "surface".into(),
@@ -239,6 +240,67 @@ fn a_ledger_of_a_newer_version_is_left_alone() {
         assert!(error.to_string().contains("use a newer mlwm"), "{error}");
     }
     assert_eq!(std::fs::read(&path).unwrap(), before);
+}
+
+#[test]
+fn a_ledger_of_the_first_version_is_brought_to_this_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.sqlite");
+    let raw = Connection::open(&path).unwrap();
+    raw.execute_batch(include_str!("schema/1.sql")).unwrap();
+    raw.execute_batch(
+        "INSERT INTO tasks VALUES (1, 'a', 0, 0, 'published');
+         INSERT INTO attempts (task, number, started, ended, state, bytes_out)
+             VALUES (1, 1, 0, 5, 'published', 7);
+         PRAGMA user_version = 1;",
+    )
+    .unwrap();
+    drop(raw);
+    let ledger = Ledger::look(&path).unwrap().unwrap();
+    let attempts = ledger.attempts(&task("a", "1970-01-01T00:00Z", 0)).unwrap();
+    assert_eq!((attempts.len(), attempts[0].bytes_out), (1, 7));
+    assert!(ledger.successes("a", Some("PT18H"), 9).unwrap().is_empty());
+}
+
+#[test]
+fn only_what_ran_well_for_the_same_duration_is_a_success() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(&folder.path().join("ledger.sqlite")).unwrap();
+    let all: Vec<TaskName> = (0..6)
+        .map(|member| task("a", "2025-09-22T12:00Z", member))
+        .collect();
+    let other = task("b", "2025-09-22T12:00Z", 0);
+    let run = ledger.begin_run(&new_run(), &all).unwrap();
+    let attempt = |task: &TaskName, phase: &str, ended: &AttemptResult| {
+        let (id, _) = ledger.begin_attempt(run, task).unwrap();
+        ledger.begin_phase(id, phase).unwrap();
+        ledger.end_phase(id, phase, 2.5, None).unwrap();
+        ledger.end_attempt(id, ended).unwrap();
+    };
+    let published = result(State::Published, ExitCode::Ok);
+    attempt(&all[0], "run", &published);
+    attempt(
+        &all[1],
+        "run",
+        &result(State::Failed, ExitCode::ContainerFailed),
+    );
+    // Complete before, and only published.
+    attempt(&all[2], "publish", &published);
+    let longer = AttemptResult {
+        forecast_duration: Some("PT48H".into()),
+        ..published.clone()
+    };
+    attempt(&all[3], "run", &longer);
+    attempt(&other, "run", &published);
+    attempt(&all[4], "run", &published);
+    let members = |duration: Option<&str>, most: u32| -> Vec<u32> {
+        let found = ledger.successes("a", duration, most).unwrap();
+        found.iter().map(|attempt| attempt.task.member).collect()
+    };
+    assert_eq!(members(Some("PT18H"), 9), [4, 0]);
+    assert_eq!(members(Some("PT18H"), 1), [4]);
+    assert_eq!(members(Some("PT48H"), 9), [3]);
+    assert!(members(None, 9).is_empty());
 }
 
 #[test]

@@ -12,9 +12,12 @@ macro_rules! say {
 }
 
 mod commands;
+mod expectations;
 mod failure;
+mod report;
 mod terminal;
 mod transfer;
+mod words;
 
 use std::fmt;
 use std::io::{ErrorKind, Write as _};

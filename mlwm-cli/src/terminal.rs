@@ -5,19 +5,28 @@ use std::io::IsTerminal;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use comfy_table::presets::UTF8_BORDERS_ONLY;
-use comfy_table::{CellAlignment, Table};
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
-use mlwm_cycles::{Event, Outcome, Phase, TaskReport};
+use mlwm_cycles::{Event, Outcome, Phase, RunProgress};
+
+use crate::words::{duration, lead_time, number};
 
 /// Shows events as they come. Several tasks may be under way: each line names its own.
 pub(crate) enum Display {
-    /// A bar for what each task does, above them what has ended.
-    Bars(MultiProgress, Mutex<HashMap<String, ProgressBar>>),
-    /// A line for each phase that has ended, and the containers' logs.
+    /// A bar for what each task does, above them what has ended, below them how far the run is.
+    Bars(MultiProgress, Mutex<Bars>),
+    /// A line for each phase that has ended, and for how far the run is then; and the containers' logs.
     Lines,
     /// One JSON object a line, on standard output.
     Json,
+}
+
+/// The bars of a terminal.
+#[derive(Default)]
+pub(crate) struct Bars {
+    /// What each task does.
+    tasks: HashMap<String, (Option<Phase>, ProgressBar)>,
+    /// How far the run is, once there is something to say.
+    run: Option<ProgressBar>,
 }
 
 impl Display {
@@ -38,7 +47,11 @@ impl Display {
                 Err(error) => eprintln!("cannot write an event as JSON: {error}"),
             },
             Self::Lines => {
-                if let Some(line) = line(event) {
+                let far = match event {
+                    Event::RunProgress(progress) if progress.after.is_some() => how_far(progress),
+                    _ => None,
+                };
+                if let Some(line) = far.or_else(|| line(event)) {
                     eprintln!("{line}");
                 }
             }
@@ -56,22 +69,16 @@ impl Display {
     }
 }
 
-fn show(all: &MultiProgress, bars: &mut HashMap<String, ProgressBar>, event: &Event) {
-    let message = |task: &str, what: &str| format!("{task}: {what}");
+fn show(all: &MultiProgress, bars: &mut Bars, event: &Event) {
     match event {
-        Event::PhaseStarted { task, phase } => {
-            let bar = all.add(ProgressBar::new_spinner());
-            bar.set_message(message(task, phase.name()));
-            bar.enable_steady_tick(Duration::from_millis(200));
-            if let Some(before) = bars.insert(task.clone(), bar) {
-                before.finish_and_clear();
-            }
-        }
+        Event::PhaseStarted { task, phase } => bars.add(all, task, phase.name(), Some(*phase)),
         Event::TaskWaits { task, holder } => {
-            let bar = all.add(ProgressBar::new_spinner());
-            bar.set_message(message(task, &format!("another mlwm does it, on {holder}")));
-            bar.enable_steady_tick(Duration::from_millis(200));
-            bars.insert(task.clone(), bar);
+            bars.add(
+                all,
+                task,
+                &format!("another mlwm does it, on {holder}"),
+                None,
+            );
         }
         Event::Progress {
             task,
@@ -79,7 +86,10 @@ fn show(all: &MultiProgress, bars: &mut HashMap<String, ProgressBar>, event: &Ev
             done,
             total,
         } => {
-            if let Some(bar) = bars.get(task) {
+            // Windows are published while the model runs, whose bar this is.
+            if let Some((Some(of), bar)) = bars.tasks.get(task)
+                && of == phase
+            {
                 if let Some(total) = total.filter(|total| bar.length() != Some(*total)) {
                     bar.set_length(total);
                     bar.set_style(style(*phase));
@@ -89,16 +99,89 @@ fn show(all: &MultiProgress, bars: &mut HashMap<String, ProgressBar>, event: &Ev
         }
         Event::PhaseFinished { task, .. }
         | Event::TaskStarted { task, .. }
-        | Event::TaskAgain { task, .. } => clear(bars, task),
-        Event::TaskFinished(report) => clear(bars, &report.task),
-        Event::Log { .. } | Event::DiskUsed { .. } => {}
+        | Event::TaskAgain { task, .. } => bars.clear(task),
+        Event::TaskFinished(report) => bars.clear(&report.task),
+        Event::RunProgress(progress) => {
+            if let Some(line) = how_far(progress) {
+                let run = bars.run.get_or_insert_with(|| {
+                    let style = ProgressStyle::with_template("{msg}");
+                    let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+                    all.add(ProgressBar::new_spinner().with_style(style))
+                });
+                run.set_message(line);
+            }
+        }
+        Event::RunFinished(_) => {
+            if let Some(run) = bars.run.take() {
+                run.finish_and_clear();
+            }
+        }
+        Event::WaitsForSpace { .. }
+        | Event::HasSpace { .. }
+        | Event::Log { .. }
+        | Event::DiskUsed { .. } => {}
     }
 }
 
-fn clear(bars: &mut HashMap<String, ProgressBar>, task: &str) {
-    if let Some(bar) = bars.remove(task) {
-        bar.finish_and_clear();
+impl Bars {
+    /// A bar for what a task does now, in place of the one it had.
+    fn add(&mut self, all: &MultiProgress, task: &str, what: &str, phase: Option<Phase>) {
+        let bar = ProgressBar::new_spinner();
+        let bar = match &self.run {
+            Some(run) => all.insert_before(run, bar),
+            None => all.add(bar),
+        };
+        bar.set_message(format!("{task}: {what}"));
+        bar.enable_steady_tick(Duration::from_millis(200));
+        if let Some((_, before)) = self.tasks.insert(task.to_owned(), (phase, bar)) {
+            before.finish_and_clear();
+        }
     }
+
+    fn clear(&mut self, task: &str) {
+        if let Some((_, bar)) = self.tasks.remove(task) {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// How far a run of several tasks is, in a line.
+fn how_far(progress: &RunProgress) -> Option<String> {
+    if progress.tasks < 2 {
+        return None;
+    }
+    let done = progress.published + progress.already_published;
+    let mut parts = vec![format!("{done} of {} tasks published", progress.tasks)];
+    if progress.failed > 0 {
+        parts.push(format!("{} failed", progress.failed));
+    }
+    for running in &progress.running {
+        let at = match (running.lead_seconds, running.last_lead_seconds) {
+            (Some(lead), Some(last)) => {
+                format!("+{} of {}", lead_time(lead), lead_time(last))
+            }
+            _ => format!("step {} of {}", running.step, running.steps),
+        };
+        parts.push(format!("{} at {at}", running.task));
+    }
+    let rates = &progress.rates;
+    let bytes = |rate: f64| HumanBytes(rate as u64).to_string();
+    let rates = [
+        rates
+            .stage
+            .map(|rate| format!("staged at {}/s", bytes(rate))),
+        rates
+            .seconds_per_step
+            .map(|seconds| format!("{} s a step", number(seconds))),
+        rates
+            .publish
+            .map(|rate| format!("published at {}/s", bytes(rate))),
+    ];
+    parts.extend(rates.into_iter().flatten());
+    if let Some(eta) = progress.eta_seconds {
+        parts.push(format!("about {} left", duration(eta.ceil())));
+    }
+    Some(parts.join(", "))
 }
 
 fn style(phase: Phase) -> ProgressStyle {
@@ -113,7 +196,13 @@ fn style(phase: Phase) -> ProgressStyle {
 
 fn line(event: &Event) -> Option<String> {
     match event {
-        Event::TaskStarted { .. } | Event::PhaseStarted { .. } | Event::Progress { .. } => None,
+        Event::TaskStarted { .. }
+        | Event::PhaseStarted { .. }
+        | Event::Progress { .. }
+        | Event::WaitsForSpace { .. }
+        | Event::HasSpace { .. }
+        | Event::RunProgress(_)
+        | Event::RunFinished(_) => None,
         Event::TaskWaits { task, holder } => Some(format!(
             "{task}: another mlwm does it, on {holder}; waiting for it"
         )),
@@ -158,72 +247,11 @@ fn line(event: &Event) -> Option<String> {
     }
 }
 
-fn outcome(outcome: Outcome) -> &'static str {
+/// An outcome, for people.
+pub(crate) fn outcome(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Published => "published",
         Outcome::AlreadyPublished => "already published",
         Outcome::Failed => "failed",
     }
-}
-
-/// The closing table: a line per task, then where everything lies.
-pub(crate) fn table(reports: &[TaskReport]) -> String {
-    let mut table = Table::new();
-    table.load_style(UTF8_BORDERS_ONLY);
-    table.set_header([
-        "model",
-        "analysis time",
-        "member",
-        "outcome",
-        "stage",
-        "check",
-        "run",
-        "verify",
-        "publish",
-        "in",
-        "out",
-        "task",
-    ]);
-    for index in 4..11 {
-        if let Some(column) = table.column_mut(index) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    for report in reports {
-        let seconds = |phase: Phase| {
-            let found = report.phases.iter().find(|(done, _)| *done == phase);
-            found.map_or_else(|| "-".to_owned(), |(_, seconds)| format!("{seconds:.2} s"))
-        };
-        table.add_row([
-            report.configuration.clone(),
-            report.analysis_time.to_string(),
-            report
-                .member
-                .map_or_else(|| "all".to_owned(), |member| member.to_string()),
-            outcome(report.outcome).to_owned(),
-            seconds(Phase::Stage),
-            seconds(Phase::Check),
-            seconds(Phase::Run),
-            seconds(Phase::Verify),
-            seconds(Phase::Publish),
-            HumanBytes(report.bytes_in).to_string(),
-            HumanBytes(report.bytes_out).to_string(),
-            report
-                .identity
-                .map_or_else(|| "-".to_owned(), |digest| digest.short()),
-        ]);
-    }
-    let mut text = table.to_string();
-    for report in reports {
-        for output in &report.outputs {
-            text.push_str(&format!(
-                "\n{} {}\n  manifest {}\n  content  {}",
-                output.name, output.uri, output.manifest, output.digest
-            ));
-        }
-        if let Some(log) = &report.log {
-            text.push_str(&format!("\nlog {log}"));
-        }
-    }
-    text
 }

@@ -46,11 +46,12 @@ pub fn windowed(name: &str) -> String {
     mv $s/out/$work/surface/.$window $s/out/$work/surface/$window
     say "\"window\":\"$window\""
   done"#;
-    image_that(name, writes)
+    streaming_image(name, writes)
 }
 
-/// The image of a streaming model that does `writes` for each member.
-pub fn image_that(name: &str, writes: &str) -> String {
+/// The image of a streaming model, a shell script that does `writes` for each member: that knows `$member`,
+/// `$seed`, `$work`, the folder `$s` of the stream, and `say`, which prints a line of the contract.
+pub fn streaming_image(name: &str, writes: &str) -> String {
     let script = format!(
         r#"echo "loads the model"
 s=$MLWM_STREAM

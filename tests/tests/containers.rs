@@ -23,10 +23,14 @@ fn fails(site: &Site, code: i32, texts: &[&str]) {
 fn an_image_that_obeys_the_contract_is_published() {
     let site = scripted("copies", "cp -r /in/surface.zarr/. /out/surface.zarr/", "");
     let done = site.run("danra", &["--json"]).expect(0, &["published"]);
-    let last = done.stdout.lines().last().unwrap();
-    let event: serde_json::Value = serde_json::from_str(last).unwrap();
-    assert_eq!(event["outcome"], "published");
-    assert_eq!(event["event"], "task-finished");
+    let events = done.stdout.lines().map(serde_json::from_str);
+    let events: Vec<serde_json::Value> = events.collect::<Result<_, _>>().unwrap();
+    let mut ends = events
+        .iter()
+        .filter(|event| event["event"] == "task-finished");
+    assert_eq!(ends.next().unwrap()["outcome"], "published");
+    assert!(ends.next().is_none());
+    assert_eq!(events.last().unwrap()["event"], "run-finished");
     oracle(
         "manifest.py",
         &[

@@ -5,7 +5,7 @@ use std::fs;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use mlwm_tests::scripted::{image, image_that, no_container_left, windowed};
+use mlwm_tests::scripted::{image, no_container_left, streaming_image, windowed};
 use mlwm_tests::site::{Ran, Site, oracle, ran};
 use mlwm_tests::space::most_taken;
 
@@ -23,7 +23,7 @@ fn streaming(name: &str, each: &str) -> String {
   echo "{\"member\": $member, \"seed\": $seed}" > $out/.$window/.zattrs
   mv $out/.$window $out/$window
   say '"window":"h000-006"'"#;
-    image_that(name, &format!("{each}\n{writes}"))
+    streaming_image(name, &format!("{each}\n{writes}"))
 }
 
 fn site(name: &str, each: &str, more: &str) -> Site {

@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use mlwm_engines::{Ended, Image};
@@ -20,7 +21,7 @@ use crate::Error;
 use crate::container::{Lines, Ran, printable};
 use crate::disk::Excess;
 use crate::ending::judge;
-use crate::event::Phase;
+use crate::event::{Event, Phase};
 use crate::record::Attempt;
 use crate::scratch::{self, failed};
 use crate::warm::{self, Job, Told, knows_streaming};
@@ -76,10 +77,11 @@ impl Work<'_> {
             .has_log(attempt, &log.display().to_string());
         let mut lines = Lines::new(self.context, self.planned, &log);
         let started = now();
+        let mut model_done = None;
         let served = match cut {
             None => {
-                self.listen(begun, &mut hear, &mut lines, &untaken, None)
-                    .await
+                let listened = self.listen(begun, &mut hear, &mut lines, &untaken, (clock, None));
+                listened.await.map(|ran| model_done = Some((ran, None)))
             }
             Some((listening, cuts)) => {
                 let gate = listening.gate();
@@ -90,18 +92,27 @@ impl Work<'_> {
                 };
                 let listening = async {
                     let _ended = ended.clone().drop_guard();
-                    self.listen(begun, &mut hear, &mut lines, &untaken, Some(gate))
-                        .await
+                    let gate = (clock, Some(gate));
+                    let listened = self.listen(begun, &mut hear, &mut lines, &untaken, gate);
+                    let ran = listened.await?;
+                    // The last windows are sent while the model serves another.
+                    let publishing = (self.sent_seconds(), self.begin(Phase::Publish));
+                    model_done = Some((ran, Some(publishing)));
+                    Ok::<_, Unserved>(())
                 };
                 tokio::try_join!(listening, publishing).map(drop)
             }
         };
         let (last, written) = lines.finish();
         let finished = now();
+        if let Some((ran, publishing)) = model_done {
+            self.report.phases.push((Phase::Run, ran));
+            self.report.published_while_running = publishing.map(|(sent, _)| sent);
+            self.publishing = publishing.map(|(_, since)| since);
+        }
         let unserved = match served {
             Ok(()) => {
                 self.warn_of_log(&log, written);
-                self.end(Phase::Run, clock, None);
                 return Ok(Ran {
                     started,
                     finished,
@@ -135,19 +146,23 @@ impl Work<'_> {
         })
     }
 
-    /// Until the member is served.
+    /// Until the member is served; for how many seconds the model ran, since the clock was started.
     async fn listen(
         &self,
         work: warm::Work,
         hear: &mut UnboundedReceiver<Told>,
         lines: &mut Lines<'_>,
         untaken: &AtomicUsize,
-        gate: Option<&Gate>,
-    ) -> Result<(), Unserved> {
+        (clock, gate): (std::time::Instant, Option<&Gate>),
+    ) -> Result<f64, Unserved> {
         let mut work = Arc::new(work);
         let begin = |work: &Arc<warm::Work>| -> Result<Instant, Error> {
             match gate {
-                Some(gate) => gate.begun(work)?,
+                Some(gate) => {
+                    if gate.begun(work)? {
+                        self.waits_for_space();
+                    }
+                }
                 None => {
                     for window in self.planned.windows().unwrap_or_default() {
                         work.go(&window.to_string())?;
@@ -179,20 +194,50 @@ impl Work<'_> {
                     lines.log(stream, &line);
                 }
                 Told::Window(window) => match gate {
-                    Some(gate) => gate.take(&work, self.planned, &window)?,
+                    Some(gate) => {
+                        if gate.take(&work, self.planned, &window)? {
+                            self.waits_for_space();
+                        }
+                    }
                     None => self.take(&work, &window)?,
                 },
                 Told::Done => {
+                    // From now on the model serves another.
+                    let ran = clock.elapsed().as_secs_f64();
+                    self.tell_end(Phase::Run, ran, None);
                     let done = Arc::clone(&work);
                     aside(move || done.clear_inputs()).await?;
                     self.inputs_are_read().await?;
-                    return Ok(());
+                    return Ok(ran);
                 }
                 Told::Failed(why) => return Err(Unserved::Failed(why)),
                 Told::NotServed(error) => return Err(error.into()),
                 Told::Ended(ended, excess) => return Err(Unserved::Ended(ended, excess)),
             }
         }
+    }
+
+    /// The model has written all that there is room for.
+    fn waits_for_space(&self) {
+        (self.context.tell)(Event::WaitsForSpace {
+            task: self.planned.title(),
+        });
+    }
+
+    /// There is room for what the model is to write next.
+    pub(super) fn has_space(&self) {
+        (self.context.tell)(Event::HasSpace {
+            task: self.planned.title(),
+        });
+    }
+
+    /// Some of its windows were sent, in so much time.
+    pub(super) fn was_sent(&self, took: Duration) {
+        *self.sent.lock().unwrap_or_else(PoisonError::into_inner) += took.as_secs_f64();
+    }
+
+    fn sent_seconds(&self) -> f64 {
+        *self.sent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is told next.
@@ -225,7 +270,7 @@ impl Work<'_> {
     }
 }
 
-const DAY: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Why a member was not served.
 enum Unserved {

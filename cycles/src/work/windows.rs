@@ -6,6 +6,7 @@ mod target;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use mlwm_datasets::Dataset;
 use mlwm_datasets::forecast_store::StoreError;
@@ -98,6 +99,7 @@ impl Work<'_> {
                     .container(attempt, image, artifact.as_ref(), identity)
                     .await?;
                 self.verify(&ran).await?;
+                self.publishing = Some(self.begin(Phase::Publish));
                 self.cut_whole(&gate.windows, &mut cuts).await?;
                 ran
             }
@@ -164,7 +166,9 @@ impl Work<'_> {
                     gate.is_sized.notified().await;
                 }
                 let space = self.window_space().await?;
-                gate.open()?;
+                if gate.open()? {
+                    self.has_space();
+                }
                 let _ = give.send(space);
             }
             std::future::pending::<Result<(), Error>>().await
@@ -340,9 +344,10 @@ impl Work<'_> {
                 none.insert(begun.map_err(|error| self.interrupted_or(error.into()))?)
             }
         };
-        let sent = publishing.add(folder, &progress, cancel);
-        sent.await
-            .map_err(|error| self.interrupted_or(error.into()))
+        let clock = Instant::now();
+        let sent = publishing.add(folder, &progress, cancel).await;
+        self.was_sent(clock.elapsed());
+        sent.map_err(|error| self.interrupted_or(error.into()))
     }
 
     /// Cuts what a container wrote that does not know windows.
@@ -371,7 +376,10 @@ impl Work<'_> {
         made: &Complete,
     ) -> Result<(), Error> {
         self.claim.check()?;
-        let clock = self.begin(Phase::Publish);
+        let clock = match self.publishing.take() {
+            Some(since) => since,
+            None => self.begin(Phase::Publish),
+        };
         for mut cut in cuts {
             // Nothing is passed over here: what is not published must not be reported to be.
             let missing = || Error::WindowMissing(format!("of `{}`", cut.place.output.name));

@@ -8,7 +8,8 @@ use mlwm_cycles::{Artifacts, Plan, PlanOptions, load, names, plan};
 use mlwm_spec::{AnalysisTime, ExitCode, Members, Period};
 
 use crate::Outcome;
-use crate::commands::{Configurations, artifacts, runtime};
+use crate::commands::{Configurations, Workdir, artifacts, runtime};
+use crate::expectations::{self, Form};
 use crate::failure::Failure;
 use crate::transfer::Transfer;
 
@@ -25,6 +26,12 @@ pub(crate) struct Arguments {
     analysis_time: AnalysisTime,
     #[command(flatten)]
     wanted: Wanted,
+    /// Also say on standard error what it may be expected to come to: bytes from the interfaces of the models,
+    /// times from what earlier runs took, by the ledger of the working folder.
+    #[arg(long, value_name = "FORM", num_args = 0..=1, require_equals = true, default_missing_value = "table")]
+    expect: Option<Form>,
+    #[command(flatten)]
+    workdir: Workdir,
 }
 
 /// What is to be planned.
@@ -62,6 +69,9 @@ pub(crate) struct Planned {
 pub(crate) fn main(arguments: &Arguments) -> Outcome {
     let planned = arguments.wanted.plan(arguments.analysis_time)?;
     print(&planned.plan)?;
+    if let Some(form) = arguments.expect {
+        expectations::print(&planned.plan, &arguments.workdir, form)?;
+    }
     Ok(planned.code)
 }
 

@@ -48,6 +48,7 @@ pub(crate) fn main(arguments: Arguments) -> Outcome {
         unpacked: Unpacked::open_default(Artifacts::receipts(false))?,
         budget: budget_of_machine(&arguments.workdir.workdir),
         republish: false,
+        prices: None,
         workdir: arguments.workdir.workdir,
     };
     let display = (!arguments.json).then(|| Display::choose(false));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use mlwm_cycles::{Artifacts, Budget, Plan, RunOptions, Tell};
+use mlwm_cycles::{Artifacts, Budget, Plan, Prices, RunOptions, Tell};
 use mlwm_registries::Unpacked;
 use mlwm_spec::bytes::ByteSize;
 use mlwm_spec::{AnalysisTime, ExitCode};
@@ -15,8 +15,10 @@ use tokio_util::sync::CancellationToken;
 use super::plan::{Planned, Wanted, print};
 use crate::Outcome;
 use crate::commands::{Workdir, runtime, stop_on_signal};
+use crate::expectations::{self, Form};
 use crate::failure::Failure;
-use crate::terminal::{Display, table};
+use crate::report::{ReportFile, table};
+use crate::terminal::Display;
 
 /// What containers leave free of a large disk, if nothing else is said.
 const KEPT_FREE: u64 = 1 << 30;
@@ -62,15 +64,28 @@ pub(crate) struct Arguments {
     /// stays on record.
     #[arg(long)]
     republish: bool,
+    /// Write how it went to this file as JSON (docs/report-format.md).
+    #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
+    report: Option<PathBuf>,
+    /// Say what each task cost, by this table of prices in YAML (docs/report-format.md).
+    #[arg(long, value_name = "FILE")]
+    prices: Option<PathBuf>,
     /// Print the plan as JSON and do nothing.
     #[arg(long)]
     dry_run: bool,
+    /// With --dry-run: also say on standard error what it may be expected to come to.
+    #[arg(long, value_name = "FORM", requires = "dry_run", num_args = 0..=1, require_equals = true, default_missing_value = "table")]
+    expect: Option<Form>,
     /// Print what happens as JSON, one event a line.
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) fn main(arguments: Arguments) -> Outcome {
+    // What would be wrong at the end is said before anything begins.
+    let prices = arguments.prices.as_deref().map(prices).transpose()?;
+    let file = arguments.report.as_deref().map(ReportFile::at);
+    let file = file.transpose()?;
     let planned = match (&arguments.plan, arguments.analysis_time) {
         (Some(file), _) => Planned {
             plan: read(file)?,
@@ -84,6 +99,9 @@ pub(crate) fn main(arguments: Arguments) -> Outcome {
     };
     if arguments.dry_run {
         print(&planned.plan)?;
+        if let Some(form) = arguments.expect {
+            expectations::print(&planned.plan, &arguments.workdir, form)?;
+        }
         return Ok(planned.code);
     }
     let receipts = Artifacts::receipts(arguments.wanted.paranoid);
@@ -92,24 +110,33 @@ pub(crate) fn main(arguments: Arguments) -> Outcome {
         unpacked: Unpacked::open_default(receipts)?,
         budget: budget(&arguments)?,
         republish: arguments.republish,
+        prices,
         workdir: arguments.workdir.workdir,
     };
     let display = Display::choose(arguments.json);
-    let reports = runtime()?.block_on(async {
+    let mut report = runtime()?.block_on(async {
         let cancel = CancellationToken::new();
         stop_on_signal(
             &cancel,
             "stopping: containers get 10 s; a second signal ends mlwm at once",
         )?;
         let tell: Tell = Arc::new(move |event| display.tell(&event));
-        let reports = mlwm_cycles::run(&planned.plan, &options, &tell, &cancel).await?;
-        Ok::<_, Failure>(reports)
+        Ok::<_, Failure>(mlwm_cycles::run(&planned.plan, &options, &tell, &cancel).await?)
     })?;
-    if !arguments.json && !reports.is_empty() {
-        say!("{}", table(&reports));
+    report.exit_code = report.exit_code.max(planned.code);
+    if !arguments.json && !report.tasks.is_empty() {
+        say!("{}", table(&report));
     }
-    let codes = reports.iter().map(|report| report.exit_code);
-    Ok(codes.fold(planned.code, ExitCode::max))
+    if let Some(file) = file {
+        file.write(&report)?;
+    }
+    Ok(report.exit_code)
+}
+
+fn prices(file: &Path) -> Result<Prices, Failure> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| Failure::local("read the prices", file, &error))?;
+    Ok(Prices::parse(&text, &file.display().to_string())?)
 }
 
 fn read(file: &Path) -> Result<Plan, Failure> {

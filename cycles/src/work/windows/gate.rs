@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mlwm_spec::contract::stream::Window;
@@ -28,6 +29,8 @@ pub(in crate::work) struct Gate {
     /// The work whose windows these are, and how many of them may be written.
     state: Mutex<(Option<Arc<warm::Work>>, usize)>,
     written: UnboundedSender<Written>,
+    /// How many of them are written.
+    taken: AtomicUsize,
     pub(super) has_begun: Notify,
     /// It is known how large a window is.
     pub(super) is_sized: Notify,
@@ -57,6 +60,7 @@ impl Gate {
             windows,
             state: Mutex::new((None, 0)),
             written,
+            taken: AtomicUsize::new(0),
             has_begun: Notify::new(),
             is_sized: Notify::new(),
         };
@@ -67,34 +71,39 @@ impl Gate {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The container is at it, or another one.
-    pub(in crate::work) fn begun(&self, work: &Arc<warm::Work>) -> Result<(), Error> {
+    /// The container is at it, or another one; whether there is no room for any window yet.
+    pub(in crate::work) fn begun(&self, work: &Arc<warm::Work>) -> Result<bool, Error> {
         let mut state = self.state();
         for window in &self.windows[..state.1] {
             work.go(&window.to_string())?;
         }
         state.0 = Some(Arc::clone(work));
         self.has_begun.notify_one();
-        Ok(())
+        Ok(state.1 == 0)
     }
 
-    /// The container may write the next window.
-    pub(super) fn open(&self) -> Result<(), Error> {
+    /// The container may write the next window; whether it stood still until now.
+    pub(super) fn open(&self) -> Result<bool, Error> {
         let mut state = self.state();
         if let (Some(work), Some(window)) = (&state.0, self.windows.get(state.1)) {
             work.go(&window.to_string())?;
         }
         state.1 += 1;
-        Ok(())
+        Ok(self.is_at_end(state.1 - 1))
     }
 
-    /// A window is written.
+    /// Whether all is written that may be, and something is to come.
+    fn is_at_end(&self, allowed: usize) -> bool {
+        self.taken.load(Ordering::Relaxed) == allowed && allowed < self.windows.len()
+    }
+
+    /// A window is written; whether its container now stands still until there is room for the next.
     pub(in crate::work) fn take(
         &self,
         work: &warm::Work,
         planned: &PlannedTask,
         name: &str,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let number = self
             .windows
             .iter()
@@ -112,7 +121,8 @@ impl Gate {
                 .map(|output| (output.name.clone(), folder(output)))
                 .collect(),
         });
-        Ok(())
+        self.taken.store(number + 1, Ordering::Relaxed);
+        Ok(self.is_at_end(allowed))
     }
 }
 

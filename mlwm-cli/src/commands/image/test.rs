@@ -99,6 +99,7 @@ async fn test(
             unpacked: Unpacked::open_default(Artifacts::receipts(false))?,
             budget: budget_of_machine(&arguments.workdir.workdir),
             republish: false,
+            prices: None,
         },
     };
     let display = (!arguments.json).then(|| Display::choose(false));
@@ -120,6 +121,7 @@ fn is_of_publication(event: &Event) -> bool {
         | Event::Progress { phase, .. }
         | Event::PhaseFinished { phase, .. } => *phase == Phase::Publish,
         Event::TaskFinished(report) => report.error.is_none() && report.warning.is_none(),
+        Event::RunProgress(_) | Event::RunFinished(_) => true,
         _ => false,
     }
 }
