@@ -11,6 +11,8 @@ use crate::plan::{PlannedEnsemble, PlannedTask};
 pub enum Phase {
     /// Bring the inputs from their stores.
     Stage,
+    /// Make of inputs what the model reads.
+    Convert,
     /// Check the inputs before anything is started.
     Check,
     /// Unpack the artifact that is mounted, or verify what was unpacked before.
@@ -30,6 +32,7 @@ impl Phase {
     pub fn name(self) -> &'static str {
         match self {
             Self::Stage => "stage",
+            Self::Convert => "convert",
             Self::Check => "check",
             Self::Unpack => "unpack",
             Self::Queue => "queue",

@@ -44,8 +44,8 @@ pub use history::{ledger_file, note_killed};
 pub use load::{ArtifactFacts, Artifacts, Loaded, load, load_offline, names, read};
 pub use machine::Budget;
 pub use plan::{
-    Plan, PlanOptions, PlannedEnsemble, PlannedInput, PlannedOutput, PlannedProducts, PlannedTask,
-    plan,
+    Plan, PlanOptions, PlannedConverter, PlannedEnsemble, PlannedInput, PlannedOutput,
+    PlannedProducts, PlannedTask, plan,
 };
 pub use provenance::statement;
 pub use rebuild::{Rebuilt, rebuild};
