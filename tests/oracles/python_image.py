@@ -15,8 +15,10 @@ LEFT_OUT = {"site-packages", "dist-packages", "test", "tests", "__pycache__", "i
 
 
 def add(archive, path, name):
+    above = len(Path(name).parts)
+
     def plain(member):
-        parts = Path(member.name).parts[3:]
+        parts = Path(member.name).parts[above:]
         if LEFT_OUT & set(parts) or any(part.startswith("config-") for part in parts):
             return None
         member.uid = member.gid = member.mtime = 0

@@ -3,15 +3,20 @@
 `make` writes an artifact (ONNX model, interface version 2) and an input state per member, on an
 octahedral grid. Fields are whole numbers, and the model is `2 x(t) - x(t - 6 h)`, so that
 `x_k = x_0 + k (x_0 - x_-1)` is exact in float32: a step, member, field or time level that is lost,
-repeated, shifted or swapped is a wrong number. `check` compares stores with that.
+repeated, shifted or swapped is a wrong number. `check` compares stores with that. `pickles` writes the same
+states as anemoi's runners read them, float64 and without the time of the first; `hostile`, one that runs a program
+when it is loaded.
 
     synthetic.py make FOLDER [--rows 8] [--members 5] [--date 2026-10-01T00:00]
+    synthetic.py pickles FOLDER [--rows 8] [--members 5] [--date 2026-10-01T00:00]
+    synthetic.py hostile PICKLE PROGRAM
     synthetic.py spoil STATE FOLDER KIND...
     synthetic.py check --member 3 --seed 7 --steps 132 [--rows 8] [--first 1] STORE...
 """
 
 import argparse
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -166,6 +171,31 @@ def make(folder, rows, members, date):
         write(state(member, rows, date), folder / "states" / f"member{member:03}.zarr")
 
 
+def pickles(folder, rows, members, date):
+    folder = Path(folder)
+    folder.mkdir(parents=True)
+    for member in range(members):
+        ds = state(member, rows, date)
+        fields = {name: ds[name].values.astype("f8") for name in FIELDS}
+        content = {"date": ds.time.values[-1].astype("datetime64[s]").item(), "fields": fields}
+        content |= {f"{name}s": ds[name].values for name in ("latitude", "longitude")}
+        with open(folder / f"input_state_member_{member:03}.pkl", "wb") as file:
+            pickle.dump(content, file)
+
+
+class Hostile:
+    def __init__(self, program):
+        self.program = program
+
+    def __reduce__(self):
+        return exec, (self.program,)
+
+
+def hostile(target, program):
+    with open(target, "wb") as file:
+        pickle.dump(Hostile(program), file)
+
+
 def write(ds, path):
     encoding = {"time": {"units": "hours since 2026-01-01", "dtype": "i8"}}
     ds.to_zarr(path, zarr_format=3, consolidated=True, encoding=encoding)
@@ -267,11 +297,15 @@ def check(stores, member, seed, steps, first, rows, date, variables):
 def main():
     parser = argparse.ArgumentParser()
     commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("make")
-    command.add_argument("folder")
-    command.add_argument("--rows", type=int, default=8)
-    command.add_argument("--members", type=int, default=5)
-    command.add_argument("--date", default=DATE)
+    for name in ("make", "pickles"):
+        command = commands.add_parser(name)
+        command.add_argument("folder")
+        command.add_argument("--rows", type=int, default=8)
+        command.add_argument("--members", type=int, default=5)
+        command.add_argument("--date", default=DATE)
+    command = commands.add_parser("hostile")
+    command.add_argument("target")
+    command.add_argument("program")
     command = commands.add_parser("spoil")
     for name in ("source", "folder"):
         command.add_argument(name)

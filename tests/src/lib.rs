@@ -10,4 +10,5 @@ pub mod s3;
 pub mod scratch;
 pub mod scripted;
 pub mod site;
+pub mod synthetic;
 pub mod witness;

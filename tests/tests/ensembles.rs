@@ -9,7 +9,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use mlwm_tests::scripted::{image, no_container_left};
-use mlwm_tests::site::{Ran, Site, copy, oracle, program, ran};
+use mlwm_tests::site::{Ran, Site, copy, oracle, ran};
+use mlwm_tests::synthetic;
 
 const TIME: &str = "2022-04-07T03:00Z";
 const RUN: [&str; 3] = ["run", "--analysis-time", TIME];
@@ -403,32 +404,6 @@ fn killed_between_windows_the_same_command_publishes_the_same() {
 
 const SYNTHETIC_TIME: &str = "2026-10-01T00:00Z";
 
-/// An image of the built-in runner with the synthetic model in it.
-fn synthetic_image(folder: &Path) -> String {
-    let reference = "mlwm-test/synthetic:latest".to_owned();
-    fs::copy(program("mlwm-runner"), folder.join("artifact/mlwm-runner")).unwrap();
-    let library = std::env::var("MLWM_ONNXRUNTIME").expect("MLWM_ONNXRUNTIME names the library");
-    fs::copy(library, folder.join("artifact/libonnxruntime.so")).unwrap();
-    let base = std::env::var("MLWM_TEST_BASE_IMAGE").unwrap_or("mlwm-base:bookworm".into());
-    let text = format!(
-        "FROM {base}
-COPY mlwm-runner libonnxruntime.so /usr/local/lib/
-COPY checkpoint.onnx interface.json /workspace/inference_artifact/
-ENV ORT_DYLIB_PATH=/usr/local/lib/libonnxruntime.so
-LABEL io.mlwm.streaming=1
-ENTRYPOINT [\"/usr/local/lib/mlwm-runner\"]
-"
-    );
-    fs::write(folder.join("artifact/Dockerfile"), text).unwrap();
-    let built = Command::new("docker")
-        .args(["build", "--quiet", "--tag", &reference])
-        .arg(folder.join("artifact"))
-        .output()
-        .unwrap();
-    ran(&built).expect(0, &[]);
-    reference
-}
-
 /// A site with five members of the synthetic ensemble.
 fn synthetic() -> Site {
     let site = Site::new();
@@ -460,7 +435,7 @@ outputs:
     variables: [2t, tp]
     windows: {{length: PT72H, hours: 432-792}}
 ",
-        synthetic_image(&case)
+        synthetic::image("synthetic", &case)
     );
     site.configure("aifs", &yaml);
     site
