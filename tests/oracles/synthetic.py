@@ -19,6 +19,7 @@ import json
 import pickle
 from pathlib import Path
 
+import netCDF4
 import numpy as np
 import onnx
 import xarray as xr
@@ -216,6 +217,9 @@ def spoil_one(ds, target, kind):
         seconds = ds.time.values.astype("datetime64[s]").astype("i8")
         np.savez_compressed(target, time=seconds, **{n: ds[n].values for n in ds.data_vars})
         return
+    if kind.startswith("netcdf"):
+        netcdf(ds, kind, f"{target}.nc")
+        return
     if kind == "date":
         ds["time"] = ds.time - np.timedelta64(24, "h")
     elif kind == "interval":
@@ -245,6 +249,46 @@ def spoil_one(ds, target, kind):
     else:
         raise SystemExit(f"no such kind: {kind}")
     write(ds, target)
+
+
+def netcdf(ds, kind, target):
+    encoding = {"time": {"units": "hours since 2026-01-01", "dtype": "i4"}}
+    form = "NETCDF4"
+    if kind == "netcdf-3":
+        form = "NETCDF3_64BIT"
+    elif kind == "netcdf-4":
+        encoding |= {name: {"zlib": True, "shuffle": True} for name in FIELDS}
+        encoding["msl"] |= {"dtype": ">f4"}
+    elif kind == "netcdf-packed":
+        packed = {"dtype": "i4", "scale_factor": np.float32(0.5), "add_offset": np.float32(64), "_FillValue": -9}
+        encoding |= {name: packed for name in FIELDS}
+        ds["time"] = ds.time.astype("datetime64[ns]")
+        encoding["time"] = {"units": "days since 2026-01-01", "dtype": "f8"}
+    elif kind == "netcdf-date":
+        ds["time"] = ds.time - np.timedelta64(24, "h")
+    elif kind == "netcdf-order":
+        ds = ds.transpose("cell", "time")
+    elif kind == "netcdf-nan":
+        ds["2t"][1, 5] = np.nan
+    elif kind == "netcdf-double":
+        ds["msl"] = ds.msl.astype("f8")
+    elif kind == "netcdf-text":
+        ds["msl"] = ds.msl.astype("i4").astype(str)
+    elif kind == "netcdf-missing":
+        ds = ds.drop_vars("q_850")
+    elif kind not in ("netcdf-groups", "netcdf-huge", "netcdf-unwritten"):
+        raise SystemExit(f"no such kind: {kind}")
+    if kind in ("netcdf-huge", "netcdf-unwritten"):
+        ds = ds.drop_vars("msl")
+    ds.to_netcdf(target, format=form, engine="netcdf4", encoding=encoding)
+    with netCDF4.Dataset(target, "a") as file:
+        if kind == "netcdf-groups":
+            file.createGroup("other")
+        elif kind == "netcdf-huge":
+            file.createDimension("many", 1 << 40)
+            file.createVariable("msl", "f4", ("time", "many"), chunksizes=(1, 1024))
+        elif kind == "netcdf-unwritten":
+            file.createVariable("msl", "f4", ("time", "cell"))
 
 
 def mixed(value):
