@@ -5,6 +5,7 @@ mod streamed;
 mod windows;
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -25,7 +26,6 @@ use crate::place::{self, Place};
 use crate::plan::{PlannedInput, PlannedTask};
 use crate::record::Attempt;
 use crate::run::Context;
-use crate::scratch::remove;
 use crate::space::{Held, Space};
 use crate::warm::Staged;
 use crate::{Error, output, preflight, publication};
@@ -126,8 +126,8 @@ impl<'a> Work<'a> {
             return Ok(Outcome::Published);
         }
         self.context.scratch.clear_outputs(self.planned)?;
-        // Without a ledger, all attempts have one number.
-        remove(&self.context.scratch.log(self.planned, attempt.number))?;
+        // Without a ledger, all attempts have one number. A log that stays is only longer.
+        let _ = fs::remove_file(self.context.scratch.log(self.planned, attempt.number));
         let inputs = self.stage(&ground.converters).await?;
         reach("attempt: staged");
         let identity = self.identity(&ground, &inputs);
