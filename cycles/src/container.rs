@@ -99,7 +99,13 @@ pub(crate) async fn run(
     };
     drop(watched);
     let (last, written) = lines.finish();
-    judge(job.planned, &ended, excess, job.log, last)?;
+    judge(
+        (&job.planned.resources, job.planned.timeout),
+        &ended,
+        excess,
+        job.log,
+        last,
+    )?;
     let ran = Ran {
         started: ended.started,
         finished: ended.finished,
@@ -201,7 +207,12 @@ pub(crate) fn warm_request(
 
 /// The name of a container. The same task may run in several working folders, which publish to their own places:
 /// they are told apart by the end of it.
-fn name(context: &Context<'_>, planned: &PlannedTask, of: &str, identity: Digest) -> String {
+pub(crate) fn name(
+    context: &Context<'_>,
+    planned: &PlannedTask,
+    of: &str,
+    identity: Digest,
+) -> String {
     let folder = Digest::of(context.scratch.root().as_os_str().as_bytes());
     format!(
         "mlwm-{}-{}-{of}-{}-{}",
@@ -220,7 +231,7 @@ fn artifact_mount(artifact: &UnpackedArtifact) -> Mount {
     }
 }
 
-fn labels(identity: Digest) -> BTreeMap<String, String> {
+pub(crate) fn labels(identity: Digest) -> BTreeMap<String, String> {
     let (contract, version) = CONTRACT_LABEL;
     BTreeMap::from([
         (TASK_LABEL.to_owned(), identity.to_string()),
@@ -229,7 +240,7 @@ fn labels(identity: Digest) -> BTreeMap<String, String> {
 }
 
 /// The user and group that mlwm runs as: the container runs as the same.
-fn caller() -> Result<(u32, u32), Error> {
+pub(crate) fn caller() -> Result<(u32, u32), Error> {
     let path = Path::new("/proc/self");
     let me = fs::metadata(path).map_err(|source| Error::Scratch {
         path: path.to_owned(),

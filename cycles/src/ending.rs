@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use mlwm_engines::{Ended, Limits};
+use mlwm_spec::Period;
 use mlwm_spec::bytes::ByteSize;
+use mlwm_spec::configuration::Resources;
 
 use crate::Error;
 use crate::disk::Excess;
-use crate::plan::PlannedTask;
 
 /// What libraries say when they may not make another process or thread. That alone may have other
 /// causes: it is only a hint.
@@ -20,9 +21,9 @@ const NO_PROCESS: [&str; 6] = [
     "Thread creation failed",
 ];
 
-/// What a container came to: an error unless it ended well.
+/// What a container with these resources and this timeout came to: an error unless it ended well.
 pub(crate) fn judge(
-    planned: &PlannedTask,
+    (resources, timeout): (&Resources, Option<Period>),
     ended: &Ended,
     excess: Option<Excess>,
     log: &Path,
@@ -30,13 +31,13 @@ pub(crate) fn judge(
 ) -> Result<(), Error> {
     let log = log.to_owned();
     if let Some(excess) = excess {
-        return Err(exceeded(planned, excess, log, last));
+        return Err(exceeded(resources, excess, log, last));
     }
     if ended.cancelled {
         return Err(Error::Interrupted);
     }
-    let hint = hint(planned, ended, &last);
-    if let Some(timeout) = planned.timeout.filter(|_| ended.timed_out) {
+    let hint = hint(resources, ended, &last);
+    if let Some(timeout) = timeout.filter(|_| ended.timed_out) {
         return Err(Error::Timeout {
             timeout,
             hint,
@@ -48,7 +49,7 @@ pub(crate) fn judge(
     // Podman does not tell of a kill for want of memory, and Docker not always (it hears of it from a
     // control group that may be gone already): a container with a limit that was killed, and not by
     // us, is taken to have run into it.
-    let limit = planned.resources.memory;
+    let limit = resources.memory;
     let killed = code == 137 && limit.is_some();
     match (code, ended.oom_killed || killed) {
         (0, false) => Ok(()),
@@ -74,11 +75,11 @@ pub(crate) fn judge(
     }
 }
 
-fn exceeded(planned: &PlannedTask, excess: Excess, log: PathBuf, last: Vec<String>) -> Error {
+fn exceeded(resources: &Resources, excess: Excess, log: PathBuf, last: Vec<String>) -> Error {
     match excess {
         Excess::Limit { written } => Error::DiskLimit {
             written: whole(written),
-            limit: planned.resources.disk.unwrap_or(ByteSize(0)),
+            limit: resources.disk.unwrap_or(ByteSize(0)),
             log,
             last,
         },
@@ -102,8 +103,8 @@ pub(crate) fn whole(bytes: u64) -> ByteSize {
 }
 
 /// The limits that a container seems to have run into; empty, or to be read after a semicolon.
-fn hint(planned: &PlannedTask, ended: &Ended, last: &[String]) -> String {
-    let limits = Limits::of(&planned.resources);
+fn hint(resources: &Resources, ended: &Ended, last: &[String]) -> String {
+    let limits = Limits::of(resources);
     let processes = limits.processes;
     let said = |text: &str| last.iter().any(|line| line.contains(text));
     let mut hint = String::new();

@@ -176,6 +176,38 @@ pub enum Error {
         /// The configuration.
         configuration: String,
     },
+    /// The image of a converter is not in the engine.
+    #[error(
+        "image `{image}`, which converts the input `{input}` of `{configuration}`, is not in the engine: build it, or pull it"
+    )]
+    ConverterMissing {
+        /// The reference.
+        image: String,
+        /// The input.
+        input: String,
+        /// The configuration.
+        configuration: String,
+    },
+    /// A converter failed.
+    #[error("the input `{input}` ({uri}) was not converted by `{image}`: {source}")]
+    Convert {
+        /// The input.
+        input: String,
+        /// Where it was staged from.
+        uri: String,
+        /// The reference of the converter.
+        image: String,
+        /// Why.
+        source: Box<Error>,
+    },
+    /// What a converter left is not what it should be.
+    #[error("the container {reason}; its log is {}", log.display())]
+    Converted {
+        /// What is wrong with it.
+        reason: String,
+        /// Its log.
+        log: PathBuf,
+    },
     /// The image was made from another artifact.
     #[error(
         "image `{image}` {built}, but the configuration names {wanted}: run `mlwm image build {configuration}`"
@@ -384,10 +416,10 @@ pub enum Error {
     Eccodes(#[from] mlwm_grib::Error),
     /// Inputs that do not fit into the working folder's budget.
     #[error(
-        "the inputs of a member have {bytes} bytes, and the space for the working folder is {budget}: give more with --disk"
+        "the inputs of a member take {bytes} bytes, with what is converted of them, and the space for the working folder is {budget}: give more with --disk"
     )]
     InputsTooLarge {
-        /// Bytes of the inputs.
+        /// Bytes of the inputs, and those that their converters may write.
         bytes: u64,
         /// The budget.
         budget: u64,
@@ -539,7 +571,9 @@ impl Error {
             Self::Engine(source) => source.exit_code(),
             Self::Storage(source) | Self::Unpublished { source, .. } => source.exit_code(),
             Self::Preflight { source, .. } => source.exit_code(),
-            Self::ImageMissing { .. } => ExitCode::ImageMissing,
+            Self::ImageMissing { .. } | Self::ConverterMissing { .. } => ExitCode::ImageMissing,
+            Self::Convert { source, .. } => source.exit_code(),
+            Self::Converted { .. } => ExitCode::Incomplete,
             Self::Published { .. } | Self::Damaged { .. } | Self::TakenOver { .. } => {
                 ExitCode::Conflict
             }

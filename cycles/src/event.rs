@@ -13,6 +13,8 @@ use crate::report::Summary;
 pub enum Phase {
     /// Bring the inputs from their stores.
     Stage,
+    /// Make of inputs what the model reads.
+    Convert,
     /// Check the inputs before anything is started.
     Check,
     /// Unpack the artifact that is mounted, or verify what was unpacked before.
@@ -29,8 +31,9 @@ pub enum Phase {
 
 impl Phase {
     /// All of them, in order.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Stage,
+        Self::Convert,
         Self::Check,
         Self::Unpack,
         Self::Queue,
@@ -48,6 +51,7 @@ impl Phase {
     pub fn name(self) -> &'static str {
         match self {
             Self::Stage => "stage",
+            Self::Convert => "convert",
             Self::Check => "check",
             Self::Unpack => "unpack",
             Self::Queue => "queue",

@@ -165,6 +165,8 @@ impl Case<'_> {
             }
             for input in &mut task.inputs {
                 input.uri = uri(&GoldenCase::input(self.folder, self.input_of(input)?));
+                // The case has what the model reads.
+                input.convert = None;
             }
             for output in &mut task.outputs {
                 output.uri = uri(&self.published(&output.name));

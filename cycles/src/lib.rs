@@ -52,8 +52,8 @@ pub use history::{ledger_file, note_killed};
 pub use load::{ArtifactFacts, Artifacts, Loaded, load, load_offline, names, read};
 pub use machine::Budget;
 pub use plan::{
-    Plan, PlanOptions, PlannedEnsemble, PlannedInput, PlannedOutput, PlannedProducts, PlannedTask,
-    plan,
+    Plan, PlanOptions, PlannedConverter, PlannedEnsemble, PlannedInput, PlannedOutput,
+    PlannedProducts, PlannedTask, plan,
 };
 pub use prices::{Cost, InvalidPrice, Price, Prices};
 pub use progress::{KnownFrom, Rates, RunProgress, Running};

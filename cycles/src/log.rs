@@ -100,7 +100,9 @@ impl Log {
     fn file(&mut self) -> io::Result<&mut LineWriter<File>> {
         if self.file.is_none() {
             fs::create_dir_all(self.path.parent().unwrap_or(&self.path))?;
-            self.file = Some(LineWriter::new(File::create(&self.path)?));
+            // What converted the inputs of the same attempt has written before.
+            let file = File::options().create(true).append(true).open(&self.path);
+            self.file = Some(LineWriter::new(file?));
         }
         // It was just made, if it was not there.
         self.file

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use mlwm_spec::configuration::{Gpus, Resources};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::space::Disk;
 
@@ -37,6 +37,9 @@ pub(crate) struct Machine {
     state: Mutex<State>,
     changed: Notify,
     pub(crate) disk: Disk,
+    /// The place of a converter: there is one, beside those of models. In the queue for theirs it would wait for
+    /// ever for a container that serves several members, which waits for the inputs of the next.
+    pub(crate) converter: Semaphore,
 }
 
 #[derive(Debug, Default)]
@@ -80,6 +83,7 @@ impl Machine {
             state: Mutex::default(),
             changed: Notify::new(),
             disk: Disk::new(budget.disk),
+            converter: Semaphore::new(1),
         }
     }
 

@@ -74,19 +74,20 @@ impl Place {
         Ok(())
     }
 
-    /// A manifest of another image, artifact, configuration, time or member is an error: nothing
+    /// A manifest of another image, artifact, converter, configuration, time or member is an error: nothing
     /// is overwritten.
     pub(crate) fn refuse_other_task(
         &self,
         planned: &PlannedTask,
         image: &Image,
+        converters: &BTreeMap<String, Image>,
     ) -> Result<(), Error> {
         let Some(manifest) = &self.manifest else {
             return Ok(());
         };
         let duration =
             |text: &Option<String>| text.clone().unwrap_or_else(|| "not given".to_owned());
-        let artifact = |digest: Option<Digest>| {
+        let or_none = |digest: Option<Digest>| {
             digest.map_or_else(|| "none".to_owned(), |digest| digest.to_string())
         };
         let facts = [
@@ -107,8 +108,8 @@ impl Place {
             ),
             (
                 "artifact",
-                artifact(manifest.artifact.as_ref().map(|there| there.digest)),
-                artifact(planned.artifact.as_ref().map(|here| here.digest)),
+                or_none(manifest.artifact.as_ref().map(|there| there.digest)),
+                or_none(planned.artifact.as_ref().map(|here| here.digest)),
             ),
             (
                 "image",
@@ -121,7 +122,15 @@ impl Place {
                 planned.configuration_digest.to_string(),
             ),
         ];
-        match facts.into_iter().find(|(_, there, here)| there != here) {
+        let converters = converters.iter().map(|(input, converter)| {
+            let mut read = manifest.inputs.iter();
+            let record = read.find(|record| record.name == *input);
+            let there = record.and_then(|record| record.converter.as_ref());
+            let there = or_none(there.map(|there| there.digest));
+            ("converter", there, converter.id.to_string())
+        });
+        let mut facts = facts.into_iter().chain(converters);
+        match facts.find(|(_, there, here)| there != here) {
             None if asked_otherwise(manifest, planned) => Err(Error::Published {
                 manifest: self.manifest_uri(),
                 difference: "its plan asked for something else".to_owned(),

@@ -16,8 +16,10 @@ use serde_json::json;
 use crate::Error;
 use crate::load::{ArtifactFacts, Loaded};
 
+pub(crate) mod convert;
 mod ensemble;
 
+pub use convert::PlannedConverter;
 pub use ensemble::{PlannedEnsemble, PlannedProducts};
 
 /// The folder for intermediate files in a container.
@@ -168,6 +170,9 @@ pub struct PlannedInput {
     pub internal_path: String,
     /// The datastores' inputs that it feeds.
     pub datastore_inputs: Vec<String>,
+    /// What makes of it what the model reads, if it is not that already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub convert: Option<PlannedConverter>,
 }
 
 /// An output of a task.
@@ -219,16 +224,28 @@ impl PlannedTask {
     /// Digest of what decides the result and may be edited: what the container is told and given, and what is
     /// taken of what it writes. Where that is published, and what it may use, do not belong to it.
     pub(crate) fn asked(&self) -> Digest {
-        let inputs = self.inputs.iter();
+        let inputs = self.inputs.iter().map(|input| {
+            let mut asked = vec![
+                json!(input.name),
+                json!(input.internal_path),
+                json!(input.datastore_inputs),
+            ];
+            // Its image belongs to the identity by its content.
+            asked.extend(
+                input
+                    .convert
+                    .as_ref()
+                    .map(|convert| json!(convert.environment)),
+            );
+            asked
+        });
         let outputs = self.outputs.iter();
         let asked = json!({
             "environment": self.environment,
             "steps": self.steps,
             "time_layout": self.time_layout,
             "seed": self.seed,
-            "inputs": inputs
-                .map(|input| json!([input.name, input.internal_path, input.datastore_inputs]))
-                .collect::<Vec<_>>(),
+            "inputs": inputs.collect::<Vec<_>>(),
             "outputs": outputs
                 .map(|output| {
                     json!([output.name, output.internal_path, output.variables, output.windows])
@@ -349,6 +366,9 @@ fn plan_task(
             uri: input.uri(analysis_time, member).map_err(in_configuration)?,
             internal_path: input.internal_path.clone(),
             datastore_inputs: input.datastore_inputs.clone(),
+            convert: input.convert.as_ref().map(|convert| {
+                PlannedConverter::new(convert, name, &input.internal_path, analysis_time, member)
+            }),
         });
     }
     let mut outputs = Vec::new();

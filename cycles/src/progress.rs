@@ -232,7 +232,7 @@ impl Tracker {
 
     fn begin(&mut self, title: &str, phase: Phase, now: f64) -> Option<()> {
         let part = match phase {
-            Phase::Stage | Phase::Check | Phase::Unpack => return None,
+            Phase::Stage | Phase::Convert | Phase::Check | Phase::Unpack => return None,
             Phase::Queue => Part::Ready,
             Phase::Run => Part::Model,
             Phase::Verify | Phase::Publish => Part::After,

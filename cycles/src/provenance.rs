@@ -35,6 +35,15 @@ pub fn statement(manifest: &Manifest) -> Value {
         );
     }
     dependencies.extend(manifest.inputs.iter().map(input));
+    let converters = manifest.inputs.iter().filter_map(|input| {
+        let converter = input.converter.as_ref()?;
+        Some(json!({
+            "name": format!("converter of input {}", input.name),
+            "uri": converter.name,
+            "digest": hex(converter.digest),
+        }))
+    });
+    dependencies.extend(converters);
     let run = &manifest.run;
     json!({
         "_type": STATEMENT,

@@ -102,6 +102,14 @@ pub async fn replay(
     }
     // By content: a tag may have moved since.
     planned.image = manifest.image.digest.to_string();
+    for input in &mut planned.inputs {
+        let mut read = manifest.inputs.iter();
+        let record = read.find(|record| record.name == input.name);
+        let converter = record.and_then(|record| record.converter.as_ref());
+        if let (Some(convert), Some(converter)) = (&mut input.convert, converter) {
+            convert.image = converter.digest.to_string();
+        }
+    }
     let apart = RunOptions {
         workdir: root.join("work"),
         republish: false,

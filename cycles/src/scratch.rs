@@ -5,6 +5,8 @@
 //! <workdir>/ledger.sqlite
 //! <workdir>/claims/…
 //! <workdir>/tasks/<configuration>/<analysis time>/member<m>/input/<input>    mounted read-only
+//! <workdir>/tasks/<configuration>/<analysis time>/member<m>/raw/<input>      staged, to be converted
+//! <workdir>/tasks/<configuration>/<analysis time>/member<m>/convert/<input>  written by a converter
 //! <workdir>/tasks/<configuration>/<analysis time>/member<m>/output/<output>  written by the container
 //! <workdir>/tasks/<configuration>/<analysis time>/member<m>/complete.json    the output is complete
 //! <workdir>/tasks/<configuration>/<analysis time>/member<m>/sent/<output>    what of it its store has
@@ -75,7 +77,17 @@ impl Scratch {
             .join("ensemble")
     }
 
-    /// Where an input is staged.
+    /// Where an input is staged that is converted.
+    pub(crate) fn raw(&self, task: &PlannedTask, name: &str) -> PathBuf {
+        self.task(task).join("raw").join(name)
+    }
+
+    /// Where the converter of an input writes.
+    pub(crate) fn convert(&self, task: &PlannedTask, name: &str) -> PathBuf {
+        self.task(task).join("convert").join(name)
+    }
+
+    /// Where an input lies that the model reads.
     pub(crate) fn input(&self, task: &PlannedTask, name: &str) -> PathBuf {
         self.task(task).join("input").join(name)
     }
@@ -128,6 +140,10 @@ impl Scratch {
     pub(crate) fn clear_inputs(&self, task: &PlannedTask) -> Result<(), Error> {
         for input in &task.inputs {
             remove(&self.input(task, &input.name))?;
+            if input.convert.is_some() {
+                remove(&self.raw(task, &input.name))?;
+                remove(&self.convert(task, &input.name))?;
+            }
         }
         Ok(())
     }
@@ -147,9 +163,10 @@ pub(crate) fn create(path: &Path) -> Result<(), Error> {
     fs::create_dir_all(path).map_err(|source| failed(path, source))
 }
 
-/// Removes a folder and all that is in it, if it is there.
+/// Removes a folder and all that is in it, or a file, if it is there.
 pub(crate) fn remove(folder: &Path) -> Result<(), Error> {
     let removed = match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => fs::remove_file(folder),
         Err(error) if error.kind() != io::ErrorKind::NotFound => dismantle(folder),
         _ => Ok(()),
     };

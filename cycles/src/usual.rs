@@ -117,7 +117,8 @@ impl Usual {
 
     /// Seconds of what comes before the container runs, without waiting for its turn.
     pub(crate) fn before(&self) -> f64 {
-        self.seconds(Phase::Stage) + self.seconds(Phase::Check) + self.seconds(Phase::Unpack)
+        let before = [Phase::Stage, Phase::Convert, Phase::Check, Phase::Unpack];
+        before.into_iter().map(|phase| self.seconds(phase)).sum()
     }
 
     /// Seconds for which the container runs.

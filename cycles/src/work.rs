@@ -1,19 +1,22 @@
 //! One attempt at a task, from its inputs to its published outputs.
 
+mod convert;
 mod streamed;
 mod windows;
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use mlwm_engines::Image;
 use mlwm_registries::UnpackedArtifact;
-use mlwm_spec::manifest::{GribRecord, InputRecord, ObjectRecord};
+use mlwm_spec::manifest::{GribRecord, InputRecord, NamedDigest, ObjectRecord};
 use mlwm_spec::task::{InputIdentity, TaskKey};
 use mlwm_spec::{ArtifactDelivery, Digest, ExitCode, Manifest};
 use mlwm_storage::points::reach;
-use mlwm_storage::{Progress, Source, Store, Uri};
+use mlwm_storage::{Progress, Source, Uri};
 
 use crate::claim::Claim;
 use crate::complete::Complete;
@@ -33,6 +36,8 @@ const BETWEEN_EVENTS: Duration = Duration::from_millis(100);
 /// What an attempt starts from.
 pub(crate) struct Ground {
     image: Image,
+    /// Those of the converters, by the names of their inputs.
+    converters: BTreeMap<String, Image>,
     places: Vec<Place>,
 }
 
@@ -49,6 +54,8 @@ pub(crate) struct Work<'a> {
     sent: Mutex<f64>,
     /// Since when there is nothing left to do but to publish, if that began while windows were sent.
     publishing: Option<Instant>,
+    /// Bytes of its inputs that lie in the working folder.
+    inputs_bytes: u64,
     /// The space that its inputs then take.
     inputs: Mutex<Option<(Staged<'a>, Space<'a>, Held<'a>)>>,
 }
@@ -70,6 +77,7 @@ impl<'a> Work<'a> {
             is_streamed_in_windows: false,
             sent: Mutex::default(),
             publishing: None,
+            inputs_bytes: 0,
             inputs: Mutex::default(),
         }
     }
@@ -86,12 +94,13 @@ impl<'a> Work<'a> {
     /// Looks at the image and at what is published: `None` if nothing need be done.
     pub(crate) async fn look(&mut self) -> Result<Option<Ground>, Error> {
         let image = self.image().await?;
+        let converters = self.converters().await?;
         self.is_streamed_in_windows = self.planned.is_cut() && self.is_streamed(&image);
         let places = Place::of(self.planned).await?;
         let republish = self.context.options.republish;
         if !republish {
             for place in &places {
-                place.refuse_other_task(self.planned, &image)?;
+                place.refuse_other_task(self.planned, &image, &converters)?;
             }
         }
         // A manifest of another task has another identity, which is found with the inputs.
@@ -104,7 +113,11 @@ impl<'a> Work<'a> {
                 .already_published(identity, &places)
                 .await
                 .map(|()| None),
-            None => Ok(Some(Ground { image, places })),
+            None => Ok(Some(Ground {
+                image,
+                converters,
+                places,
+            })),
         }
     }
 
@@ -112,37 +125,40 @@ impl<'a> Work<'a> {
         self.attempt = Some(attempt);
         // Before anything of another is cleared that may have taken the task over.
         self.claim.check()?;
-        let Ground { image, places } = ground;
-        if let Some(complete) = self.complete(&image).await? {
+        let (image, places) = (&ground.image, &ground.places);
+        if let Some(complete) = self.complete(&ground).await? {
             reach("attempt: found complete");
-            self.publish(&image, &complete, &places).await?;
+            self.publish(image, &complete, places).await?;
             return Ok(Outcome::Published);
         }
         self.context.scratch.clear_outputs(self.planned)?;
-        let inputs = self.stage().await?;
+        // Without a ledger, all attempts have one number. A log that stays is only longer.
+        let _ = fs::remove_file(self.context.scratch.log(self.planned, attempt.number));
+        let inputs = self.stage(&ground.converters).await?;
         reach("attempt: staged");
-        let identity = self.identity(&image, &inputs);
+        let identity = self.identity(&ground, &inputs);
         self.report.identity = Some(identity);
-        if !self.context.options.republish && place::published_by(identity, &places)? {
-            self.already_published(identity, &places).await?;
+        if !self.context.options.republish && place::published_by(identity, places)? {
+            self.already_published(identity, places).await?;
             return Ok(Outcome::AlreadyPublished);
         }
+        self.convert(attempt, &ground, identity, &inputs).await?;
         self.check().await?;
         reach("attempt: checked");
         let mounted = self.mounted().await?;
         if self.planned.is_cut() {
             let made_from = (identity, inputs);
             return self
-                .run_cut(attempt, &image, mounted, made_from, &places)
+                .run_cut(attempt, image, mounted, made_from, places)
                 .await;
         }
-        let ran = match self.is_streamed(&image) {
+        let ran = match self.is_streamed(image) {
             true => {
-                self.streamed(attempt, &image, mounted, identity, None)
+                self.streamed(attempt, image, mounted, identity, None)
                     .await?
             }
             false => {
-                self.container(attempt, &image, mounted.as_ref(), identity)
+                self.container(attempt, image, mounted.as_ref(), identity)
                     .await?
             }
         };
@@ -164,7 +180,7 @@ impl<'a> Work<'a> {
             self.report.warning = Some(error.to_string());
         }
         reach("attempt: complete");
-        self.publish(&image, &complete, &places).await?;
+        self.publish(image, &complete, places).await?;
         Ok(Outcome::Published)
     }
 
@@ -194,19 +210,40 @@ impl<'a> Work<'a> {
         Ok(image)
     }
 
+    /// The images of the converters of inputs, by the names of these.
+    async fn converters(&self) -> Result<BTreeMap<String, Image>, Error> {
+        let mut converters = BTreeMap::new();
+        for input in &self.planned.inputs {
+            let Some(converter) = &input.convert else {
+                continue;
+            };
+            let found = self.context.engine.image(&converter.image).await?;
+            let image = found.ok_or_else(|| Error::ConverterMissing {
+                image: converter.image.clone(),
+                input: input.name.clone(),
+                configuration: self.planned.configuration.clone(),
+            })?;
+            converters.insert(input.name.clone(), image);
+        }
+        Ok(converters)
+    }
+
     /// Complete outputs of an earlier attempt, if they are what this one would make.
-    async fn complete(&mut self, image: &Image) -> Result<Option<Complete>, Error> {
+    async fn complete(&mut self, ground: &Ground) -> Result<Option<Complete>, Error> {
         let (scratch, cancel) = (self.context.scratch, self.context.cancel);
         let Some(complete) = Complete::find(scratch, self.planned, cancel).await? else {
             return Ok(None);
         };
-        let same = complete.identity == self.identity(image, &complete.inputs)
+        let same = complete.identity == self.identity(ground, &complete.inputs)
             && place::same_listings(self.planned, &complete.inputs).await?;
         self.report.identity = same.then_some(complete.identity);
         Ok(same.then_some(complete))
     }
 
-    async fn stage(&mut self) -> Result<Vec<InputRecord>, Error> {
+    async fn stage(
+        &mut self,
+        converters: &BTreeMap<String, Image>,
+    ) -> Result<Vec<InputRecord>, Error> {
         let space = self.space_for_inputs().await?;
         let clock = self.begin(Phase::Stage);
         // What was staged whole is staged again: it is not known to be what was asked for.
@@ -215,7 +252,10 @@ impl<'a> Work<'a> {
         let mut records = Vec::new();
         for input in &self.planned.inputs {
             let uri: Uri = input.uri.parse()?;
-            let dest = self.context.scratch.input(self.planned, &input.name);
+            let dest = match input.convert {
+                None => self.context.scratch.input(self.planned, &input.name),
+                Some(_) => self.context.scratch.raw(self.planned, &input.name),
+            };
             let staged = mlwm_storage::stage(&uri, &dest, &progress, self.context.cancel)
                 .await
                 .map_err(|error| self.interrupted_or(error.into()))?;
@@ -227,8 +267,10 @@ impl<'a> Work<'a> {
                 listing: staged.listing,
                 objects: staged.objects.len() as u64,
                 bytes: staged.bytes,
+                converter: self.converter(input, converters),
             });
         }
+        self.inputs_bytes = self.report.bytes_in;
         self.end(Phase::Stage, clock, Some(self.report.bytes_in));
         let held = self.context.machine.disk.hold(self.report.bytes_in);
         let mut inputs = self.inputs.lock().unwrap_or_else(PoisonError::into_inner);
@@ -237,8 +279,21 @@ impl<'a> Work<'a> {
         Ok(records)
     }
 
+    /// The converter of an input, for the record.
+    fn converter(
+        &self,
+        input: &PlannedInput,
+        converters: &BTreeMap<String, Image>,
+    ) -> Option<NamedDigest> {
+        let (converter, image) = input.convert.as_ref().zip(converters.get(&input.name))?;
+        Some(NamedDigest {
+            name: converter.image.clone(),
+            digest: image.id,
+        })
+    }
+
     /// Waits for space for the inputs of a task whose outputs are cut: what it needs is known from their
-    /// listings, and not, as for others, from `resources.disk`.
+    /// listings, and not, as for others, from `resources.disk`. What is made of them lies beside them for a while.
     async fn space_for_inputs(&self) -> Result<Option<(Staged<'a>, Space<'a>)>, Error> {
         if !self.is_streamed_in_windows {
             return Ok(None);
@@ -246,8 +301,9 @@ impl<'a> Work<'a> {
         let mut bytes = 0;
         for input in &self.planned.inputs {
             let uri: Uri = input.uri.parse()?;
-            let listed = Store::open(&uri).await?.list(&uri).await?;
-            bytes += listed.iter().map(|object| object.size).sum::<u64>();
+            let listed = mlwm_storage::listing_digest(&uri).await?.bytes;
+            let converter = input.convert.as_ref();
+            bytes += listed + converter.map_or(0, |converter| converter.room(listed));
         }
         let disk = &self.context.machine.disk;
         if bytes > disk.budget() {
@@ -267,6 +323,16 @@ impl<'a> Work<'a> {
         }
     }
 
+    /// Of the inputs, so many bytes lie in the working folder: what more they took is free.
+    fn only_holds(&mut self, bytes: u64) {
+        self.inputs_bytes = bytes;
+        let mut inputs = self.inputs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, space, held)) = &mut *inputs {
+            *held = self.context.machine.disk.hold(bytes);
+            space.shrink_to(bytes);
+        }
+    }
+
     /// The model has read its inputs: they are removed.
     async fn inputs_are_read(&self) -> Result<(), Error> {
         let scratch = self.context.scratch;
@@ -279,14 +345,16 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    fn identity(&self, image: &Image, inputs: &[InputRecord]) -> Digest {
+    fn identity(&self, ground: &Ground, inputs: &[InputRecord]) -> Digest {
         let planned = self.planned;
+        let converter = |input: &str| Some(ground.converters.get(input)?.id);
         let inputs = inputs.iter().map(|input| InputIdentity {
             name: input.name.clone(),
             digest: input.digest,
+            converter: converter(&input.name),
         });
         let key = TaskKey {
-            image: image.id,
+            image: ground.image.id,
             artifact: planned.artifact.as_ref().map(|artifact| artifact.digest),
             configuration: planned.configuration_digest,
             analysis_time: planned.analysis_time,
@@ -363,7 +431,7 @@ impl<'a> Work<'a> {
             identity,
             log: &log,
             turn: self.turn,
-            room: limit.map(|limit| limit.0.saturating_sub(self.report.bytes_in)),
+            room: limit.map(|limit| limit.0.saturating_sub(self.inputs_bytes)),
         };
         reach("attempt: before the container");
         let running = container::run(self.context, &job, &stop);

@@ -110,18 +110,13 @@ impl Variable {
     /// The attributes that describe the decoded values: without those of their encoding, such as
     /// `_FillValue` and `scale_factor`. A [`Writer`](crate::Writer) takes these.
     pub fn decoded_attributes(&self) -> Map<String, Value> {
-        let mut attributes = self.attributes.clone();
-        attributes.retain(|name, _| !ENCODING_ATTRIBUTES.contains(&name.as_str()));
-        attributes
+        decoded(&self.attributes)
     }
 
     /// The attributes of a coordinate that is copied elsewhere: decoded, and without those that name
     /// other variables.
     pub fn plain_attributes(&self) -> Map<String, Value> {
-        const LEFT_OUT: [&str; 4] = ["coordinates", "bounds", "grid_mapping", "dtype"];
-        let mut attributes = self.decoded_attributes();
-        attributes.retain(|name, _| !LEFT_OUT.contains(&name.as_str()));
-        attributes
+        plain(&self.attributes)
     }
 
     /// An attribute that is a text, such as `units`.
@@ -321,6 +316,20 @@ impl Variable {
 }
 
 /// The number of values in a shape; `None` beyond 64 bits.
+fn decoded(attributes: &Map<String, Value>) -> Map<String, Value> {
+    let mut attributes = attributes.clone();
+    attributes.retain(|name, _| !ENCODING_ATTRIBUTES.contains(&name.as_str()));
+    attributes
+}
+
+/// Attributes without those of the encoding and those that name other variables.
+pub(crate) fn plain(attributes: &Map<String, Value>) -> Map<String, Value> {
+    const LEFT_OUT: [&str; 4] = ["coordinates", "bounds", "grid_mapping", "dtype"];
+    let mut attributes = decoded(attributes);
+    attributes.retain(|name, _| !LEFT_OUT.contains(&name.as_str()));
+    attributes
+}
+
 pub(crate) fn product(lengths: &[u64]) -> Option<u64> {
     if lengths.contains(&0) {
         return Some(0);

@@ -46,7 +46,7 @@ fn every_value_is_that_of_the_closed_form_and_another_seed_changes_tp_only() {
 }
 
 #[test]
-fn a_state_in_an_npz_gives_the_same_bytes() {
+fn a_state_in_an_npz_or_netcdf_gives_the_same_bytes() {
     let case = Case::new(1);
     let folder = case.path().join("forms");
     fs::create_dir(&folder).unwrap();
@@ -57,6 +57,9 @@ fn a_state_in_an_npz_gives_the_same_bytes() {
         folder.to_str().unwrap(),
         "npz",
         "npz-seconds",
+        "netcdf-3",
+        "netcdf-4",
+        "netcdf-packed",
     ])
     .unwrap();
     let mut written = Vec::new();
@@ -64,6 +67,9 @@ fn a_state_in_an_npz_gives_the_same_bytes() {
         state,
         folder.join("npz.npz"),
         folder.join("npz-seconds.npz"),
+        folder.join("netcdf-3.nc"),
+        folder.join("netcdf-4.nc"),
+        folder.join("netcdf-packed.nc"),
     ] {
         let out = case.path().join(format!("out{}", written.len()));
         let output = case.run(&environment(&state, 0, 1, 4, &out));
@@ -130,6 +136,46 @@ const WRONG: [(&str, &[&str], ExitCode); 13] = [
     ),
 ];
 
+const WRONG_NETCDF: [(&str, &[&str], ExitCode); 9] = [
+    (
+        "netcdf-date",
+        &["2026-09-29T18:00Z, 2026-09-30T00:00Z", "stage the state"],
+        ExitCode::InputCorrupt,
+    ),
+    (
+        "netcdf-order",
+        &["(cell: 544, time: 2)", "(time: 2, cell: 544)"],
+        ExitCode::InputCorrupt,
+    ),
+    (
+        "netcdf-nan",
+        &["`2t`", "1 values that are NaN"],
+        ExitCode::InputCorrupt,
+    ),
+    (
+        "netcdf-double",
+        &["`msl`", "float64", "needs float32"],
+        ExitCode::InputCorrupt,
+    ),
+    (
+        "netcdf-text",
+        &["`msl`", "of type text"],
+        ExitCode::InputCorrupt,
+    ),
+    ("netcdf-missing", &["`q_850`"], ExitCode::InputMissing),
+    ("netcdf-groups", &["it has groups"], ExitCode::InputCorrupt),
+    (
+        "netcdf-huge",
+        &["(time: 2, many: 1099511627776)"],
+        ExitCode::InputCorrupt,
+    ),
+    (
+        "netcdf-unwritten",
+        &["`msl` has values that were never written"],
+        ExitCode::InputCorrupt,
+    ),
+];
+
 #[test]
 fn a_wrong_state_is_refused_before_the_model_is_loaded_and_nothing_is_written() {
     let case = Case::new(1);
@@ -137,7 +183,7 @@ fn a_wrong_state_is_refused_before_the_model_is_loaded_and_nothing_is_written() 
     fs::create_dir(&folder).unwrap();
     let state = case.state(0);
     let mut arguments = vec!["spoil", state.to_str().unwrap(), folder.to_str().unwrap()];
-    arguments.extend(WRONG.iter().map(|(kind, _, _)| *kind));
+    arguments.extend(WRONG.iter().chain(&WRONG_NETCDF).map(|(kind, _, _)| *kind));
     oracle(arguments).unwrap();
     // A model that cannot be loaded: whoever tries says so.
     fs::write(case.path().join("artifact/checkpoint.onnx"), "no model").unwrap();
@@ -157,6 +203,22 @@ fn a_wrong_state_is_refused_before_the_model_is_loaded_and_nothing_is_written() 
     };
     for (kind, parts, code) in WRONG {
         refused(&folder.join(kind), code, parts);
+    }
+    for (kind, parts, code) in WRONG_NETCDF {
+        refused(&folder.join(format!("{kind}.nc")), code, parts);
+    }
+    for start in [
+        &b"CDF\x01"[..],
+        b"CDF\x02torn",
+        b"\x89HDF\r\n\x1a\n\x00\x08",
+    ] {
+        let torn = folder.join("torn.nc");
+        fs::write(&torn, start).unwrap();
+        refused(
+            &torn,
+            ExitCode::InputCorrupt,
+            &["torn.nc", "cannot be read"],
+        );
     }
     fs::write(folder.join("torn.npz"), b"PK\x03\x04 and no more").unwrap();
     refused(

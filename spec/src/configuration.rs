@@ -1,8 +1,9 @@
 //! `config.yaml`: the configuration of one model.
 //!
-//! The types are here; `uri` turns the place of a dataset into a URI, `rules` holds what a
+//! The types are here and in `convert`, `ensemble`, `retries` and `windows`; `uri` turns the place of a dataset into a URI, `rules` holds what a
 //! configuration must obey beyond its types.
 
+mod convert;
 mod ensemble;
 mod environment;
 mod grib;
@@ -27,6 +28,7 @@ use crate::outline::Outline;
 use crate::yaml::{self, YamlError};
 use crate::{ArtifactReference, Digest, Members, Period};
 
+pub use convert::Convert;
 pub use ensemble::{Ensemble, InvalidProduct, Product};
 pub use environment::EnvironmentProblem;
 pub use grib::{GaussianGrid, Grib, GribLevel, GribPacking, GribParameter, InvalidGrid, Since};
@@ -228,7 +230,8 @@ pub struct Input {
     /// Where it lies, by the parts of a dataset path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uri_args: Option<UriArgs>,
-    /// Where it lies, as a URI with `{analysis_time}` and `{member}`.
+    /// Where it lies, as a URI with `{analysis_time}` and `{member}`, or formatted: `{member:03}`,
+    /// `{analysis_time:%Y%m%d%H}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uri: Option<String>,
     /// Where the container finds it.
@@ -236,6 +239,9 @@ pub struct Input {
     /// Inputs of the artifact's datastores that it feeds, `{datastore}.{input}`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub datastore_inputs: Vec<String>,
+    /// What makes of it what the model reads, if it is not that already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub convert: Option<Convert>,
 }
 
 /// A dataset that the model writes.
@@ -246,7 +252,8 @@ pub struct Output {
     /// Where it is published, by the parts of a dataset path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uri_args: Option<UriArgs>,
-    /// Where it is published, as a URI with `{analysis_time}` and `{member}`.
+    /// Where it is published, as a URI with `{analysis_time}` and `{member}`, or formatted: `{member:03}`,
+    /// `{analysis_time:%Y%m%d%H}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uri: Option<String>,
     /// Where the container writes it.

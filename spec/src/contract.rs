@@ -1,6 +1,7 @@
 //! The container contract, version 1: what mlwm tells a model's container and what it expects
 //! back. `docs/container-contract.md` is its specification.
 
+pub mod convert;
 pub mod stream;
 
 use std::collections::BTreeMap;

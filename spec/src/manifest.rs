@@ -126,6 +126,9 @@ pub struct InputRecord {
     pub objects: u64,
     /// Bytes in all.
     pub bytes: u64,
+    /// The image of the converter that made of it what the model read, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub converter: Option<NamedDigest>,
 }
 
 /// Who ran a task, where and when.

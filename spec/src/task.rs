@@ -34,6 +34,9 @@ pub struct InputIdentity {
     pub name: String,
     /// Digest over the path, size and SHA-256 of all its objects.
     pub digest: Digest,
+    /// Content of the image of its converter, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub converter: Option<Digest>,
 }
 
 impl TaskKey {
@@ -82,6 +85,7 @@ mod tests {
         let input = |name: &str| InputIdentity {
             name: name.into(),
             digest: Digest::of(name),
+            converter: None,
         };
         TaskKey {
             image: Digest::of("image"),
@@ -105,6 +109,9 @@ mod tests {
         assert_ne!(other.identity(), base);
         let mut other = key();
         other.inputs[0].digest = Digest::of("changed");
+        assert_ne!(other.identity(), base);
+        let mut other = key();
+        other.inputs[0].converter = Some(Digest::of("converter"));
         assert_ne!(other.identity(), base);
     }
 

@@ -53,6 +53,16 @@ impl AnalysisTime {
     pub fn path_text(self) -> String {
         self.0.strftime("%Y-%m-%dT%H%MZ").to_string()
     }
+
+    /// As a form says that has `%Y`, `%m`, `%d`, `%H` and `%M`: `20250922` by `%Y%m%d`. `None` if it has
+    /// others, or none.
+    pub fn formatted(self, form: &str) -> Option<String> {
+        let mut parts = form.split('%').skip(1).peekable();
+        parts.peek()?;
+        parts
+            .all(|part| part.starts_with(['Y', 'm', 'd', 'H', 'M']))
+            .then(|| self.0.strftime(form).to_string())
+    }
 }
 
 /// Seconds since 1970-01-01T00:00Z as people read them: `2025-09-22T12:00Z`, with seconds only

@@ -1,4 +1,5 @@
-//! Staging: bringing the objects below a URI into a local folder, all or nothing.
+//! Staging: bringing the objects below a URI into a local folder, or the one at it into a local file, all
+//! or nothing.
 //!
 //! Objects are collected in a folder beside the destination, `.<name>.mlwm-staging`, which takes
 //! the destination's name when all are there. If that is interrupted, the folder stays, and the
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::points::reach;
 use crate::progress::Counter;
+use crate::store::Found;
 use crate::{Error, Listed, Listing, Phase, Progress, Store, Uri, names, pool, tree};
 
 /// What was staged.
@@ -35,7 +37,8 @@ pub struct Staged {
     pub bytes: u64,
 }
 
-/// Brings everything below `uri` into the folder `dest`, with the settings of the environment.
+/// Brings everything below `uri` into the folder `dest`, or the object at `uri` into the file `dest`, with the
+/// settings of the environment.
 pub async fn stage(
     uri: &Uri,
     dest: &Path,
@@ -50,7 +53,8 @@ pub async fn stage(
 
 impl Store {
     /// Brings everything below `uri` into the folder `dest`, which must be empty or not exist, and
-    /// appears complete or not at all.
+    /// appears complete or not at all. If there is nothing below `uri` but an object at it, `dest` becomes a
+    /// file.
     pub async fn stage(
         &self,
         uri: &Uri,
@@ -58,12 +62,13 @@ impl Store {
         progress: &Progress,
         cancel: &CancellationToken,
     ) -> Result<Staged, Error> {
-        let listed = pool::unless_cancelled(uri, cancel, self.list(uri)).await?;
-        if listed.is_empty() {
+        let found = pool::unless_cancelled(uri, cancel, self.find(uri)).await?;
+        let Some(Found { folder, listed }) = found else {
             return Err(Error::NothingAt {
                 uri: uri.to_string(),
             });
-        }
+        };
+        let file = (folder != *uri).then(|| uri.name().to_owned());
         check_names(uri, &listed)?;
         let listing = Listing::of(&listed);
         reach("stage: listed");
@@ -84,7 +89,7 @@ impl Store {
             self.options.in_flight,
             cancel,
             |(index, object), cancel| {
-                let (store, uri) = (self.clone(), uri.clone());
+                let (store, uri) = (self.clone(), folder.clone());
                 let (area, counter) = (Arc::clone(&area), counter.clone());
                 async move {
                     store
@@ -94,7 +99,7 @@ impl Store {
             },
         )
         .await?;
-        pool::blocking(uri, move || area.finish()).await?;
+        pool::blocking(uri, move || area.finish(file.as_deref())).await?;
         Ok(Staged {
             listing: listing.digest,
             digest: content_digest(&objects),
@@ -290,9 +295,17 @@ impl Area {
             .is_ok_and(|found| found.is_file() && found.len() == object.size)
     }
 
-    /// Gives the collected objects the destination's name.
-    fn finish(&self) -> Result<(), Error> {
-        std::fs::rename(&self.data, &self.dest).map_err(Error::local("rename to", &self.dest))?;
+    /// Gives the collected objects the destination's name, or the only one, which is called `file`.
+    fn finish(&self, file: Option<&str>) -> Result<(), Error> {
+        let collected = match file {
+            Some(name) => {
+                // No file takes the name of a folder, not even of an empty one.
+                let _ = std::fs::remove_dir(&self.dest);
+                self.file(name)
+            }
+            None => self.data.clone(),
+        };
+        std::fs::rename(collected, &self.dest).map_err(Error::local("rename to", &self.dest))?;
         remove_folder(&self.folder)
     }
 }

@@ -99,6 +99,13 @@ enum Backend {
     Gcs(Arc<Gcs>),
 }
 
+/// What there is to stage.
+pub(crate) struct Found {
+    /// What the paths of the objects are below of: the URI itself, or what it lies in if it is an object.
+    pub(crate) folder: Uri,
+    pub(crate) listed: Vec<Listed>,
+}
+
 /// An object as it arrived in the store.
 pub(crate) struct Uploaded {
     pub(crate) sha256: Digest,
@@ -152,9 +159,33 @@ impl Store {
         }
     }
 
-    /// What the listing of `uri` amounts to.
+    /// What there is to stage of `uri`: every object below it, or else the object at it.
+    pub(crate) async fn find(&self, uri: &Uri) -> Result<Option<Found>, Error> {
+        // A folder's files can be listed, those of a file not; the other stores have no folders.
+        let is_file = matches!(self.backend, Backend::File) && self.head(uri).await?.is_some();
+        let listed = match is_file {
+            true => Vec::new(),
+            false => self.list(uri).await?,
+        };
+        if !listed.is_empty() {
+            let folder = uri.clone();
+            return Ok(Some(Found { folder, listed }));
+        }
+        let Some(folder) = uri.parent() else {
+            return Ok(None);
+        };
+        let object = self.head(uri).await?;
+        Ok(object.map(|object| Found {
+            folder,
+            listed: vec![object],
+        }))
+    }
+
+    /// What the listing of all that there is to stage of `uri` amounts to.
     pub async fn listing_digest(&self, uri: &Uri) -> Result<Listing, Error> {
-        Ok(Listing::of(&self.list(uri).await?))
+        let found = self.find(uri).await?;
+        let listed = found.map(|found| found.listed).unwrap_or_default();
+        Ok(Listing::of(&listed))
     }
 
     /// The content of the object at `uri`, which may have at most `limit` bytes; `None` if there

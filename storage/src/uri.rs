@@ -106,6 +106,17 @@ impl Uri {
         root
     }
 
+    /// The place that this one lies in; `None` for a whole bucket or the root folder.
+    pub(crate) fn parent(&self) -> Option<Self> {
+        let mut parent = self.clone();
+        let key = parent.text_mut();
+        if key.is_empty() {
+            return None;
+        }
+        key.truncate(key.rfind('/').unwrap_or_default());
+        Some(parent)
+    }
+
     /// The last part of the path; empty for a whole bucket or the root folder.
     pub fn name(&self) -> &str {
         self.key().rsplit('/').next().unwrap_or_default()

@@ -3,18 +3,24 @@
 `make` writes an artifact (ONNX model, interface version 2) and an input state per member, on an
 octahedral grid. Fields are whole numbers, and the model is `2 x(t) - x(t - 6 h)`, so that
 `x_k = x_0 + k (x_0 - x_-1)` is exact in float32: a step, member, field or time level that is lost,
-repeated, shifted or swapped is a wrong number. `check` compares stores with that.
+repeated, shifted or swapped is a wrong number. `check` compares stores with that. `pickles` writes the same
+states as anemoi's runners read them, float64 and without the time of the first; `hostile`, one that runs a program
+when it is loaded.
 
     synthetic.py make FOLDER [--rows 8] [--members 5] [--date 2026-10-01T00:00]
     synthetic.py golden FOLDER [--steps 3]
+    synthetic.py pickles FOLDER [--rows 8] [--members 5] [--date 2026-10-01T00:00]
+    synthetic.py hostile PICKLE PROGRAM
     synthetic.py spoil STATE FOLDER KIND...
     synthetic.py check --member 3 --seed 7 --steps 132 [--rows 8] [--first 1] STORE...
 """
 
 import argparse
 import json
+import pickle
 from pathlib import Path
 
+import netCDF4
 import numpy as np
 import onnx
 import xarray as xr
@@ -187,6 +193,31 @@ def golden(folder, steps):
     (folder / "case.yaml").write_text(json.dumps(case))
 
 
+def pickles(folder, rows, members, date):
+    folder = Path(folder)
+    folder.mkdir(parents=True)
+    for member in range(members):
+        ds = state(member, rows, date)
+        fields = {name: ds[name].values.astype("f8") for name in FIELDS}
+        content = {"date": ds.time.values[-1].astype("datetime64[s]").item(), "fields": fields}
+        content |= {f"{name}s": ds[name].values for name in ("latitude", "longitude")}
+        with open(folder / f"input_state_member_{member:03}.pkl", "wb") as file:
+            pickle.dump(content, file)
+
+
+class Hostile:
+    def __init__(self, program):
+        self.program = program
+
+    def __reduce__(self):
+        return exec, (self.program,)
+
+
+def hostile(target, program):
+    with open(target, "wb") as file:
+        pickle.dump(Hostile(program), file)
+
+
 def write(ds, path):
     encoding = {"time": {"units": "hours since 2026-01-01", "dtype": "i8"}}
     ds.to_zarr(path, zarr_format=3, consolidated=True, encoding=encoding)
@@ -206,6 +237,9 @@ def spoil_one(ds, target, kind):
     if kind == "npz-seconds":
         seconds = ds.time.values.astype("datetime64[s]").astype("i8")
         np.savez_compressed(target, time=seconds, **{n: ds[n].values for n in ds.data_vars})
+        return
+    if kind.startswith("netcdf"):
+        netcdf(ds, kind, f"{target}.nc")
         return
     if kind == "date":
         ds["time"] = ds.time - np.timedelta64(24, "h")
@@ -236,6 +270,46 @@ def spoil_one(ds, target, kind):
     else:
         raise SystemExit(f"no such kind: {kind}")
     write(ds, target)
+
+
+def netcdf(ds, kind, target):
+    encoding = {"time": {"units": "hours since 2026-01-01", "dtype": "i4"}}
+    form = "NETCDF4"
+    if kind == "netcdf-3":
+        form = "NETCDF3_64BIT"
+    elif kind == "netcdf-4":
+        encoding |= {name: {"zlib": True, "shuffle": True} for name in FIELDS}
+        encoding["msl"] |= {"dtype": ">f4"}
+    elif kind == "netcdf-packed":
+        packed = {"dtype": "i4", "scale_factor": np.float32(0.5), "add_offset": np.float32(64), "_FillValue": -9}
+        encoding |= {name: packed for name in FIELDS}
+        ds["time"] = ds.time.astype("datetime64[ns]")
+        encoding["time"] = {"units": "days since 2026-01-01", "dtype": "f8"}
+    elif kind == "netcdf-date":
+        ds["time"] = ds.time - np.timedelta64(24, "h")
+    elif kind == "netcdf-order":
+        ds = ds.transpose("cell", "time")
+    elif kind == "netcdf-nan":
+        ds["2t"][1, 5] = np.nan
+    elif kind == "netcdf-double":
+        ds["msl"] = ds.msl.astype("f8")
+    elif kind == "netcdf-text":
+        ds["msl"] = ds.msl.astype("i4").astype(str)
+    elif kind == "netcdf-missing":
+        ds = ds.drop_vars("q_850")
+    elif kind not in ("netcdf-groups", "netcdf-huge", "netcdf-unwritten"):
+        raise SystemExit(f"no such kind: {kind}")
+    if kind in ("netcdf-huge", "netcdf-unwritten"):
+        ds = ds.drop_vars("msl")
+    ds.to_netcdf(target, format=form, engine="netcdf4", encoding=encoding)
+    with netCDF4.Dataset(target, "a") as file:
+        if kind == "netcdf-groups":
+            file.createGroup("other")
+        elif kind == "netcdf-huge":
+            file.createDimension("many", 1 << 40)
+            file.createVariable("msl", "f4", ("time", "many"), chunksizes=(1, 1024))
+        elif kind == "netcdf-unwritten":
+            file.createVariable("msl", "f4", ("time", "cell"))
 
 
 def mixed(value):
@@ -288,11 +362,15 @@ def check(stores, member, seed, steps, first, rows, date, variables):
 def main():
     parser = argparse.ArgumentParser()
     commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("make")
-    command.add_argument("folder")
-    command.add_argument("--rows", type=int, default=8)
-    command.add_argument("--members", type=int, default=5)
-    command.add_argument("--date", default=DATE)
+    for name in ("make", "pickles"):
+        command = commands.add_parser(name)
+        command.add_argument("folder")
+        command.add_argument("--rows", type=int, default=8)
+        command.add_argument("--members", type=int, default=5)
+        command.add_argument("--date", default=DATE)
+    command = commands.add_parser("hostile")
+    command.add_argument("target")
+    command.add_argument("program")
     command = commands.add_parser("golden")
     command.add_argument("folder")
     command.add_argument("--steps", type=int, default=3)

@@ -11,4 +11,5 @@ pub mod scratch;
 pub mod scripted;
 pub mod site;
 pub mod space;
+pub mod synthetic;
 pub mod witness;

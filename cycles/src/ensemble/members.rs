@@ -79,6 +79,7 @@ async fn member(planned: &PlannedEnsemble, number: u32) -> Result<Option<Member>
         let listed = store.list(&uri).await?;
         refuse_damage(&uri, &manifest, &listed)?;
         member.inputs.push(InputRecord {
+            converter: None,
             name: format!("member{number}.{output}"),
             uri: uri.to_string(),
             digest: content_digest(&manifest.objects),

@@ -140,7 +140,13 @@ impl Work<'_> {
             },
             Unserved::Ended(ended, excess) => {
                 self.report.peak_memory = ended.peak_memory;
-                judge(self.planned, &ended, excess, &log, last)?;
+                judge(
+                    (&self.planned.resources, self.planned.timeout),
+                    &ended,
+                    excess,
+                    &log,
+                    last,
+                )?;
                 Error::EndedEarly { log }
             }
         })

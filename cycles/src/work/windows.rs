@@ -185,7 +185,7 @@ impl Work<'_> {
         let Some(window) = self.context.warm.window_space(self.planned) else {
             return Ok(disk.reserve_all());
         };
-        let (inputs, budget) = (self.report.bytes_in, disk.budget());
+        let (inputs, budget) = (self.inputs_bytes, disk.budget());
         match window + inputs <= budget {
             true => Ok(disk.reserve(window, 0).await),
             false => Err(Error::WindowTooLarge {

@@ -11,7 +11,7 @@ pub enum StateError {
     /// Nothing is there.
     #[error("there is no input state at `{}`: stage one", .0.display())]
     NotThere(PathBuf),
-    /// Neither a Zarr store nor a `.npz`, or one that cannot be read.
+    /// Neither a Zarr store nor NetCDF nor a `.npz`, or one that cannot be read.
     #[error("the input state `{}` cannot be read: {reason}", path.display())]
     Unreadable {
         /// The file.

@@ -1,10 +1,17 @@
-//! The file of an input state: a Zarr store or a `.npz`.
+//! The file of an input state: a Zarr store, NetCDF or a `.npz`.
 
 use std::path::{Path, PathBuf};
+#[cfg(feature = "netcdf")]
+use std::{
+    fs::File,
+    io::{self, Read},
+};
 
 use serde_json::{Map, Value};
 
 use super::StateError;
+#[cfg(feature = "netcdf")]
+use super::netcdf::{NetCdf, is_netcdf};
 use super::npz::Npz;
 use crate::{Dataset, Element, Values, Variable};
 
@@ -17,16 +24,36 @@ pub(super) struct StateFile {
 enum Kind {
     Zarr(Dataset),
     Npz(Npz),
+    #[cfg(feature = "netcdf")]
+    NetCdf(NetCdf),
+}
+
+impl Kind {
+    fn of_file(path: &Path) -> Result<Self, String> {
+        #[cfg(feature = "netcdf")]
+        if is_netcdf(&start(path).map_err(|error| error.to_string())?) {
+            return NetCdf::open(path).map(Self::NetCdf);
+        }
+        Npz::open(path).map(Self::Npz)
+    }
+}
+
+/// The first bytes of a file.
+#[cfg(feature = "netcdf")]
+fn start(path: &Path) -> io::Result<Vec<u8>> {
+    let mut start = Vec::new();
+    File::open(path)?.take(8).read_to_end(&mut start)?;
+    Ok(start)
 }
 
 impl StateFile {
-    /// Opens a folder as a Zarr store, and a file as `.npz`.
+    /// Opens a folder as a Zarr store, and a file as NetCDF if it begins so, else as `.npz`.
     pub(super) fn open(path: &Path) -> Result<Self, StateError> {
         let kind = if path.is_dir() {
             let dataset = Dataset::open(path).map_err(|error| unreadable(path, &error))?;
             Kind::Zarr(dataset)
         } else if path.is_file() {
-            Kind::Npz(Npz::open(path).map_err(|reason| unreadable(path, &reason))?)
+            Kind::of_file(path).map_err(|reason| unreadable(path, &reason))?
         } else {
             return Err(StateError::NotThere(path.to_owned()));
         };
@@ -45,6 +72,8 @@ impl StateFile {
         match &self.kind {
             Kind::Zarr(dataset) => dataset.names().map(str::to_owned).collect(),
             Kind::Npz(npz) => npz.names(),
+            #[cfg(feature = "netcdf")]
+            Kind::NetCdf(file) => file.names(),
         }
     }
 
@@ -87,6 +116,16 @@ impl StateFile {
                 }
                 npz.times("time")
                     .map_err(|reason| unreadable(path, &reason))
+            }
+            #[cfg(feature = "netcdf")]
+            Kind::NetCdf(file) => {
+                let unreadable = |reason: String| unreadable(path, &reason);
+                let dims = file.dims("time").map_err(unreadable)?;
+                let shape: Vec<u64> = dims.iter().map(|(_, length)| *length).collect();
+                if shape != [expected as u64] {
+                    return Err(shape_error(&shape));
+                }
+                file.times("time").map_err(unreadable)
             }
         }
     }
@@ -149,6 +188,24 @@ impl StateFile {
                 }
                 npz.floats(name).map_err(|reason| unreadable(path, &reason))
             }
+            #[cfg(feature = "netcdf")]
+            Kind::NetCdf(file) => {
+                let unreadable = |reason: String| unreadable(path, &reason);
+                let found = file.dims(name).map_err(unreadable)?.iter();
+                let found: Vec<(&str, u64)> = found
+                    .map(|(name, length)| (name.as_str(), *length))
+                    .collect();
+                if found != dims {
+                    return Err(shape_error(named(&found)));
+                }
+                let element = file.element(name).map_err(unreadable)?;
+                if !matches!(element, Element::F32 | Element::F64)
+                    || !dtype.contains(element.name())
+                {
+                    return Err(type_error(element.name()));
+                }
+                file.read(name).map_err(unreadable)
+            }
         }
     }
 
@@ -160,6 +217,8 @@ impl StateFile {
                 .map(Variable::plain_attributes)
                 .unwrap_or_default(),
             Kind::Npz(_) => Map::new(),
+            #[cfg(feature = "netcdf")]
+            Kind::NetCdf(file) => file.attributes(name),
         }
     }
 }

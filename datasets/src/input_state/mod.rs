@@ -6,6 +6,8 @@
 mod check;
 mod error;
 mod file;
+#[cfg(feature = "netcdf")]
+mod netcdf;
 mod npy;
 mod npz;
 #[cfg(test)]
@@ -30,7 +32,7 @@ pub struct StateRequest<'a> {
     pub interface: &'a Interface,
     /// What the file must hold.
     pub schema: &'a StateSchema,
-    /// The file: a Zarr store, or a `.npz`.
+    /// The file: a Zarr store, NetCDF, or a `.npz`.
     pub path: &'a Path,
     /// The analysis time.
     pub analysis_time: AnalysisTime,

@@ -23,8 +23,9 @@ pub(super) struct Npz {
 impl Npz {
     pub(super) fn open(path: &Path) -> Result<Self, String> {
         let file = File::open(path).map_err(|error| error.to_string())?;
-        let archive = ZipArchive::new(BufReader::new(file))
-            .map_err(|error| format!("it is neither a Zarr store nor a `.npz`: {error}"))?;
+        let archive = ZipArchive::new(BufReader::new(file)).map_err(|error| {
+            format!("it is neither a Zarr store nor NetCDF nor a `.npz`: {error}")
+        })?;
         if archive.len() > MOST_ARRAYS {
             return Err(format!("it has more than {MOST_ARRAYS} members"));
         }

@@ -102,6 +102,13 @@ fn tell(manifest: &Manifest) {
             input.objects,
             HumanBytes(input.bytes)
         );
+        if let Some(converter) = &input.converter {
+            say!(
+                "                 converted by {}  {}",
+                converter.name,
+                converter.digest
+            );
+        }
     }
     let run = &manifest.run;
     say!("run");

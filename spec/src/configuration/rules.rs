@@ -4,6 +4,8 @@ mod windows;
 
 use std::collections::BTreeMap;
 
+use indexmap::IndexMap;
+
 use super::environment::{self, EnvironmentProblem};
 use super::uri::{self, UriError};
 use super::{ArtifactDelivery, Configuration, Gpus, Product, Resources, UriArgs};
@@ -188,6 +190,9 @@ pub enum Problem {
         "{0} is not a positive number: give one, or leave the key out for the engine's default"
     )]
     NotPositive(String),
+    /// A converter with GPUs.
+    #[error("a converter runs beside models, and gets no GPU: take this key out")]
+    ConverterGpus,
     /// A GPU by an impossible name.
     #[error("`{0}` does not name a GPU: give a number, `all`, or UUIDs or CDI names")]
     Gpu(String),
@@ -236,12 +241,9 @@ pub(super) fn broken(configuration: &Configuration) -> Vec<(Key, Problem)> {
     }
     broken.windows(configuration);
     broken.ensemble(configuration, &datasets);
-    broken.resources(&configuration.resources);
-    for (name, value) in &configuration.environment {
-        if let Some(problem) = environment::problem(name, value) {
-            broken.add(["environment", name], problem.into());
-        }
-    }
+    broken.resources(&["resources"], &configuration.resources);
+    broken.environment(&["environment"], &configuration.environment);
+    broken.converters(configuration);
     broken.0
 }
 
@@ -311,13 +313,8 @@ impl Broken {
             ("docker_image", &configuration.docker_image),
             ("base_image", &configuration.base_image),
         ] {
-            let Some(reference) = reference else { continue };
-            if reference.is_empty() || reference.contains(char::is_whitespace) {
-                self.add([key], Problem::Reference(reference.clone()));
-            } else if let Some((_, pin)) = reference.split_once("@sha256:")
-                && format!("sha256:{pin}").parse::<Digest>().is_err()
-            {
-                self.add([key], Problem::Pin(reference.clone()));
+            if let Some(reference) = reference {
+                self.reference(&[key], reference);
             }
         }
         if let Some(ArtifactReference::Published(artifact)) = &configuration.artifact
@@ -329,6 +326,40 @@ impl Broken {
             && configuration.artifact.is_none()
         {
             self.add(["artifact_delivery"], Problem::NothingToMount);
+        }
+    }
+
+    fn reference(&mut self, key: &[&str], reference: &str) {
+        if reference.is_empty() || reference.contains(char::is_whitespace) {
+            self.add(key.to_vec(), Problem::Reference(reference.to_owned()));
+        } else if let Some((_, pin)) = reference.split_once("@sha256:")
+            && format!("sha256:{pin}").parse::<Digest>().is_err()
+        {
+            self.add(key.to_vec(), Problem::Pin(reference.to_owned()));
+        }
+    }
+
+    fn converters(&mut self, configuration: &Configuration) {
+        for (name, input) in &configuration.inputs {
+            let Some(convert) = &input.convert else {
+                continue;
+            };
+            let key = |last: &'static str| ["inputs", name, "convert", last];
+            self.reference(&key("docker_image"), &convert.docker_image);
+            self.resources(&key("resources"), &convert.resources);
+            if convert.resources.gpus.is_some() {
+                let key = [&key("resources")[..], &["gpus"]].concat();
+                self.add(key, Problem::ConverterGpus);
+            }
+            self.environment(&key("environment"), &convert.environment);
+        }
+    }
+
+    fn environment(&mut self, key: &[&str], environment: &IndexMap<String, String>) {
+        for (name, value) in environment {
+            if let Some(problem) = environment::problem(name, value) {
+                self.add([key, &[name]].concat(), problem.into());
+            }
         }
     }
 
@@ -377,11 +408,10 @@ impl Broken {
             .filter(|(_, d)| d.section == "outputs")
         {
             let Ok(uri) = &output.uri else { continue };
-            let member = format!("{{{}}}", uri::MEMBER);
             if several
                 && output
                     .template
-                    .is_some_and(|template| !template.contains(&member))
+                    .is_some_and(|template| !uri::names_member(template))
             {
                 self.0
                     .push((output.place_key(), Problem::MemberPlaceholder));
@@ -448,7 +478,7 @@ impl Broken {
         }
         let example = AnalysisTime::from_unix_seconds(0).ok_or(UriError::Missing);
         match example.and_then(|time| ensemble.uri(time)) {
-            _ if ensemble.uri.contains(&format!("{{{}}}", uri::MEMBER)) => {
+            _ if uri::names_member(&ensemble.uri) => {
                 self.add(["ensemble", "uri"], Problem::EnsembleOfMember);
             }
             Err(error) => self.add(["ensemble", "uri"], error.into()),
@@ -500,20 +530,19 @@ impl Broken {
         }
     }
 
-    fn resources(&mut self, resources: &Resources) {
+    fn resources(&mut self, key: &[&str], resources: &Resources) {
+        let of = |last: &'static str| [key, &[last]].concat();
         match &resources.gpus {
-            Some(Gpus::Count(0)) => {
-                self.add(["resources", "gpus"], Problem::NotPositive("0".to_owned()));
-            }
+            Some(Gpus::Count(0)) => self.add(of("gpus"), Problem::NotPositive("0".to_owned())),
             Some(Gpus::One(name)) if !is_gpu_name(name) => {
-                self.add(["resources", "gpus"], Problem::Gpu(name.clone()));
+                self.add(of("gpus"), Problem::Gpu(name.clone()));
             }
             Some(Gpus::Devices(names)) => {
                 if is_empty_or_repeats(names) {
-                    self.add(["resources", "gpus"], Problem::List);
+                    self.add(of("gpus"), Problem::List);
                 }
                 for name in names.iter().filter(|name| !is_gpu_name(name)) {
-                    self.add(["resources", "gpus"], Problem::Gpu(name.clone()));
+                    self.add(of("gpus"), Problem::Gpu(name.clone()));
                 }
             }
             _ => {}
@@ -522,24 +551,18 @@ impl Broken {
             .cpus
             .filter(|cpus| !(cpus.is_finite() && *cpus > 0.0))
         {
-            self.add(
-                ["resources", "cpus"],
-                Problem::NotPositive(cpus.to_string()),
-            );
+            self.add(of("cpus"), Problem::NotPositive(cpus.to_string()));
         }
-        for (key, size) in [
+        for (last, size) in [
             ("memory", resources.memory),
             ("shm_size", resources.shm_size),
         ] {
             if size.is_some_and(|size| size.0 == 0) {
-                self.add(["resources", key], Problem::NotPositive("0".to_owned()));
+                self.add(of(last), Problem::NotPositive("0".to_owned()));
             }
         }
         if resources.processes == Some(0) {
-            self.add(
-                ["resources", "processes"],
-                Problem::NotPositive("0".to_owned()),
-            );
+            self.add(of("processes"), Problem::NotPositive("0".to_owned()));
         }
     }
 }

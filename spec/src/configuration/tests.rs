@@ -248,6 +248,10 @@ fn places_and_mount_points_that_only_look_alike_are_kept() {
             "s3://bucket/{analysis_time}/danra.zarr{member}",
         ),
         (
+            "file:///data/{analysis_time}/member{member}/forecast.zarr",
+            "s3://bucket/{analysis_time:%Y%m%d}/{member:03}.zarr",
+        ),
+        (
             "internal_path: /volume/inputs/danra.zarr",
             "internal_path: /volume/inputs/levels.zarr2",
         ),

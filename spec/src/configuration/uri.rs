@@ -8,7 +8,7 @@ use crate::dataset_path::{DatasetPath, InvalidDatasetPath};
 const ANALYSIS_TIME: &str = "analysis_time";
 
 /// What stands for the ensemble member in a template.
-pub(super) const MEMBER: &str = "member";
+const MEMBER: &str = "member";
 
 /// What the path of a folder or file relative to the current folder starts with.
 const RELATIVE: &str = "./";
@@ -28,6 +28,11 @@ pub enum UriError {
     /// A placeholder that means nothing.
     #[error("`{{{0}}}` is not a known placeholder: there are {{analysis_time}} and {{member}}")]
     Placeholder(String),
+    /// A placeholder with a form that mlwm does not write.
+    #[error(
+        "`{{{0}}}` has a form that mlwm does not know: write a member with leading zeros as {{member:03}}, and a time with %Y, %m, %d, %H and %M as {{analysis_time:%Y%m%d%H}}"
+    )]
+    Form(String),
     /// A brace without its other half.
     #[error("`{0}` has a brace without its other half: write {{analysis_time}} and {{member}}")]
     Brace(String),
@@ -162,15 +167,41 @@ fn fill(template: &str, analysis_time: AnalysisTime, member: u32) -> Result<Stri
         filled.push_str(before);
         let inside = from_brace.strip_prefix('{').ok_or_else(brace)?;
         let (name, after) = inside.split_once('}').ok_or_else(brace)?;
-        match name {
-            ANALYSIS_TIME => filled.push_str(&analysis_time.path_text()),
-            MEMBER => filled.push_str(&member.to_string()),
-            unknown => return Err(UriError::Placeholder(unknown.to_owned())),
-        }
+        let (what, form) = match name.split_once(':') {
+            Some((what, form)) => (what, Some(form)),
+            None => (name, None),
+        };
+        let text = match (what, form) {
+            (ANALYSIS_TIME, None) => Some(analysis_time.path_text()),
+            (ANALYSIS_TIME, Some(form)) => analysis_time.formatted(form),
+            (MEMBER, None) => Some(member.to_string()),
+            (MEMBER, Some(form)) => padded(member, form),
+            _ => return Err(UriError::Placeholder(name.to_owned())),
+        };
+        filled.push_str(&text.ok_or_else(|| UriError::Form(name.to_owned()))?);
         rest = after;
     }
     filled.push_str(rest);
     Ok(filled)
+}
+
+/// A member with leading zeros: `03` is the form of `007`.
+fn padded(member: u32, form: &str) -> Option<String> {
+    let width = form.strip_prefix('0')?;
+    let width: usize = match width.as_bytes() {
+        [b'1'..=b'9'] => width.parse().ok()?,
+        _ => return None,
+    };
+    Some(format!("{member:0width$}"))
+}
+
+/// Whether a template has the member in it, in whatever form.
+pub(super) fn names_member(template: &str) -> bool {
+    let mut placeholders = template.split('{').skip(1);
+    placeholders.any(|text| {
+        let rest = text.strip_prefix(MEMBER);
+        rest.is_some_and(|rest| rest.starts_with(['}', ':']))
+    })
 }
 
 fn check(uri: &str) -> Result<(), UriError> {
@@ -212,6 +243,7 @@ mod tests {
             uri: uri.map(str::to_owned),
             internal_path: "/volume/a.zarr".into(),
             datastore_inputs: Vec::new(),
+            convert: None,
         }
     }
 
@@ -255,6 +287,8 @@ mod tests {
         };
         assert_eq!(root("s3://b/m/{analysis_time}/x.zarr"), "s3://b/m");
         assert_eq!(root("s3://b/m/member{member}.zarr"), "s3://b/m");
+        assert_eq!(root("s3://b/m/{member:03}/x.zarr"), "s3://b/m");
+        assert_eq!(root("s3://b/{analysis_time:%Y%m%d}/x.zarr"), "s3://b");
         assert_eq!(root("s3://b/{analysis_time}.zarr"), "s3://b");
         assert_eq!(root("./published/x.zarr"), "./published");
         assert_eq!(root("file:///data/1{member}/a/b.zarr"), "file:///data");
@@ -272,6 +306,10 @@ mod tests {
             (
                 "./store/{analysis_time}.zarr",
                 "./store/2025-09-22T1200Z.zarr",
+            ),
+            (
+                "s3://b/{analysis_time:%Y%m%d_%H%M}/state_{member:03}.pkl",
+                "s3://b/20250922_1200/state_003.pkl",
             ),
         ] {
             let uri = input(None, Some(template)).uri(time(), 3);
@@ -291,6 +329,20 @@ mod tests {
                 .to_string()
                 .contains("{analysis_time} and {member}")
         );
+        for form in [
+            "member:3",
+            "member:0",
+            "member:010",
+            "member:",
+            "member:03x",
+            "analysis_time:%s",
+            "analysis_time:%Y%",
+            "analysis_time:",
+            "analysis_time:daily",
+        ] {
+            let error = template(&format!("s3://b/{{{form}}}"));
+            assert_eq!(error, UriError::Form(form.into()));
+        }
         for text in ["s3://b/{member", "s3://b/member}", "s3://b/{{member}}"] {
             let error = template(text);
             assert!(

@@ -23,6 +23,31 @@ async fn nothing_there_is_input_missing() {
 }
 
 #[tokio::test]
+async fn an_object_is_staged_as_a_file() {
+    for place in Place::all("file").await {
+        place.plant("a/state.pkl", b"12345").await;
+        place.plant("a/state.pkl2", b"other").await;
+        let uri = place.uri.join("a/state.pkl").unwrap();
+        let parent = tempfile::tempdir().unwrap();
+        let dest = parent.path().join("in");
+        let (none, cancel) = (Progress::none(), CancellationToken::new());
+        let staged = place.store.stage(&uri, &dest, &none, &cancel).await;
+        let staged = staged.unwrap();
+        assert_eq!(fs::read(&dest).unwrap(), b"12345");
+        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1);
+        assert_eq!((staged.objects.len(), staged.bytes), (1, 5));
+        assert_eq!(staged.objects[0].path, "state.pkl");
+        assert_eq!(staged.objects[0].sha256, Digest::of(b"12345"));
+        let listing = place.store.listing_digest(&uri).await.unwrap();
+        assert_eq!((listing.digest, listing.objects), (staged.listing, 1));
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        place.plant("a/state.pkl", b"54321").await;
+        let changed = place.store.listing_digest(&uri).await.unwrap();
+        assert_ne!(changed.digest, staged.listing);
+    }
+}
+
+#[tokio::test]
 async fn a_neighbour_with_the_same_beginning_is_not_listed() {
     for place in Place::all("neighbour").await {
         place.plant("a", b"1").await;

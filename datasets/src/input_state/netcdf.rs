@@ -1,0 +1,227 @@
+//! NetCDF, classic and NetCDF-4, through the official library; decoded as Zarr is. The file is hostile input:
+//! nothing is read of a variable before its lengths are known to be those that are wanted.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use netcdf::AttributeValue;
+use netcdf::types::{FloatType, IntType, NcVariableType};
+use serde_json::{Map, Number, Value};
+use zarrs::array::ArrayBytes;
+
+use crate::decode::Decoding;
+use crate::group::ZarrFormat;
+use crate::stored::Stored;
+use crate::variable::plain;
+use crate::{Element, Values, cf_time};
+
+/// How a classic file begins, before its version, and how one of NetCDF-4 does.
+const CLASSIC: &[u8] = b"CDF";
+const HDF5: &[u8] = b"\x89HDF\r\n\x1a\n";
+/// What the library puts where a float was never written.
+const NEVER_WRITTEN: f32 = 9.969_21e36;
+
+/// Whether a file begins as NetCDF does.
+pub(super) fn is_netcdf(start: &[u8]) -> bool {
+    start.starts_with(CLASSIC) || start.starts_with(HDF5)
+}
+
+/// A NetCDF file, open.
+pub(super) struct NetCdf {
+    file: netcdf::File,
+    variables: Vec<Variable>,
+}
+
+/// What is known of a variable.
+struct Variable {
+    name: String,
+    dims: Vec<(String, u64)>,
+    attributes: Map<String, Value>,
+    /// Of numbers.
+    decoding: Option<Decoding>,
+    /// Packed with a scale or offset in float32: so are the unpacked values, by the CF conventions.
+    is_single: bool,
+}
+
+impl NetCdf {
+    pub(super) fn open(path: &Path) -> Result<Self, String> {
+        survived(|| {
+            let file = netcdf::open(path).map_err(text)?;
+            if file.groups().map_err(text)?.next().is_some() {
+                return Err("it has groups".to_owned());
+            }
+            let variables = file.variables().map(|variable| describe(&variable));
+            let variables = variables.collect::<Result<_, _>>()?;
+            Ok(Self { file, variables })
+        })
+    }
+
+    pub(super) fn names(&self) -> Vec<String> {
+        let names = self.variables.iter().map(|variable| variable.name.clone());
+        names.collect()
+    }
+
+    /// The dimensions of a variable.
+    pub(super) fn dims(&self, name: &str) -> Result<&[(String, u64)], String> {
+        Ok(&self.variable(name)?.dims)
+    }
+
+    /// The type of a variable's decoded values.
+    pub(super) fn element(&self, name: &str) -> Result<Element, String> {
+        let variable = self.variable(name)?;
+        Ok(match &variable.decoding {
+            None => Element::Text,
+            Some(_) if variable.is_single => Element::F32,
+            Some(decoding) => decoding.element(),
+        })
+    }
+
+    /// The attributes of a variable, without those that name others.
+    pub(super) fn attributes(&self, name: &str) -> Map<String, Value> {
+        let variable = self.variable(name);
+        variable.map_or_else(|_| Map::new(), |variable| plain(&variable.attributes))
+    }
+
+    /// All values of a variable.
+    pub(super) fn read(&self, name: &str) -> Result<Values, String> {
+        let variable = self.variable(name)?;
+        let values = self.decoded(variable)?;
+        if !variable.attributes.contains_key("_FillValue") && has_unwritten(&values) {
+            return Err(format!("`{name}` has values that were never written"));
+        }
+        Ok(match values {
+            Values::F64(values) if variable.is_single => {
+                Values::F32(values.mapv(|value| value as f32))
+            }
+            values => values,
+        })
+    }
+
+    /// The times in Unix seconds.
+    pub(super) fn times(&self, name: &str) -> Result<Vec<i64>, String> {
+        let variable = self.variable(name)?;
+        let values = self.decoded(variable)?;
+        let decoding = variable.decoding.as_ref().ok_or("its times are texts")?;
+        cf_time::times(&values, decoding.stored(), &variable.attributes)
+            .map_err(|reason| format!("`{name}`: {reason}"))
+    }
+
+    fn decoded(&self, variable: &Variable) -> Result<Values, String> {
+        let name = &variable.name;
+        let unreadable = |reason: String| format!("`{name}`: {reason}");
+        let not_numbers = || unreadable("it is not of numbers".to_owned());
+        let decoding = variable.decoding.as_ref().ok_or_else(not_numbers)?;
+        let raw = survived(|| {
+            let stored = self.file.variable(name).ok_or("it is not there")?;
+            stored.get_raw_values(..).map_err(text)
+        });
+        let lengths = variable.dims.iter().map(|(_, length)| *length as usize);
+        let shape: Vec<usize> = lengths.collect();
+        let bytes = ArrayBytes::new_flen(raw.map_err(unreadable)?);
+        decoding.decode(bytes, &shape).map_err(unreadable)
+    }
+
+    fn variable(&self, name: &str) -> Result<&Variable, String> {
+        let mut variables = self.variables.iter();
+        let found = variables.find(|variable| variable.name == name);
+        found.ok_or_else(|| format!("there is no `{name}`"))
+    }
+}
+
+fn describe(variable: &netcdf::Variable<'_>) -> Result<Variable, String> {
+    let name = variable.name();
+    let unreadable = |reason: String| format!("`{name}`: {reason}");
+    let mut attributes = Map::new();
+    let mut is_single = false;
+    for attribute in variable.attributes() {
+        let value = attribute.value().map_err(text).map_err(unreadable)?;
+        let packs = matches!(attribute.name(), "scale_factor" | "add_offset");
+        is_single |= packs && matches!(value, AttributeValue::Float(_));
+        attributes.insert(attribute.name().to_owned(), json(value));
+    }
+    let decoding = stored(&variable.vartype())
+        .map(|stored| Decoding::new(stored, ZarrFormat::V3, &Value::Null, &attributes));
+    let dims = variable.dimensions().iter();
+    Ok(Variable {
+        dims: dims.map(|dim| (dim.name(), dim.len() as u64)).collect(),
+        decoding: decoding.transpose().map_err(unreadable)?,
+        name,
+        attributes,
+        is_single,
+    })
+}
+
+fn stored(kind: &NcVariableType) -> Option<Stored> {
+    let int = |bytes, signed| Some(Stored::Int { bytes, signed });
+    match kind {
+        NcVariableType::Int(IntType::I8) => int(1, true),
+        NcVariableType::Int(IntType::I16) => int(2, true),
+        NcVariableType::Int(IntType::I32) => int(4, true),
+        NcVariableType::Int(IntType::I64) => int(8, true),
+        NcVariableType::Int(IntType::U8) => int(1, false),
+        NcVariableType::Int(IntType::U16) => int(2, false),
+        NcVariableType::Int(IntType::U32) => int(4, false),
+        NcVariableType::Int(IntType::U64) => int(8, false),
+        NcVariableType::Float(FloatType::F32) => Some(Stored::Float { bytes: 4 }),
+        NcVariableType::Float(FloatType::F64) => Some(Stored::Float { bytes: 8 }),
+        _ => None,
+    }
+}
+
+fn json(value: AttributeValue) -> Value {
+    fn list<T>(values: Vec<T>, one: impl Fn(T) -> Value) -> Value {
+        Value::Array(values.into_iter().map(one).collect())
+    }
+    match value {
+        AttributeValue::Uchar(value) => value.into(),
+        AttributeValue::Uchars(values) => values.into(),
+        AttributeValue::Schar(value) => value.into(),
+        AttributeValue::Schars(values) => values.into(),
+        AttributeValue::Ushort(value) => value.into(),
+        AttributeValue::Ushorts(values) => values.into(),
+        AttributeValue::Short(value) => value.into(),
+        AttributeValue::Shorts(values) => values.into(),
+        AttributeValue::Uint(value) => value.into(),
+        AttributeValue::Uints(values) => values.into(),
+        AttributeValue::Int(value) => value.into(),
+        AttributeValue::Ints(values) => values.into(),
+        AttributeValue::Ulonglong(value) => value.into(),
+        AttributeValue::Ulonglongs(values) => values.into(),
+        AttributeValue::Longlong(value) => value.into(),
+        AttributeValue::Longlongs(values) => values.into(),
+        AttributeValue::Float(value) => float(value.into()),
+        AttributeValue::Floats(values) => list(values, |value| float(value.into())),
+        AttributeValue::Double(value) => float(value),
+        AttributeValue::Doubles(values) => list(values, float),
+        AttributeValue::Str(value) => value.into(),
+        AttributeValue::Strs(values) => values.into(),
+    }
+}
+
+/// A number as the attributes of Zarr have it.
+fn float(value: f64) -> Value {
+    match Number::from_f64(value) {
+        Some(number) => Value::Number(number),
+        None if value.is_nan() => "NaN".into(),
+        None if value > 0.0 => "Infinity".into(),
+        None => "-Infinity".into(),
+    }
+}
+
+fn has_unwritten(values: &Values) -> bool {
+    match values {
+        Values::F32(values) => values.iter().any(|value| *value == NEVER_WRITTEN),
+        Values::F64(values) => values.iter().any(|value| *value as f32 == NEVER_WRITTEN),
+        _ => false,
+    }
+}
+
+/// The crate panics at names that are not UTF-8: such a file cannot be read, and that is all.
+fn survived<T>(read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    let panicked = |_| Err("it has names that are not UTF-8, or is damaged".to_owned());
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(panicked)
+}
+
+fn text(error: netcdf::Error) -> String {
+    error.to_string()
+}
