@@ -4,7 +4,6 @@
 mod members;
 mod products;
 
-use std::path::Path;
 use std::time::Instant;
 
 use jiff::Timestamp;
@@ -85,24 +84,21 @@ impl Work<'_> {
         });
         let identity = identity(planned, &members);
         self.report.identity = Some(identity);
-        let folder = self.context.scratch.ensemble(planned);
-        if self.is_published(identity).await? {
-            // What one left that was killed when it had published it.
-            self.context.scratch.clear_ensemble(planned)?;
-            return Ok(Some(Outcome::AlreadyPublished));
-        }
         let title = planned.title();
         let place = (&*planned.configuration, planned.analysis_time, "ensemble");
         let Some(_claim) = claim(self.context, &title, place).await? else {
             return Err(Error::Interrupted);
         };
-        // Whoever held it may have done it.
-        if self.is_published(identity).await? {
-            return Ok(Some(Outcome::AlreadyPublished));
-        }
-        self.publish(&folder, identity, &members).await?;
+        // Whoever held it may have done it, or was killed when it had.
+        let outcome = match self.is_published(identity).await? {
+            true => Outcome::AlreadyPublished,
+            false => {
+                self.publish(identity, &members).await?;
+                Outcome::Published
+            }
+        };
         self.context.scratch.clear_ensemble(planned)?;
-        Ok(Some(Outcome::Published))
+        Ok(Some(outcome))
     }
 
     fn too_few(&self, there: &[Member]) -> Error {
@@ -141,13 +137,9 @@ impl Work<'_> {
         })
     }
 
-    async fn publish(
-        &mut self,
-        folder: &Path,
-        identity: Digest,
-        members: &[Member],
-    ) -> Result<(), Error> {
+    async fn publish(&mut self, identity: Digest, members: &[Member]) -> Result<(), Error> {
         let (context, planned) = (self.context, self.planned);
+        let folder = &context.scratch.ensemble(planned);
         let (clock, started) = (Instant::now(), Timestamp::now());
         let uri: Uri = planned.uri.parse()?;
         let store = Store::open(&uri).await?;
@@ -174,13 +166,8 @@ impl Work<'_> {
         let (clock, phase) = (Instant::now(), Phase::Publish);
         self.report.phases.push((Phase::Run, seconds));
         let finished = Timestamp::now();
-        let manifest = |objects: Vec<ObjectRecord>| Manifest {
-            version: MANIFEST_VERSION,
-            task: identity,
-            run: run_record(context, started, finished),
-            objects,
-            ..manifest(planned, members)
-        };
+        let made = run_record(context, started, finished);
+        let manifest = |objects| manifest(planned, members, identity, made, objects);
         let published = match publishing {
             Some(mut publishing) => {
                 publishing.add(&output, &none, cancel).await?;
@@ -252,8 +239,13 @@ fn record_of(planned: &PlannedEnsemble, members: &[Member]) -> Result<Vec<u8>, E
     Ok(text)
 }
 
-/// A manifest without identity, run and objects.
-fn manifest(planned: &PlannedEnsemble, members: &[Member]) -> Manifest {
+fn manifest(
+    planned: &PlannedEnsemble,
+    members: &[Member],
+    identity: Digest,
+    run: RunRecord,
+    objects: Vec<ObjectRecord>,
+) -> Manifest {
     let first = members.first().and_then(|member| member.manifests.first());
     let nothing = || NamedDigest {
         name: String::new(),
@@ -262,7 +254,7 @@ fn manifest(planned: &PlannedEnsemble, members: &[Member]) -> Manifest {
     let numbers = |numbers: Vec<u32>| Members::of(numbers).unwrap_or_else(Members::control);
     Manifest {
         version: MANIFEST_VERSION,
-        task: Digest::of(""),
+        task: identity,
         output: "ensemble".to_owned(),
         uri: planned.uri.clone(),
         analysis_time: planned.analysis_time,
@@ -285,16 +277,10 @@ fn manifest(planned: &PlannedEnsemble, members: &[Member]) -> Manifest {
             wanted: numbers(planned.members.keys().copied().collect()),
             quorum: planned.quorum,
         }),
+        grib: None,
         replaces: Vec::new(),
-        run: RunRecord {
-            mlwm: String::new(),
-            engine: String::new(),
-            host: None,
-            gpus: Vec::new(),
-            started: String::new(),
-            finished: String::new(),
-        },
-        objects: Vec::new(),
+        run,
+        objects,
     }
 }
 

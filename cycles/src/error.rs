@@ -367,6 +367,21 @@ pub enum Error {
         /// Why, or what to do.
         reason: String,
     },
+    /// An output cannot be written as GRIB.
+    #[error(
+        "configuration `{configuration}`: output `{output}` cannot be written as GRIB: {reason}"
+    )]
+    Grib {
+        /// The configuration.
+        configuration: String,
+        /// The output.
+        output: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// ecCodes is not there, or a file of GRIB cannot be written.
+    #[error(transparent)]
+    Eccodes(#[from] mlwm_grib::Error),
     /// Inputs that do not fit into the working folder's budget.
     #[error(
         "the inputs of a member have {bytes} bytes, and the space for the working folder is {budget}: give more with --disk"
@@ -512,6 +527,7 @@ impl Error {
             | Self::GoldenCase { .. }
             | Self::BadPlan { .. }
             | Self::Twice(_)
+            | Self::Grib { .. }
             | Self::SharedOutput { .. } => ExitCode::BadConfiguration,
             Self::Folder { .. } => ExitCode::BadConfiguration,
             Self::PinMismatch { .. }
@@ -546,6 +562,7 @@ impl Error {
                 ExitCode::Incomplete
             }
             Self::Window(error) => error.exit_code(),
+            Self::Eccodes(error) => error.exit_code(),
             Self::Timeout { .. } => ExitCode::Timeout,
             Self::Incomplete { .. } | Self::Quorum { .. } | Self::Products { .. } => {
                 ExitCode::Incomplete

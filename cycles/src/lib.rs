@@ -16,6 +16,7 @@ mod error;
 mod event;
 mod expect;
 mod golden;
+mod grib;
 mod history;
 mod load;
 mod log;

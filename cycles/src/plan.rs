@@ -191,6 +191,13 @@ pub struct PlannedOutput {
     pub windows: Option<configuration::Windows>,
 }
 
+impl PlannedOutput {
+    /// How it becomes GRIB, if it does.
+    pub(crate) fn grib(&self) -> Option<&configuration::Grib> {
+        self.windows.as_ref()?.grib.as_ref()
+    }
+}
+
 /// What the command line says over the configurations.
 #[derive(Clone, Debug, Default)]
 pub struct PlanOptions {
@@ -346,7 +353,7 @@ fn plan_task(
     }
     let mut outputs = Vec::new();
     for (name, output) in &configuration.outputs {
-        check_windows(loaded, name, output, duration, time_layout)?;
+        check_windows(loaded, name, output, duration, steps.as_ref(), time_layout)?;
         outputs.push(PlannedOutput {
             name: name.clone(),
             uri: output
@@ -355,7 +362,10 @@ fn plan_task(
             internal_path: output.internal_path.clone(),
             variables: output.variables.clone(),
             ranges: output.ranges.clone().into_iter().collect(),
-            windows: output.windows.clone(),
+            windows: output
+                .windows
+                .clone()
+                .map(|windows| settle_ensemble(windows, configuration, options)),
         });
     }
     if let Some(facts) = facts {
@@ -460,6 +470,7 @@ fn check_windows(
     name: &str,
     output: &configuration::Output,
     duration: Option<Period>,
+    steps: Option<&Steps>,
     time_layout: TimeLayout,
 ) -> Result<(), Error> {
     let Some(windows) = &output.windows else {
@@ -476,6 +487,11 @@ fn check_windows(
     if time_layout != TimeLayout::Time {
         return Err(refuse("set `time_layout: time`".to_owned()));
     }
+    if windows.grib.is_some() && steps.is_some_and(|steps| steps.seconds % 3600 != 0) {
+        return Err(refuse(
+            "GRIB has lead times in whole hours, and a step of the model is none".to_owned(),
+        ));
+    }
     let hours = duration.seconds().unsigned_abs() / 3600;
     match windows.hours {
         Some(wanted) if wanted.to > hours => Err(refuse(format!(
@@ -483,6 +499,20 @@ fn check_windows(
         ))),
         _ => Ok(()),
     }
+}
+
+/// Says how many members an ensemble has in GRIB: each member's files do, whichever are asked for this time.
+fn settle_ensemble(
+    mut windows: configuration::Windows,
+    configuration: &configuration::Configuration,
+    options: &PlanOptions,
+) -> configuration::Windows {
+    let members = configuration.members.as_ref().or(options.members.as_ref());
+    let count = members.and_then(|members| u32::try_from(members.count()).ok());
+    if let Some(grib) = &mut windows.grib {
+        grib.ensemble_size = grib.ensemble_size.or(count);
+    }
+    windows
 }
 
 fn requested_outputs(loaded: &Loaded) -> Result<String, Error> {

@@ -3,7 +3,7 @@
 use mlwm_engines::Image;
 use mlwm_spec::Manifest;
 use mlwm_spec::configuration::Gpus;
-use mlwm_spec::manifest::{MANIFEST_VERSION, NamedDigest, ObjectRecord, RunRecord};
+use mlwm_spec::manifest::{GribRecord, MANIFEST_VERSION, NamedDigest, ObjectRecord, RunRecord};
 use serde_json::json;
 
 use crate::complete::Complete;
@@ -19,6 +19,7 @@ pub(crate) fn manifest(
     place: &Place,
     image: &Image,
     complete: &Complete,
+    grib: Option<&GribRecord>,
     objects: Vec<ObjectRecord>,
 ) -> Manifest {
     let engine = context.engine.info();
@@ -46,6 +47,7 @@ pub(crate) fn manifest(
         inputs: complete.inputs.clone(),
         plan: json!(planned),
         ensemble: None,
+        grib: grib.cloned(),
         // The store knows what was there before.
         replaces: Vec::new(),
         run: RunRecord {

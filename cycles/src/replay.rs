@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::event::TaskReport;
 use crate::plan::{Plan, PlannedTask};
 use crate::run::{RunOptions, Tell, run};
-use crate::{Error, scratch};
+use crate::{Error, grib, scratch};
 
 /// What came of a replay.
 #[derive(Clone, Debug, Serialize)]
@@ -151,6 +151,10 @@ pub async fn replay(
         let uri: Uri = manifest.uri.parse()?;
         mlwm_storage::stage(&uri, &published, &Progress::none(), cancel).await?;
         let made = made(&manifest.output);
+        let compare = match &manifest.grib {
+            Some(_) => grib::compare,
+            None => compare,
+        };
         report.variables =
             tokio::task::spawn_blocking(move || compare(&published, &made)).await??;
     }
@@ -185,7 +189,7 @@ fn compare(published: &Path, again: &Path) -> Result<Vec<Difference>, Error> {
             true => compare_variable(published.variable(name)?, again.variable(name)?)?,
             false => Difference::uncompared(published.variable(name)?, "it was not made again"),
         };
-        if difference.different > 0 || difference.why_not.is_some() {
+        if difference.is_one() {
             differences.push(difference);
         }
     }
@@ -204,11 +208,8 @@ fn compare_variable(published: &Variable, again: &Variable) -> Result<Difference
         return Ok(Difference::uncompared(published, "it has another shape"));
     }
     let mut difference = Difference {
-        variable: published.name().to_owned(),
         values: published.shape().iter().product(),
-        different: 0,
-        largest: 0.0,
-        why_not: None,
+        ..Difference::none(published.name())
     };
     let whole: Vec<Range<u64>> = published.shape().iter().map(|length| 0..*length).collect();
     let rows = published.shape().first().copied().unwrap_or(1);
@@ -240,6 +241,21 @@ fn compare_variable(published: &Variable, again: &Variable) -> Result<Difference
 }
 
 impl Difference {
+    /// Nothing is known to differ yet.
+    pub(crate) fn none(variable: &str) -> Self {
+        Self {
+            variable: variable.to_owned(),
+            values: 0,
+            different: 0,
+            largest: 0.0,
+            why_not: None,
+        }
+    }
+
+    pub(crate) fn is_one(&self) -> bool {
+        self.different > 0 || self.why_not.is_some()
+    }
+
     fn uncompared(variable: &Variable, why: &str) -> Self {
         let values = variable.shape().iter().product();
         Self {
@@ -251,7 +267,7 @@ impl Difference {
         }
     }
 
-    fn add(&mut self, one: f64, other: f64) {
+    pub(crate) fn add(&mut self, one: f64, other: f64) {
         if one == other || (one.is_nan() && other.is_nan()) {
             return;
         }

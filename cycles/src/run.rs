@@ -25,7 +25,7 @@ use crate::report::{DiskUse, Measured, RunReport};
 use crate::scratch::Scratch;
 use crate::under_way::{self, Paused};
 use crate::warm::{self, Warm};
-use crate::{Error, container, ensemble, task};
+use crate::{Error, container, ensemble, grib, task};
 
 /// Between two looks at a task that another mlwm does.
 const LOOK: Duration = Duration::from_secs(2);
@@ -65,17 +65,19 @@ pub(crate) struct Context<'a> {
     claims: &'a Mutex<Claims>,
 }
 
-/// Runs `plan`. A task that fails does not keep the others from running; how each went is in the report.
-/// After `cancel`, no further task is begun and those under way are stopped.
+/// Runs `plan`. A task that fails does not keep the others from running; how each went is in the report, and
+/// behind the tasks how the ensembles did. After `cancel`, no further task is begun and those under way are
+/// stopped.
 ///
 /// # Errors
-/// Only what concerns all tasks: no engine, no working folder.
+/// Only what concerns all tasks: no engine, no working folder, no ecCodes where outputs are GRIB.
 pub async fn run(
     plan: &Plan,
     options: &RunOptions,
     tell: &Tell,
     cancel: &CancellationToken,
 ) -> Result<RunReport, Error> {
+    grib::check(plan)?;
     let (clock, started) = (Instant::now(), Timestamp::now());
     let engine = Engine::connect().await?;
     let scratch = Scratch::open(&options.workdir)?;

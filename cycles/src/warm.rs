@@ -201,8 +201,7 @@ impl Warm {
         }
     }
 
-    /// Space that a window needs, if one was seen: a little more than the largest, for what compresses
-    /// less well, and for the file of a variable that is made from it.
+    /// Space that a window needs, if one was seen.
     pub(crate) fn window_space(&self, task: &PlannedTask) -> Option<u64> {
         let groups = lock(&self.groups);
         groups.get(&key(task))?.window.map(with_slack)
@@ -262,9 +261,12 @@ impl Drop for Staged<'_> {
     }
 }
 
-/// A little more than the largest window, for what compresses less well.
+/// Beside a window that is small: all that is made of it is sent at once.
+pub(crate) const SPARE: u64 = 4 << 20;
+
+/// More than the largest window, for what compresses less well, and for the files that are made from it.
 fn with_slack(window: u64) -> u64 {
-    window + window / 5
+    window + (window / 5).max(window.min(SPARE))
 }
 
 fn key(task: &PlannedTask) -> GroupKey {

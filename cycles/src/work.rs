@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use mlwm_engines::Image;
 use mlwm_registries::UnpackedArtifact;
-use mlwm_spec::manifest::{InputRecord, ObjectRecord};
+use mlwm_spec::manifest::{GribRecord, InputRecord, ObjectRecord};
 use mlwm_spec::task::{InputIdentity, TaskKey};
 use mlwm_spec::{ArtifactDelivery, Digest, ExitCode, Manifest};
 use mlwm_storage::points::reach;
@@ -422,7 +422,7 @@ impl<'a> Work<'a> {
                 self.report.outputs.push(place.report(manifest));
                 continue;
             }
-            let published = self.publish_one(image, complete, place).await?;
+            let published = self.publish_one(image, complete, place, None).await?;
             self.report.bytes_out += published.bytes;
             self.report.outputs.push(place.report(&published.manifest));
         }
@@ -435,6 +435,7 @@ impl<'a> Work<'a> {
         image: &Image,
         complete: &Complete,
         place: &Place,
+        grib: Option<&GribRecord>,
     ) -> Result<mlwm_storage::Published, Error> {
         let progress = self.transfer(Phase::Publish);
         let (task, cancel) = (complete.identity, self.context.cancel);
@@ -445,7 +446,15 @@ impl<'a> Work<'a> {
             notes: Some(&scratch.sent(self.planned, &place.output.name)),
         };
         let manifest = |objects: Vec<ObjectRecord>| -> Manifest {
-            publication::manifest(self.context, self.planned, place, image, complete, objects)
+            publication::manifest(
+                self.context,
+                self.planned,
+                place,
+                image,
+                complete,
+                grib,
+                objects,
+            )
         };
         let uri = &place.uri;
         let published = match self.context.options.republish {

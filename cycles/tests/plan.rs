@@ -163,6 +163,34 @@ fn members_are_tasks_of_their_own() {
     assert!(made.tasks[2].outputs[0].uri.ends_with("member2.zarr"));
 }
 
+/// The same configuration with its output as GRIB, in windows of 6 h.
+fn as_grib(more: &str) -> String {
+    format!(
+        "{CONFIGURATION}    windows: {{length: PT6H, grib: {{prefix: x}}}}\ntime_layout: time\n{more}"
+    )
+}
+
+#[test]
+fn files_of_grib_say_how_many_members_there_are_whichever_are_asked_for() {
+    let size = |more: &str, members: Option<&str>| {
+        let options = PlanOptions {
+            members: members.map(|members| members.parse().unwrap()),
+            ..PlanOptions::default()
+        };
+        let yaml = as_grib(more).replace("{prefix: x}", "{prefix: x, bits_per_value: 12}");
+        let model = loaded(&yaml, Some(facts(DATASTORE)));
+        let made = plan(&[model], &[time()], &options).unwrap();
+        let windows = made.tasks[0].outputs[0].windows.clone().unwrap();
+        let grib = windows.grib.unwrap();
+        assert_eq!(grib.bits_per_value, 12);
+        grib.ensemble_size
+    };
+    assert_eq!(size("members: 0-49\n", None), Some(50));
+    assert_eq!(size("members: 0-49\n", Some("3")), Some(50));
+    assert_eq!(size("", Some("0-4")), Some(5));
+    assert_eq!(size("", None), None);
+}
+
 #[track_caller]
 fn refused(yaml: &str, options: &PlanOptions, texts: &[&str]) -> Error {
     let model = loaded(yaml, Some(facts(DATASTORE)));
@@ -172,6 +200,15 @@ fn refused(yaml: &str, options: &PlanOptions, texts: &[&str]) -> Error {
         assert!(error.to_string().contains(text), "{error}");
     }
     error
+}
+
+#[test]
+fn grib_has_lead_times_in_whole_hours() {
+    let mut half = facts(DATASTORE);
+    half.interface.as_mut().unwrap().step_seconds = 1800;
+    let model = loaded(&as_grib(""), Some(half));
+    let error = plan(&[model], &[time()], &PlanOptions::default()).unwrap_err();
+    assert!(error.to_string().contains("whole hours"), "{error}");
 }
 
 #[test]

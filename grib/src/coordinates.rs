@@ -2,6 +2,7 @@
 
 use std::ffi::CStr;
 
+use crate::Error;
 use crate::ffi::{Failure, Handle, gaussian_latitudes};
 use crate::grid::{Grid, ReducedGaussian, RegularLatLon, Rows};
 
@@ -17,24 +18,14 @@ pub struct Coordinates {
 impl Coordinates {
     pub(crate) fn read(handle: &Handle, grid: &Grid) -> Result<Self, String> {
         match grid {
-            Grid::ReducedGaussian(grid) => Self::of_reduced_gaussian(grid),
+            // From the grid's definition. ecCodes would look at corners that a message need not state
+            // rightly, and end the process over some.
+            Grid::ReducedGaussian(grid) => {
+                grid.coordinates().map_err(|failure| failure.to_string())
+            }
             Grid::RegularGaussian { rows, .. }
             | Grid::RegularLatLon(RegularLatLon { rows, .. }) => Self::of_rows(handle, rows),
         }
-    }
-
-    /// From the grid's definition. ecCodes would look at corners that a message need not state
-    /// rightly, and end the process over some.
-    fn of_reduced_gaussian(grid: &ReducedGaussian) -> Result<Self, String> {
-        let latitudes = gaussian_latitudes(grid.n()).map_err(|failure| failure.to_string())?;
-        Ok(latitudes
-            .iter()
-            .zip(grid.points_per_latitude())
-            .flat_map(|(&latitude, &points)| {
-                let width = f64::from(points);
-                (0..points).map(move |point| (latitude, f64::from(point) * 360.0 / width))
-            })
-            .collect())
     }
 
     /// ecCodes knows the coordinates of values that are row after row, all in one direction; where
@@ -47,6 +38,28 @@ impl Coordinates {
         Ok((0..rows.points())
             .map(|value| rows.position(value))
             .map(|(row, column)| (latitudes[row * ni], longitudes[column]))
+            .collect())
+    }
+}
+
+impl ReducedGaussian {
+    /// The coordinates of its points, row after row.
+    ///
+    /// # Errors
+    /// [`Error::Latitudes`] if ecCodes cannot compute its latitudes.
+    pub fn coordinates(&self) -> Result<Coordinates, Error> {
+        let n = self.n();
+        let latitudes = gaussian_latitudes(n).map_err(|failure| Error::Latitudes {
+            n,
+            reason: failure.to_string(),
+        })?;
+        Ok(latitudes
+            .iter()
+            .zip(self.points_per_latitude())
+            .flat_map(|(&latitude, &points)| {
+                let width = f64::from(points);
+                (0..points).map(move |point| (latitude, f64::from(point) * 360.0 / width))
+            })
             .collect())
     }
 }

@@ -2,13 +2,15 @@
 
 use std::ffi::CString;
 
-use crate::Error;
 use crate::ffi::{Failure, Handle};
+use crate::{Error, Process};
 
 /// Newer tables than the samples', which lack parameters; all libraries from 2.28 on know them.
 const TABLES_VERSION: i64 = 28;
 /// ECMWF, in whose tables parameters are looked up that the common tables lack.
 const ECMWF: i64 = 98;
+/// The type of a level that is not there, in GRIB's code table 4.5.
+const NO_SURFACE: i64 = 255;
 
 /// How GRIB names a variable: what must be known of each variable before a file is begun.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,7 +20,9 @@ pub struct Encoding {
     short_name: String,
     title: String,
     units: String,
+    process: Option<Process>,
     interval: bool,
+    has_level: bool,
 }
 
 impl Encoding {
@@ -67,14 +71,21 @@ impl Encoding {
         if !taken || param_id == 0 {
             return Ok(None);
         }
+        // Newer libraries change the kind of product by themselves.
+        let interval = handle.has(c"typeOfStatisticalProcessing");
+        let process = match interval {
+            true => Process::of_code(handle.integer(c"typeOfStatisticalProcessing")?),
+            false => None,
+        };
         Ok(Some(Self {
             name: name.to_owned(),
             param_id,
             short_name,
             title: handle.text(c"name")?,
             units: handle.text(c"units")?,
-            // Newer libraries change the kind of product by themselves.
-            interval: handle.has(c"typeOfStatisticalProcessing"),
+            process,
+            interval,
+            has_level: parameter.has_level(interval)?,
         }))
     }
 
@@ -107,6 +118,17 @@ impl Encoding {
     pub fn needs_interval(&self) -> bool {
         self.interval
     }
+
+    /// What the values are over that interval, if the definition of the variable says it: a sum for `tp`.
+    pub fn process(&self) -> Option<Process> {
+        self.process
+    }
+
+    /// Whether the definition of the variable has its level, as those of `2t` and `msl` have, and that of `t`
+    /// has not.
+    pub fn has_level(&self) -> bool {
+        self.has_level
+    }
 }
 
 /// A parameter as the library is asked for it.
@@ -125,6 +147,14 @@ impl Parameter {
             .ok()
             .filter(|_| sound)
             .map(Self::ShortName)
+    }
+
+    /// Whether the definition of the parameter has a level: it takes the place of none.
+    fn has_level(&self, interval: bool) -> Result<bool, Failure> {
+        let mut handle = template(false, interval)?;
+        handle.set_integer(c"typeOfFirstFixedSurface", NO_SURFACE)?;
+        self.set(&mut handle)?;
+        Ok(handle.integer(c"typeOfFirstFixedSurface")? != NO_SURFACE)
     }
 
     fn set(&self, handle: &mut Handle) -> Result<(), Failure> {

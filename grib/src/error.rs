@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use mlwm_spec::ExitCode;
+
 /// Where in a file something is: consecutive bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -31,6 +33,15 @@ impl fmt::Display for Place {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// ecCodes is not there, is too old, or cannot be used.
+    #[error(
+        "GRIB needs ecCodes 2.28 or newer, which cannot be loaded ({reason}): install `libeccodes0`, or \
+         name the library in MLWM_ECCODES"
+    )]
+    Library {
+        /// What the system said.
+        reason: String,
+    },
     /// A file could not be read.
     #[error("cannot read `{}`: {source}", path.display())]
     Read {
@@ -159,6 +170,14 @@ pub enum Error {
         /// What the library said.
         reason: String,
     },
+    /// A Gaussian grid whose latitudes are not known.
+    #[error("the latitudes of the Gaussian grid with N = {n} cannot be computed: {reason}")]
+    Latitudes {
+        /// The number of latitudes between a pole and the equator.
+        n: u32,
+        /// What the library said.
+        reason: String,
+    },
     /// A file could not be written.
     #[error("cannot write `{}`: {source}", path.display())]
     Write {
@@ -170,6 +189,28 @@ pub enum Error {
 }
 
 impl Error {
+    /// The exit code of this error.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Library { .. } => ExitCode::EngineUnavailable,
+            Self::Read { .. } => ExitCode::InputMissing,
+            Self::Empty { .. }
+            | Self::Garbage { .. }
+            | Self::Truncated { .. }
+            | Self::WrongLength { .. }
+            | Self::MultiField { .. }
+            | Self::TooLarge { .. }
+            | Self::Message { .. }
+            | Self::Grid { .. } => ExitCode::InputCorrupt,
+            Self::Unencodable { .. } | Self::Forecast { .. } | Self::NoSample { .. } => {
+                ExitCode::BadConfiguration
+            }
+            Self::Field { .. } => ExitCode::Incomplete,
+            Self::Write { .. } => ExitCode::StorageFailed,
+            Self::Buffer { .. } | Self::Latitudes { .. } => ExitCode::Failed,
+        }
+    }
+
     /// The bytes of the file that the error is about, if it is about some.
     ///
     /// The places of all messages and errors of a [`Reader`](crate::Reader), one after the other,

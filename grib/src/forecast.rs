@@ -127,4 +127,16 @@ impl Process {
             Self::Minimum => 3,
         }
     }
+
+    /// The process of a number of that table, if it is one of these.
+    pub(crate) fn of_code(code: i64) -> Option<Self> {
+        [
+            Self::Accumulation,
+            Self::Average,
+            Self::Maximum,
+            Self::Minimum,
+        ]
+        .into_iter()
+        .find(|process| process.code() == code)
+    }
 }

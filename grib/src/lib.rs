@@ -1,7 +1,8 @@
 //! GRIB messages: read edition 1 and 2, write edition 2.
 //!
-//! The coding itself is ECMWF's ecCodes, a C library that is linked dynamically. [`Reader`] finds the
-//! messages of a file and accounts for each byte of it; a [`Message`] says what its field is and
+//! The coding itself is ECMWF's ecCodes, a C library that is loaded when it is first needed
+//! ([`eccodes_version`]): a program works without it as long as it asks for no GRIB. [`Reader`] finds
+//! the messages of a file and accounts for each byte of it; a [`Message`] says what its field is and
 //! decodes its values. [`Writer`] encodes the fields of a forecast, for variables that GRIB has a
 //! code for ([`Encoding`]), and [`window`] writes a window of lead time to a file.
 //!
@@ -32,3 +33,12 @@ pub use header::{Header, Level};
 pub use message::Message;
 pub use reader::Reader;
 pub use writer::Writer;
+
+/// Loads ecCodes, if it is not loaded yet, and says its version: `2.28.0`. It is the library that `MLWM_ECCODES`
+/// names, or the `libeccodes.so.0` or `libeccodes.so` that the system finds.
+///
+/// # Errors
+/// [`Error::Library`] if there is none of version 2.28 or newer.
+pub fn eccodes_version() -> Result<String, Error> {
+    ffi::version()
+}

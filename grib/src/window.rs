@@ -1,8 +1,8 @@
-//! Writes the fields of a window of lead time to one file.
+//! The fields of a window of lead time in one file.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
 use jiff::tz::TimeZone;
@@ -46,70 +46,95 @@ pub fn file_name(prefix: &str, forecast: &Forecast, window: Window) -> String {
     )
 }
 
-/// Writes the fields of a window to a file in a folder. One field is in memory at a time. The file
-/// has another name (`.<name>.part`) until it is complete and on the disk; one that has its name
-/// already is replaced. If a field or the disk fails, nothing is left.
-///
-/// # Errors
-/// The first that `fields` yields; [`Error::Field`] if one cannot be encoded, is not of the window,
-/// or comes twice; [`Error::Forecast`] if there is no field; [`Error::Write`].
-pub fn write<E: From<Error>>(
-    folder: &Path,
-    prefix: &str,
-    forecast: Forecast,
+/// A file of a window that is being written. It has another name (`.<name>.part`) until it is complete and on
+/// the disk; one that has its name already is replaced. Dropped before, it leaves nothing.
+#[derive(Debug)]
+pub struct WindowFile {
+    writer: Writer,
     window: Window,
-    fields: impl IntoIterator<Item = Result<Field, E>>,
-) -> Result<Written, E> {
-    let name = file_name(prefix, &forecast, window);
-    let path = folder.join(&name);
-    let partial = folder.join(format!(".{name}.part"));
-    let written =
-        write_partial(&partial, forecast, window, fields).and_then(|(bytes, messages)| {
-            fs::rename(&partial, &path)
-                .and_then(|()| File::open(folder)?.sync_all())
-                .map_err(failed(&path))?;
-            Ok(Written {
-                path,
-                bytes,
-                messages,
-            })
-        });
-    if written.is_err() {
-        // What failed is told; that this fails, too, would not help.
-        let _ = fs::remove_file(&partial);
-    }
-    written
+    file: BufWriter<File>,
+    partial: PathBuf,
+    path: PathBuf,
+    seen: HashSet<Identity>,
+    bytes: u64,
+    messages: u64,
+    is_complete: bool,
 }
 
-/// Writes all fields to a file and waits until it is on the disk; bytes and messages.
-fn write_partial<E: From<Error>>(
-    path: &Path,
-    forecast: Forecast,
-    window: Window,
-    fields: impl IntoIterator<Item = Result<Field, E>>,
-) -> Result<(u64, u64), E> {
-    let mut writer = Writer::new(forecast)?;
-    let mut file = BufWriter::new(File::create(path).map_err(failed(path))?);
-    let mut seen = HashSet::new();
-    let (mut bytes, mut messages) = (0, 0);
-    for field in fields {
-        let field = field?;
-        check(&field, window, &mut seen)?;
-        let message = writer.message(&field)?;
-        file.write_all(&message).map_err(failed(path))?;
-        bytes += message.len() as u64;
-        messages += 1;
+impl WindowFile {
+    /// Begins a file in a folder.
+    ///
+    /// # Errors
+    /// [`Error::Forecast`] if GRIB cannot say what the fields have in common; [`Error::Write`].
+    pub fn create(
+        folder: &Path,
+        prefix: &str,
+        forecast: Forecast,
+        window: Window,
+    ) -> Result<Self, Error> {
+        let name = file_name(prefix, &forecast, window);
+        let partial = folder.join(format!(".{name}.part"));
+        Ok(Self {
+            writer: Writer::new(forecast)?,
+            window,
+            file: BufWriter::new(File::create(&partial).map_err(failed(&partial))?),
+            partial,
+            path: folder.join(name),
+            seen: HashSet::new(),
+            bytes: 0,
+            messages: 0,
+            is_complete: false,
+        })
     }
-    if messages == 0 {
-        let Window { start, end } = window;
-        let reason = format!("there is no field from {start} to {end} h");
-        return Err(Error::Forecast { reason }.into());
+
+    /// Writes a field.
+    ///
+    /// # Errors
+    /// [`Error::Field`] if it cannot be encoded, is not of the window, or came before; [`Error::Write`].
+    pub fn push(&mut self, field: &Field) -> Result<(), Error> {
+        check(field, self.window, &mut self.seen)?;
+        let message = self.writer.message(field)?;
+        self.file
+            .write_all(&message)
+            .map_err(failed(&self.partial))?;
+        self.bytes += message.len() as u64;
+        self.messages += 1;
+        Ok(())
     }
-    file.into_inner()
-        .map_err(io::IntoInnerError::into_error)
-        .and_then(|file| file.sync_all())
-        .map_err(failed(path))?;
-    Ok((bytes, messages))
+
+    /// Gives the file its name when it is on the disk.
+    ///
+    /// # Errors
+    /// [`Error::Forecast`] if there is no field; [`Error::Write`].
+    pub fn finish(mut self) -> Result<Written, Error> {
+        if self.messages == 0 {
+            let Window { start, end } = self.window;
+            let reason = format!("there is no field from {start} to {end} h");
+            return Err(Error::Forecast { reason });
+        }
+        let folder = self.path.parent().unwrap_or(Path::new("."));
+        self.file
+            .flush()
+            .and_then(|()| self.file.get_ref().sync_all())
+            .and_then(|()| fs::rename(&self.partial, &self.path))
+            .and_then(|()| File::open(folder)?.sync_all())
+            .map_err(failed(&self.path))?;
+        self.is_complete = true;
+        Ok(Written {
+            path: self.path.clone(),
+            bytes: self.bytes,
+            messages: self.messages,
+        })
+    }
+}
+
+impl Drop for WindowFile {
+    fn drop(&mut self) {
+        if !self.is_complete {
+            // What failed is told; that this fails, too, would not help.
+            let _ = fs::remove_file(&self.partial);
+        }
+    }
 }
 
 fn failed(path: &Path) -> impl Fn(io::Error) -> Error {

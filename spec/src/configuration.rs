@@ -5,6 +5,7 @@
 
 mod ensemble;
 mod environment;
+mod grib;
 mod retries;
 mod rules;
 #[cfg(test)]
@@ -28,6 +29,7 @@ use crate::{ArtifactReference, Digest, Members, Period};
 
 pub use ensemble::{Ensemble, InvalidProduct, Product};
 pub use environment::EnvironmentProblem;
+pub use grib::{GaussianGrid, Grib, GribLevel, GribPacking, GribParameter, InvalidGrid, Since};
 pub use retries::Retries;
 pub use rules::Problem;
 pub use uri::UriError;

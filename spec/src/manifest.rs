@@ -49,6 +49,9 @@ pub struct Manifest {
     /// what the members published: `member3.forecast`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ensemble: Option<EnsembleRecord>,
+    /// How the output became GRIB, where it is no Zarr store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grib: Option<GribRecord>,
     /// What was published here before and withdrawn for this, the oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub replaces: Vec<Withdrawn>,
@@ -67,6 +70,24 @@ pub struct EnsembleRecord {
     pub wanted: Members,
     /// How many of them had to be there.
     pub quorum: u32,
+}
+
+/// How an output became GRIB.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GribRecord {
+    /// The version of ecCodes that encoded it: another one may write other bytes of the same values.
+    pub eccodes: String,
+    /// The variables that are not in its files.
+    pub not_encoded: Vec<NotEncoded>,
+}
+
+/// A variable that is not in a GRIB file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotEncoded {
+    /// The variable.
+    pub variable: String,
+    /// Why not.
+    pub reason: String,
 }
 
 /// An output that was withdrawn to publish another in its place.

@@ -103,8 +103,8 @@ pub struct Published {
     pub bytes: u64,
 }
 
-/// Publishes the files of `source` at `uri`, all or nothing, with the settings of the environment. `make_manifest` gets every object, ordered by path, and must return a manifest
-/// with them and with `task`.
+/// Publishes the files of `source` at `uri`, all or nothing, with the settings of the environment.
+/// `make_manifest` gets every object, ordered by path, and must return a manifest with them and with `task`.
 pub async fn publish(
     source: Source<'_>,
     uri: &Uri,

@@ -10,15 +10,20 @@ use crate::site::{Site, ran};
 pub fn image(name: &str, script: &str) -> String {
     let reference = format!("mlwm-test/{name}:latest");
     let base = std::env::var("MLWM_TEST_BASE_IMAGE").unwrap_or("mlwm-base:bookworm".into());
+    let command =
+        serde_json::to_string(&["/bin/bash", "-c", script]).expect("docker build can be fed");
+    build(&reference, &format!("FROM {base}\nENTRYPOINT {command}\n"));
+    reference
+}
+
+/// Has an image built from these lines.
+fn build(reference: &str, text: &str) {
     let mut build = Command::new("docker")
-        .args(["build", "--quiet", "--tag", &reference, "-"])
+        .args(["build", "--quiet", "--tag", reference, "-"])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .spawn()
         .expect("docker runs");
-    let command =
-        serde_json::to_string(&["/bin/bash", "-c", script]).expect("docker build can be fed");
-    let text = format!("FROM {base}\nENTRYPOINT {command}\n");
     build
         .stdin
         .take()
@@ -27,9 +32,21 @@ pub fn image(name: &str, script: &str) -> String {
         .expect("docker build can be fed");
     assert!(
         build.wait().expect("docker build can be fed").success(),
-        "docker build of {name}"
+        "docker build of {reference}"
     );
-    reference
+}
+
+/// A streaming model whose windows lie in its input, one folder each.
+pub fn windowed(name: &str) -> String {
+    let writes = r#"
+  for path in $s/in/$work/inputs/surface/*; do
+    window=$(basename $path)
+    while [ ! -e $s/in/$work/go/$window ]; do sleep 0.05; done
+    cp -r $path $s/out/$work/surface/.$window
+    mv $s/out/$work/surface/.$window $s/out/$work/surface/$window
+    say "\"window\":\"$window\""
+  done"#;
+    streaming_image(name, writes)
 }
 
 /// The image of a streaming model, a shell script that does `writes` for each member: that knows `$member`,
@@ -59,20 +76,10 @@ done"#
     );
     let plain = image(&format!("{name}-plain"), &script);
     let reference = format!("mlwm-test/{name}:latest");
-    let mut build = Command::new("docker")
-        .args(["build", "--quiet", "--tag", &reference, "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("docker runs");
-    let text = format!("FROM {plain}\nLABEL io.mlwm.streaming=1\n");
-    build
-        .stdin
-        .take()
-        .expect("docker build can be fed")
-        .write_all(text.as_bytes())
-        .expect("docker build can be fed");
-    assert!(build.wait().expect("docker build can be fed").success());
+    build(
+        &reference,
+        &format!("FROM {plain}\nLABEL io.mlwm.streaming=1\n"),
+    );
     reference
 }
 

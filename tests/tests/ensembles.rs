@@ -5,7 +5,7 @@ use std::fs;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use mlwm_tests::scripted::{image, no_container_left, streaming_image};
+use mlwm_tests::scripted::{image, no_container_left, streaming_image, windowed};
 use mlwm_tests::site::{Ran, Site, oracle, ran};
 use mlwm_tests::space::most_taken;
 
@@ -24,19 +24,6 @@ fn streaming(name: &str, each: &str) -> String {
   mv $out/.$window $out/$window
   say '"window":"h000-006"'"#;
     streaming_image(name, &format!("{each}\n{writes}"))
-}
-
-/// A streaming model whose windows lie in its input, one folder each.
-fn windowed(name: &str) -> String {
-    let writes = r#"
-  for path in $s/in/$work/inputs/surface/*; do
-    window=$(basename $path)
-    while [ ! -e $s/in/$work/go/$window ]; do sleep 0.05; done
-    cp -r $path $s/out/$work/surface/.$window
-    mv $s/out/$work/surface/.$window $s/out/$work/surface/$window
-    say "\"window\":\"$window\""
-  done"#;
-    streaming_image(name, writes)
 }
 
 fn site(name: &str, each: &str, more: &str) -> Site {

@@ -1,132 +1,36 @@
 //! Outputs that are published window by window, while the model still runs.
 
-use std::collections::BTreeMap;
+mod gate;
+mod target;
+
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use mlwm_datasets::Dataset;
-use mlwm_datasets::forecast_store::{
-    self, ForecastStore, Missing, StoreError, StoreOptions, VariableOptions,
-};
+use mlwm_datasets::forecast_store::StoreError;
 use mlwm_engines::Image;
 use mlwm_registries::UnpackedArtifact;
-use mlwm_spec::configuration::StoredAs;
+use mlwm_spec::Digest;
 use mlwm_spec::contract::stream::Window;
 use mlwm_spec::manifest::InputRecord;
-use mlwm_spec::{Digest, Period};
 use mlwm_storage::points::reach;
 use mlwm_storage::{Publishing, Store};
-use tokio::sync::Notify;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::unbounded_channel;
 use tokio_util::sync::CancellationToken;
 
+pub(super) use self::gate::{Gate, Listening};
+use self::target::Target;
 use super::Work;
 use crate::complete::Complete;
-use crate::container::printable;
 use crate::event::{Outcome, Phase};
-use crate::output;
+use crate::grib::Unwritten;
 use crate::place::Place;
-use crate::plan::{PlannedOutput, PlannedTask};
 use crate::record::Attempt;
 use crate::scratch::{create, failed, remove};
-use crate::space::Space;
-use crate::warm;
-use crate::{Error, publication};
-
-/// A window of a member, as its container wrote it.
-pub(super) struct Written {
-    number: usize,
-    /// The folder of each output, by its name.
-    folders: BTreeMap<String, PathBuf>,
-}
-
-/// What stands between a container and the space on the disk: it may write a window when there is room.
-pub(super) struct Gate {
-    windows: Vec<Window>,
-    /// The work whose windows these are, and how many of them may be written.
-    state: Mutex<(Option<Arc<warm::Work>>, usize)>,
-    written: UnboundedSender<Written>,
-    /// How many of them are written.
-    taken: AtomicUsize,
-    has_begun: Notify,
-    /// It is known how large a window is.
-    is_sized: Notify,
-}
-
-/// What is heard of the windows of a member.
-pub(super) struct Listening<'g> {
-    gate: &'g Gate,
-    written: UnboundedReceiver<Written>,
-}
-
-impl<'g> Listening<'g> {
-    pub(super) fn gate(&self) -> &'g Gate {
-        self.gate
-    }
-}
-
-impl Gate {
-    fn state(&self) -> std::sync::MutexGuard<'_, (Option<Arc<warm::Work>>, usize)> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The container is at it, or another one; whether there is no room for any window yet.
-    pub(super) fn begun(&self, work: &Arc<warm::Work>) -> Result<bool, Error> {
-        let mut state = self.state();
-        for window in &self.windows[..state.1] {
-            work.go(&window.to_string())?;
-        }
-        state.0 = Some(Arc::clone(work));
-        self.has_begun.notify_one();
-        Ok(state.1 == 0)
-    }
-
-    /// The container may write the next window; whether it stood still until now.
-    fn open(&self) -> Result<bool, Error> {
-        let mut state = self.state();
-        if let (Some(work), Some(window)) = (&state.0, self.windows.get(state.1)) {
-            work.go(&window.to_string())?;
-        }
-        state.1 += 1;
-        Ok(self.is_at_end(state.1 - 1))
-    }
-
-    /// Whether all is written that may be, and something is to come.
-    fn is_at_end(&self, allowed: usize) -> bool {
-        self.taken.load(Ordering::Relaxed) == allowed && allowed < self.windows.len()
-    }
-
-    /// A window is written; whether its container now stands still until there is room for the next.
-    pub(super) fn take(
-        &self,
-        work: &warm::Work,
-        planned: &PlannedTask,
-        name: &str,
-    ) -> Result<bool, Error> {
-        let number = self
-            .windows
-            .iter()
-            .position(|window| window.to_string() == name);
-        let allowed = self.state().1;
-        let number = number
-            .filter(|number| *number < allowed)
-            .ok_or_else(|| Error::UnknownWindow(printable(name)))?;
-        let outputs = planned.outputs.iter();
-        let folder = |output: &PlannedOutput| work.window(&output.name, name);
-        // If nobody listens any more, that has its own error.
-        let _ = self.written.send(Written {
-            number,
-            folders: outputs
-                .map(|output| (output.name.clone(), folder(output)))
-                .collect(),
-        });
-        self.taken.store(number + 1, Ordering::Relaxed);
-        Ok(self.is_at_end(allowed))
-    }
-}
+use crate::space::{Held, Space};
+use crate::{Error, publication, warm};
 
 /// An output that is being published.
 pub(super) struct Cut<'p> {
@@ -134,7 +38,7 @@ pub(super) struct Cut<'p> {
     /// Identity of the task.
     task: Digest,
     /// Known from the first window on.
-    store: Option<Arc<ForecastStore>>,
+    target: Option<Arc<Target>>,
     /// Begun with the first window: nothing lies in a store of a member that never came to one.
     publishing: Option<Publishing>,
     /// Something is published that this replaces: it is withdrawn when all windows are there, and they are kept
@@ -177,26 +81,15 @@ impl Work<'_> {
             cuts.push(Cut {
                 place,
                 task: identity,
-                store: None,
+                target: None,
                 publishing: None,
                 replaces: published.is_some(),
             });
         }
-        let (written, receive) = unbounded_channel();
-        let gate = Gate {
-            windows,
-            state: Mutex::new((None, 0)),
-            written,
-            taken: AtomicUsize::new(0),
-            has_begun: Notify::new(),
-            is_sized: Notify::new(),
-        };
+        let (gate, written) = Gate::of(windows);
         let ran = match self.is_streamed(image) {
             true => {
-                let listening = Listening {
-                    gate: &gate,
-                    written: receive,
-                };
+                let listening = Listening::to(&gate, written);
                 let cut = Some((listening, &mut cuts[..]));
                 self.streamed(attempt, image, artifact, identity, cut)
                     .await?
@@ -224,11 +117,12 @@ impl Work<'_> {
         cuts: &mut [Cut<'_>],
         ended: &CancellationToken,
     ) -> Result<(), Error> {
-        let Listening { gate, mut written } = listening;
+        let gate = listening.gate();
+        let mut written = listening.written;
         let (give, mut spaces) = unbounded_channel();
         let publishing = async {
             for expected in 0..gate.windows.len() {
-                let Some(window) = next(&mut written, ended).await else {
+                let Some(window) = gate::next(&mut written, ended).await else {
                     return Err(Error::WindowMissing(gate.windows[expected].to_string()));
                 };
                 if window.number != expected {
@@ -236,20 +130,25 @@ impl Work<'_> {
                 }
                 let mut space: Option<Space<'_>> = spaces.recv().await;
                 let bytes = window.bytes()?;
-                self.context.warm.saw_window(self.planned, bytes);
+                let mut needed = bytes;
+                for cut in cuts.iter_mut() {
+                    let folder = &window.folders[&cut.place.output.name];
+                    needed += self
+                        .encoded_bytes(cut, &gate.windows[expected], folder)
+                        .await?;
+                }
+                self.context.warm.saw_window(self.planned, needed);
                 gate.is_sized.notify_one();
                 if let Some(space) = &mut space {
-                    space.shrink_to(
-                        self.context
-                            .warm
-                            .window_space(self.planned)
-                            .unwrap_or(bytes),
-                    );
+                    let known = self.context.warm.window_space(self.planned);
+                    space.shrink_to(known.unwrap_or(needed));
                 }
+                let known = self.context.warm.window_space(self.planned);
+                let spare = known.unwrap_or(bytes).saturating_sub(bytes);
                 let held = self.context.machine.disk.hold(bytes);
                 for cut in cuts.iter_mut() {
                     let folder = &window.folders[&cut.place.output.name];
-                    self.publish_window(cut, &gate.windows, expected, folder)
+                    self.publish_window(cut, &gate.windows, expected, folder, spare)
                         .await?;
                 }
                 for folder in window.folders.values() {
@@ -297,52 +196,137 @@ impl Work<'_> {
         }
     }
 
+    /// The most bytes that a window takes as GRIB beside the one that the container wrote: there is no file of a
+    /// whole window in a Zarr store.
+    async fn encoded_bytes(
+        &self,
+        cut: &mut Cut<'_>,
+        window: &Window,
+        folder: &Path,
+    ) -> Result<u64, Error> {
+        if cut.place.output.grib().is_none() {
+            return Ok(0);
+        }
+        let target = match &cut.target {
+            Some(known) => Arc::clone(known),
+            None => self.open(cut, window, folder).await?.1,
+        };
+        let form = target.grib.as_ref();
+        Ok(form.map_or(0, |form| form.most_bytes(window.steps())))
+    }
+
+    /// A window of an output, and what the output becomes.
+    async fn open(
+        &self,
+        cut: &mut Cut<'_>,
+        window: &Window,
+        folder: &Path,
+    ) -> Result<(Arc<Dataset>, Arc<Target>), Error> {
+        let (path, wanted, task) = (
+            folder.to_owned(),
+            cut.place.output.clone(),
+            self.planned.clone(),
+        );
+        let known = cut.target.clone();
+        let open = move || {
+            let dataset = target::open(&path)?;
+            let target = match known {
+                Some(target) => target,
+                None => Arc::new(Target::of(&dataset, &wanted, &task)?),
+            };
+            Ok((Arc::new(dataset), target))
+        };
+        let opened = self.unless_cancelled(open).await?;
+        let (dataset, target) = opened.map_err(|reason| refused(cut, window, reason))?;
+        cut.target = Some(Arc::clone(&target));
+        Ok((dataset, target))
+    }
+
+    /// Publishes a window. The shards of its variables take no more than `spare` bytes beside it, or one of them is
+    /// there at a time: those that are there are sent at once, since one after the other a store that is far away
+    /// takes longer for them than the model does.
     async fn publish_window(
         &self,
         cut: &mut Cut<'_>,
         windows: &[Window],
         number: usize,
         folder: &Path,
+        spare: u64,
     ) -> Result<(), Error> {
-        let output = &cut.place.output;
-        let refused = |reason: String| Error::BadWindow {
-            output: output.name.clone(),
-            window: windows[number].to_string(),
-            reason,
-        };
-        let (path, wanted, task, known) = (
-            folder.to_owned(),
-            output.clone(),
-            self.planned.clone(),
-            cut.store.clone(),
-        );
-        let opened = self.unless_cancelled(move || open(&path, &wanted, &task, known));
-        let (dataset, store) = opened.await?.map_err(refused)?;
-        cut.store = Some(Arc::clone(&store));
+        let window = windows[number];
+        let (dataset, target) = self.open(cut, &window, folder).await?;
         let number = number as u64;
-        if !store.windows().contains(&number) {
+        if !target.store.windows().contains(&number) {
             return Ok(());
         }
-        let shards = self.context.scratch.output(self.planned, &output.name);
-        for variable in store.variables().map(str::to_owned).collect::<Vec<_>>() {
-            create(&shards)?;
-            let (to, store, dataset) = (shards.clone(), Arc::clone(&store), Arc::clone(&dataset));
-            let write = move || store.write_variable(&to, &variable, number, &dataset);
-            let written = self.unless_cancelled(write).await?;
-            let written = written.map_err(|error| match error {
-                StoreError::Write { .. } => Error::Window(error),
-                error => refused(error.to_string()),
-            })?;
-            reach("window: encoded");
-            if cut.replaces {
-                continue;
-            }
-            let held = self.context.machine.disk.hold(written.bytes);
-            self.send(cut, &shards).await?;
-            reach("window: sent");
-            remove(&shards)?;
-            drop(held);
+        if let Some(form) = target.grib.clone() {
+            let write = move |folder: &Path, stop: &CancellationToken| {
+                form.write(folder, &target.store, (number, &window), &dataset, stop)
+            };
+            let held = self.write_file(cut, &window, write).await?.1;
+            return self.send_files(cut, vec![held]).await;
         }
+        let (mut ready, mut largest, mut held) = (0, 0, Vec::new());
+        for variable in target.store.variables() {
+            if ready > 0 && ready + largest > spare {
+                self.send_files(cut, std::mem::take(&mut held)).await?;
+                ready = 0;
+            }
+            let (target, dataset) = (Arc::clone(&target), Arc::clone(&dataset));
+            let variable = variable.to_owned();
+            let write = move |folder: &Path, _: &CancellationToken| {
+                let store = &target.store;
+                let written = store.write_variable(folder, &variable, number, &dataset)?;
+                Ok(written.bytes)
+            };
+            let (bytes, one) = self.write_file(cut, &window, write).await?;
+            (ready, largest) = (ready + bytes, bytes.max(largest));
+            held.push(one);
+        }
+        self.send_files(cut, held).await
+    }
+
+    /// Has a file of a window written, which says how many bytes it has; they are held as long as what comes with
+    /// them lives.
+    async fn write_file(
+        &self,
+        cut: &Cut<'_>,
+        window: &Window,
+        write: impl FnOnce(&Path, &CancellationToken) -> Result<u64, Unwritten> + Send + 'static,
+    ) -> Result<(u64, Held<'_>), Error> {
+        let files = self
+            .context
+            .scratch
+            .output(self.planned, &cut.place.output.name);
+        create(&files)?;
+        // On every way out of here: the folder may be cleared then.
+        let stop = CancellationToken::new();
+        let _guard = stop.clone().drop_guard();
+        let written = self.unless_cancelled(move || write(&files, &stop)).await?;
+        let bytes = written.map_err(|unwritten| match unwritten {
+            Unwritten::Store(error @ StoreError::Write { .. }) => Error::Window(error),
+            Unwritten::Store(error) => refused(cut, window, error.to_string()),
+            Unwritten::Grib(error @ mlwm_grib::Error::Write { .. }) => Error::Eccodes(error),
+            Unwritten::Grib(error) => refused(cut, window, error.to_string()),
+            Unwritten::Stopped => Error::Interrupted,
+        })?;
+        reach("window: encoded");
+        Ok((bytes, self.context.machine.disk.hold(bytes)))
+    }
+
+    /// Sends the files that were written, unless they are kept until they replace something, and removes them.
+    async fn send_files(&self, cut: &mut Cut<'_>, held: Vec<Held<'_>>) -> Result<(), Error> {
+        if cut.replaces {
+            return Ok(());
+        }
+        let files = self
+            .context
+            .scratch
+            .output(self.planned, &cut.place.output.name);
+        self.send(cut, &files).await?;
+        reach("window: sent");
+        remove(&files)?;
+        drop(held);
         Ok(())
     }
 
@@ -376,7 +360,8 @@ impl Work<'_> {
             let aside = whole.with_extension("whole");
             fs::rename(&whole, &aside).map_err(|source| failed(&whole, source))?;
             for number in 0..windows.len() {
-                self.publish_window(cut, windows, number, &aside).await?;
+                self.publish_window(cut, windows, number, &aside, warm::SPARE)
+                    .await?;
             }
             remove(&aside)?;
         }
@@ -398,28 +383,45 @@ impl Work<'_> {
         for mut cut in cuts {
             // Nothing is passed over here: what is not published must not be reported to be.
             let missing = || Error::WindowMissing(format!("of `{}`", cut.place.output.name));
-            let store = cut.store.clone().ok_or_else(missing)?;
+            let target = cut.target.clone().ok_or_else(missing)?;
             let folder = self
                 .context
                 .scratch
                 .output(self.planned, &cut.place.output.name);
-            create(&folder)?;
-            let to = folder.clone();
-            self.unless_cancelled(move || store.finish(&to)).await??;
+            let grib = target.grib.as_ref();
+            if grib.is_none() {
+                create(&folder)?;
+                let (to, target) = (folder.clone(), Arc::clone(&target));
+                self.unless_cancelled(move || target.store.finish(&to))
+                    .await??;
+            }
+            if let Some(warning) = grib.and_then(|form| form.warning()) {
+                self.report.warning.get_or_insert(warning);
+            }
+            let grib = grib.map(|form| form.record());
             let place = cut.place;
             if cut.replaces {
-                let published = self.publish_one(image, made, place).await?;
+                let published = self.publish_one(image, made, place, grib).await?;
                 self.report.bytes_out += published.bytes;
                 self.report.outputs.push(place.report(&published.manifest));
                 continue;
             }
-            self.send(&mut cut, &folder).await?;
+            if grib.is_none() {
+                self.send(&mut cut, &folder).await?;
+            }
             let manifest = |objects| {
-                publication::manifest(self.context, self.planned, place, image, made, objects)
+                publication::manifest(
+                    self.context,
+                    self.planned,
+                    place,
+                    image,
+                    made,
+                    grib,
+                    objects,
+                )
             };
             let publishing = cut.publishing.take();
-            let publishing = publishing
-                .ok_or_else(|| Error::WindowMissing(format!("of `{}`", place.output.name)))?;
+            let publishing = publishing.ok_or_else(missing)?;
             let published = publishing.finish(manifest, self.context.cancel);
             let published = published.await.map_err(|e| self.interrupted_or(e.into()))?;
             self.report.bytes_out += published.bytes;
@@ -430,120 +432,11 @@ impl Work<'_> {
     }
 }
 
-impl Written {
-    fn bytes(&self) -> Result<u64, Error> {
-        let mut bytes = 0;
-        for folder in self.folders.values() {
-            bytes += size(folder).map_err(|source| failed(folder, source))?;
-        }
-        Ok(bytes)
+/// The error of a window that is not what it should be.
+fn refused(cut: &Cut<'_>, window: &Window, reason: String) -> Error {
+    Error::BadWindow {
+        output: cut.place.output.name.clone(),
+        window: window.to_string(),
+        reason,
     }
-}
-
-/// The next window, or none if the container has ended and there is none.
-async fn next(
-    written: &mut UnboundedReceiver<Written>,
-    ended: &CancellationToken,
-) -> Option<Written> {
-    tokio::select! {
-        biased;
-        window = written.recv() => window,
-        () = ended.cancelled() => None,
-    }
-}
-
-/// A window that a container wrote, and the store that it belongs to.
-fn open(
-    folder: &Path,
-    wanted: &PlannedOutput,
-    task: &PlannedTask,
-    known: Option<Arc<ForecastStore>>,
-) -> Result<(Arc<Dataset>, Arc<ForecastStore>), String> {
-    if !warm::is_folder(folder) {
-        return Err("was not written, or is a link".to_owned());
-    }
-    output::refuse_special_files(folder)?;
-    let dataset = Dataset::open(folder).map_err(|error| error.to_string())?;
-    let store = match known {
-        Some(store) => store,
-        None => Arc::new(plan(&dataset, wanted, task)?),
-    };
-    Ok((Arc::new(dataset), store))
-}
-
-fn plan(
-    dataset: &Dataset,
-    wanted: &PlannedOutput,
-    task: &PlannedTask,
-) -> Result<ForecastStore, String> {
-    let declared = wanted.windows.as_ref().ok_or("is not cut")?;
-    let length = declared.length.seconds().unsigned_abs();
-    let (steps, step_seconds) = match &task.steps {
-        Some(steps) => (steps.count, steps.seconds.unsigned_abs()),
-        None => steps_of(dataset, task)?,
-    };
-    let windows = forecast_store::Windows::new(task.analysis_time, step_seconds, steps, length)
-        .map_err(|error| error.to_string())?;
-    let names: Vec<String> = match &wanted.variables {
-        Some(names) => names.clone(),
-        None => output::data_variables(dataset)?,
-    };
-    if let Some(name) = wanted.ranges.keys().find(|name| !names.contains(name)) {
-        return Err(format!(
-            "has no variable `{name}`, for which there is a range"
-        ));
-    }
-    let options = |name: &String| VariableOptions {
-        stored: match declared.stored_as.get(name) {
-            Some(StoredAs::Float16) => forecast_store::StoredAs::Float16,
-            _ => forecast_store::StoredAs::Float32,
-        },
-        missing: match declared.missing.contains(name) {
-            true => Missing::Anywhere,
-            false => Missing::Nowhere,
-        },
-        range: wanted.ranges.get(name).copied(),
-    };
-    let options = StoreOptions {
-        variables: names
-            .iter()
-            .map(|name| (name.clone(), options(name)))
-            .collect(),
-        hours: declared.hours.map(|hours| hours.from..hours.to),
-        attributes: serde_json::Map::new(),
-    };
-    ForecastStore::plan(dataset, windows, &options).map_err(|error| error.to_string())
-}
-
-/// The steps of a forecast whose model does not say how long one is: its first lead time is.
-fn steps_of(dataset: &Dataset, task: &PlannedTask) -> Result<(u64, u64), String> {
-    let leads = output::lead_times(dataset, task.analysis_time)?;
-    let first = leads.first().copied().filter(|lead| *lead > 0);
-    let step = first
-        .ok_or("has no lead time after the analysis time")?
-        .unsigned_abs();
-    let duration: Option<Period> = task.forecast_duration().and_then(|text| text.parse().ok());
-    let duration = duration
-        .ok_or("is of unknown length")?
-        .seconds()
-        .unsigned_abs();
-    match duration % step {
-        0 => Ok((duration / step, step)),
-        _ => Err(format!(
-            "begins with a lead time of {step} s, of which the forecast is no multiple"
-        )),
-    }
-}
-
-fn size(folder: &Path) -> std::io::Result<u64> {
-    let mut bytes = 0;
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let found = entry.metadata()?;
-        bytes += match found.is_dir() {
-            true => size(&entry.path())?,
-            false => found.len(),
-        };
-    }
-    Ok(bytes)
 }

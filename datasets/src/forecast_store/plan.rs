@@ -11,7 +11,7 @@ use super::coordinates::{Coordinates, ELAPSED, TIME};
 use super::{Rules, StoreError, StoredAs, Windows, shard};
 use crate::documents::check;
 use crate::variable::product;
-use crate::{Dataset, Definition, Element};
+use crate::{Dataset, Definition, Element, Values};
 
 /// The largest plane: what blosc compresses at once.
 const MAX_PLANE_BYTES: u64 = 2 << 30;
@@ -148,6 +148,25 @@ impl ForecastStore {
     /// The names of the variables, sorted.
     pub fn variables(&self) -> impl Iterator<Item = &str> {
         self.variables.keys().map(String::as_str)
+    }
+
+    /// The dimensions of the plane of one step of a variable, with their lengths.
+    ///
+    /// # Errors
+    /// [`StoreError::Variable`] for a variable that the store does not hold.
+    pub fn plane(&self, variable: &str) -> Result<Vec<(&str, u64)>, StoreError> {
+        let layout = self.layout(variable)?.1;
+        let dims = layout.dims.iter().map(String::as_str);
+        let dims = dims.zip(layout.shape.iter().copied()).enumerate();
+        Ok(dims
+            .filter(|(axis, _)| *axis != layout.axis)
+            .map(|(_, dim)| dim)
+            .collect())
+    }
+
+    /// The coordinates that do not change along the steps, with their values.
+    pub fn coordinates(&self) -> impl Iterator<Item = &(Definition, Values)> {
+        self.coordinates.fixed.iter()
     }
 
     /// The most bytes that [`Self::write_window`] writes for a window: what it takes if nothing can

@@ -1,4 +1,5 @@
-//! Writes the files of a store: shards while the forecast goes on, metadata at its end.
+//! Writes the files of a store: shards while the forecast goes on, metadata at its end. Or hands their planes to
+//! who writes another format.
 
 use std::path::Path;
 
@@ -69,6 +70,30 @@ impl ForecastStore {
         Ok(Written {
             path: self.shard_path(name, window)?,
             bytes: shard.finish()?,
+        })
+    }
+
+    /// Hands over the planes of a variable in a window instead of writing them: with the step, in row-major order,
+    /// checked as [`Self::write_window`] checks them and rounded to float32; NaN stands for what may be missing.
+    ///
+    /// # Errors
+    /// Those of [`Self::write_window`], and those of `each`.
+    pub fn read_variable<E: From<StoreError>>(
+        &self,
+        name: &str,
+        window: u64,
+        dataset: &Dataset,
+        mut each: impl FnMut(u64, Vec<f32>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let (_, layout) = self.layout(name)?;
+        let source = WindowSource::open(self, window, dataset)?;
+        source.planes(name, |step, plane| {
+            let mut values = Vec::new();
+            layout
+                .rules
+                .singles(plane, &mut values)
+                .map_err(|broken| StoreError::value(name, &self.lead(step), broken))?;
+            each(step, values)
         })
     }
 

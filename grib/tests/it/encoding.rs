@@ -1,6 +1,6 @@
 //! Which variables can be encoded.
 
-use mlwm_grib::{Encoding, Error};
+use mlwm_grib::{Encoding, Error, Process};
 
 #[test]
 fn the_variables_of_weather_models_have_codes() {
@@ -24,6 +24,24 @@ fn the_variables_of_weather_models_have_codes() {
     }
     assert_eq!(Encoding::of("167").unwrap().short_name(), "2t");
     assert_eq!(Encoding::of("2t").unwrap().title(), "2 metre temperature");
+}
+
+#[test]
+fn a_code_says_whether_it_has_a_level_and_what_is_done_over_an_interval() {
+    for (name, has_level, process) in [
+        ("2t", true, None),
+        ("msl", true, None),
+        ("sp", true, None),
+        ("t", false, None),
+        ("z", false, None),
+        ("tp", true, Some(Process::Accumulation)),
+        ("ro", false, Some(Process::Accumulation)),
+        ("mx2t6", true, Some(Process::Maximum)),
+    ] {
+        let encoding = Encoding::of(name).unwrap();
+        assert_eq!(encoding.has_level(), has_level, "{name}");
+        assert_eq!(encoding.process(), process, "{name}");
+    }
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use mlwm_grib::window::{self, Window};
-use mlwm_grib::{Error, Field, Grid, Reader, ReducedGaussian, Span};
+use mlwm_grib::window::{self, Window, WindowFile, Written};
+use mlwm_grib::{Error, Field, Forecast, Grid, Reader, ReducedGaussian, Span};
 
 use crate::oracle::describe;
 use crate::writing::{field, forecast};
@@ -15,10 +15,24 @@ fn grid() -> Grid {
 }
 
 /// Twelve steps of two variables.
-fn fields() -> impl Iterator<Item = Result<Field, Error>> {
+fn fields() -> impl Iterator<Item = Field> {
     (1..=12).flat_map(|step| {
-        ["2t", "msl"].map(|name| Ok(field(&grid(), name, None, Span::Instant(6 * step))))
+        ["2t", "msl"].map(|name| field(&grid(), name, None, Span::Instant(6 * step)))
     })
+}
+
+/// Writes fields to a file of the window.
+fn write(
+    folder: &Path,
+    prefix: &str,
+    forecast: Forecast,
+    fields: impl IntoIterator<Item = Field>,
+) -> Result<Written, Error> {
+    let mut file = WindowFile::create(folder, prefix, forecast, WINDOW)?;
+    for field in fields {
+        file.push(&field)?;
+    }
+    file.finish()
 }
 
 /// The names of all files of a folder, hidden ones among them.
@@ -34,14 +48,8 @@ fn names(folder: &Path) -> Vec<String> {
 #[test]
 fn a_window_has_all_fields_and_its_name() {
     let folder = tempfile::tempdir().unwrap();
-    let written = window::write(
-        folder.path(),
-        "aifs_ens_forecast",
-        forecast(grid()),
-        WINDOW,
-        fields(),
-    )
-    .unwrap();
+    let prefix = "aifs_ens_forecast";
+    let written = write(folder.path(), prefix, forecast(grid()), fields()).unwrap();
     let name = "aifs_ens_forecast_20240229_0600_member007_h000-072.grib";
     assert_eq!(names(folder.path()), [name]);
     assert_eq!(written.path, folder.path().join(name));
@@ -53,7 +61,6 @@ fn a_window_has_all_fields_and_its_name() {
     let said = describe(&written.path);
     assert_eq!(said.len(), 24);
     for (said, field) in said.iter().zip(fields()) {
-        let field = field.unwrap();
         assert_eq!(said["paramId"], field.encoding.param_id());
         assert_eq!(said["endStep"], field.span.lead_time() * 3600);
         assert_eq!(said["number"], 7);
@@ -68,13 +75,11 @@ fn a_window_has_all_fields_and_its_name() {
 #[test]
 fn the_same_window_again_replaces_it_with_the_same_bytes() {
     let folder = tempfile::tempdir().unwrap();
-    let write = || {
-        let forecast = forecast(grid());
-        let written: Result<_, Error> =
-            window::write(folder.path(), "x", forecast, WINDOW, fields());
+    let bytes = || {
+        let written = write(folder.path(), "x", forecast(grid()), fields());
         std::fs::read(written.unwrap().path).unwrap()
     };
-    assert_eq!(write(), write());
+    assert_eq!(bytes(), bytes());
     assert_eq!(names(folder.path()).len(), 1);
 }
 
@@ -91,33 +96,34 @@ fn a_forecast_without_ensemble_has_no_member_in_its_name() {
 }
 
 /// The error of a window of these fields, after a check that nothing is left of it.
-fn refused(fields: Vec<Result<Field, Error>>) -> String {
+fn refused(fields: Vec<Field>) -> String {
     let folder = tempfile::tempdir().unwrap();
-    let error = window::write(folder.path(), "x", forecast(grid()), WINDOW, fields).unwrap_err();
+    let error = write(folder.path(), "x", forecast(grid()), fields).unwrap_err();
     assert_eq!(names(folder.path()), [""; 0]);
     error.to_string()
 }
 
 #[test]
 fn a_window_that_fails_leaves_nothing() {
-    let good = || Ok(field(&grid(), "2t", None, Span::Instant(6)));
+    let good = || field(&grid(), "2t", None, Span::Instant(6));
     let late = field(&grid(), "2t", None, Span::Instant(78));
     let mut infinite = field(&grid(), "2t", None, Span::Instant(12));
     infinite.values[0] = f32::INFINITY;
-    assert!(refused(vec![good(), Ok(late)]).contains("from 0 to 72 h"));
+    assert!(refused(vec![good(), late]).contains("from 0 to 72 h"));
     assert!(refused(vec![good(), good()]).contains("comes twice"));
-    assert!(refused(vec![good(), Ok(infinite)]).contains("infinite"));
+    assert!(refused(vec![good(), infinite]).contains("infinite"));
     assert!(refused(vec![]).contains("no field"));
-    let stopped = Error::Forecast {
-        reason: "the model stopped".to_owned(),
-    };
-    assert!(refused(vec![good(), Err(stopped)]).contains("the model stopped"));
+    let folder = tempfile::tempdir().unwrap();
+    let mut dropped = WindowFile::create(folder.path(), "x", forecast(grid()), WINDOW).unwrap();
+    dropped.push(&good()).unwrap();
+    drop(dropped);
+    assert_eq!(names(folder.path()), [""; 0]);
 }
 
 #[test]
 fn a_folder_that_is_not_there_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let missing = folder.path().join("missing");
-    let written = window::write(&missing, "x", forecast(grid()), WINDOW, fields());
+    let written = write(&missing, "x", forecast(grid()), fields());
     assert!(matches!(written, Err(Error::Write { .. })));
 }

@@ -1,10 +1,12 @@
 //! What a configuration must obey beyond its types.
 
+mod windows;
+
 use std::collections::BTreeMap;
 
 use super::environment::{self, EnvironmentProblem};
 use super::uri::{self, UriError};
-use super::{ArtifactDelivery, Configuration, Gpus, Output, Product, Resources, UriArgs};
+use super::{ArtifactDelivery, Configuration, Gpus, Product, Resources, UriArgs};
 use crate::dataset_path::is_plain_name;
 use crate::{AnalysisTime, ArtifactReference, Digest, Members};
 
@@ -141,6 +143,26 @@ pub enum Problem {
     /// An ensemble's place that is another one for each member.
     #[error("an ensemble is published at one place: take {{member}} out")]
     EnsembleOfMember,
+    /// The beginning of a file's name that cannot be one.
+    #[error(
+        "`{0}` cannot begin the name of a file: use letters, digits, `_`, `-`, `+` and `.`, and do not start with a dot"
+    )]
+    Prefix(String),
+    /// A Zarr type of what is no Zarr store.
+    #[error("values of GRIB are packed into bits: leave `stored_as` out, or say `bits_per_value`")]
+    StoredAsGrib,
+    /// A number of bits that no value has.
+    #[error("a value has 1 to 32 bits: 16 are as precise as the 65,535th part of a field's range")]
+    BitsPerValue,
+    /// A size that no ensemble has.
+    #[error("an ensemble in GRIB has 1 to 254 members: give their number")]
+    EnsembleSize,
+    /// A kind of a level that is not there.
+    #[error("there is no `level` of this type: add it (0 at the surface), or leave the type out")]
+    TypeOfNoLevel,
+    /// Products of GRIB.
+    #[error("products are made of a Zarr store, and this output is GRIB: declare another output")]
+    ProductsOfGrib,
     /// Products of what is not cut into windows, or of nothing.
     #[error("products are made of an output that has `windows`: name one in `of`")]
     ProductsOf,
@@ -452,6 +474,13 @@ impl Broken {
             self.add(["ensemble", "of"], Problem::ProductsOf);
             return;
         };
+        if output
+            .windows
+            .as_ref()
+            .is_some_and(|windows| windows.grib.is_some())
+        {
+            self.add(["ensemble", "of"], Problem::ProductsOfGrib);
+        }
         for (variable, products) in &ensemble.products {
             let key = ["ensemble", "products", variable];
             let written = output.variables.as_ref();
@@ -467,42 +496,6 @@ impl Broken {
             }
             if products.contains(&Product::Spread) && quorum < 2 {
                 self.add(key, Problem::SpreadOfOne);
-            }
-        }
-    }
-
-    fn windows(&mut self, configuration: &Configuration) {
-        let Some((first_name, first)) = configuration.outputs.first() else {
-            return;
-        };
-        let length = |output: &Output| output.windows.as_ref().map(|windows| windows.length);
-        for (name, output) in &configuration.outputs {
-            if length(output) != length(first) {
-                let problem = Problem::CutOtherwise(first_name.clone());
-                self.add(["outputs", name, "windows"], problem);
-            }
-            let Some(windows) = &output.windows else {
-                continue;
-            };
-            let seconds = windows.length.seconds();
-            if seconds <= 0 || seconds % 3600 != 0 {
-                self.add(
-                    ["outputs", name, "windows", "length"],
-                    Problem::WindowLength,
-                );
-            }
-            if output.zarr_format.is_some_and(|format| format != 3) {
-                self.add(["outputs", name, "zarr_format"], Problem::CutFormat);
-            }
-            let wanted = output.variables.as_deref().unwrap_or_default();
-            let is_written = |variable: &String| wanted.is_empty() || wanted.contains(variable);
-            for variable in windows.stored_as.keys().filter(|name| !is_written(name)) {
-                let key = ["outputs", name, "windows", "stored_as", variable];
-                self.add(key, Problem::NotWritten(variable.clone()));
-            }
-            for variable in windows.missing.iter().filter(|name| !is_written(name)) {
-                let key = ["outputs", name, "windows", "missing"];
-                self.add(key, Problem::NotWritten(variable.clone()));
             }
         }
     }

@@ -7,10 +7,11 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Grib;
 use crate::Period;
 
 /// How an output is cut: published window by window while the model runs, as one Zarr store of version 3
-/// with a shard for each variable and window, and an inner chunk for each step.
+/// with a shard for each variable and window, and an inner chunk for each step; or as GRIB.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Windows {
@@ -25,6 +26,9 @@ pub struct Windows {
     /// Variables whose values may be missing (NaN). Without it, none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<String>,
+    /// Instead of the Zarr store, a GRIB file for each window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grib: Option<Grib>,
 }
 
 /// The type that values are stored as.

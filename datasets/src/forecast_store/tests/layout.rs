@@ -219,3 +219,44 @@ fn what_a_killed_writer_left_does_not_matter() {
     publish(folder.path(), "b", PLAIN, &[0, 1, 2]);
     assert!(files(&target) == expected);
 }
+
+/// Who writes another format gets the planes of a window, checked and with NaN where they are missing.
+#[test]
+fn planes_are_handed_over_step_by_step() {
+    let folder = tempfile::tempdir().unwrap();
+    for (number, style) in STYLES.into_iter().enumerate() {
+        let window = Made::new(style, 1).write(&folder.path().join(number.to_string()));
+        let store = ForecastStore::plan(&window, windows(), &options()).unwrap();
+        let dims: Vec<(&str, u64)> = vec![("y", 5), ("x", 4)];
+        let once = u64::from(style.is_elapsed);
+        assert_eq!(store.plane("t2m").unwrap()[once as usize..], dims);
+        let mut steps = Vec::new();
+        let mut read = |name: &str| {
+            store.read_variable::<StoreError>(name, 1, &window, |step, values| {
+                steps.push((name.to_owned(), step, values[0].to_bits(), values[19]));
+                Ok(())
+            })
+        };
+        read("t2m").unwrap();
+        read("sd").unwrap();
+        // Window 1 has the steps 5 to 8, counted from 1.
+        let nan = f32::NAN.to_bits();
+        let due = (4..8).map(|step| {
+            let first = 10.0 * (step + 1) as f32;
+            ("t2m".to_owned(), step, first.to_bits(), first + 19.0)
+        });
+        let missing = (4..8).map(|step| ("sd".to_owned(), step, nan, 2029.0 + 10.0 * step as f32));
+        assert_eq!(steps, due.chain(missing).collect::<Vec<_>>(), "{style:?}");
+        let heights = store.coordinates().find(|(found, _)| found.name == "y");
+        assert_eq!(heights.unwrap().1.shape(), [5]);
+        let mut plain = options();
+        plain.variables.get_mut("sd").unwrap().missing = Missing::Nowhere;
+        let store = ForecastStore::plan(&window, windows(), &plain).unwrap();
+        let refused = store.read_variable::<StoreError>("sd", 1, &window, |_, _| Ok(()));
+        let error = refused.unwrap_err().to_string();
+        assert!(
+            error.contains("missing") && error.contains("30 h"),
+            "{error}"
+        );
+    }
+}
