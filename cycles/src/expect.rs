@@ -173,8 +173,12 @@ impl Model {
         })
     }
 
-    /// Bytes that a task publishes, without compression, coordinates and metadata.
+    /// Bytes that a task publishes, without compression, coordinates and metadata. How large GRIB becomes depends on
+    /// the values.
     fn published(&self, task: &PlannedTask) -> Option<u64> {
+        if task.outputs.iter().any(|output| output.grib().is_some()) {
+            return None;
+        }
         let steps = task.steps.as_ref()?;
         let of_output = |output: &PlannedOutput| {
             let each = self.bytes_of_step(output, true)?;
