@@ -252,6 +252,7 @@ pub(crate) fn manifest(task: Digest, uri: &Uri, objects: Vec<ObjectRecord>) -> M
         artifact: None,
         inputs: Vec::new(),
         plan: serde_json::Value::Null,
+        grib: None,
         ensemble: None,
         replaces: Vec::new(),
         run: RunRecord {
