@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use mlwm_spec::datastore::DATASTORE_SUFFIX;
 use mlwm_spec::{Digest, Interface};
 
 use crate::agreement;
@@ -250,6 +251,12 @@ fn members(
     for config in given.configs {
         let name = config.path().file_name().unwrap_or_default();
         let member = config_member(&name.to_string_lossy());
+        // Read as what neural-lam has, which it is not.
+        if member == NEURAL_LAM_CONFIG || member.ends_with(DATASTORE_SUFFIX) {
+            return Err(Error::Disagreement(format!(
+                "`{member}` is the name of a configuration of neural-lam: give that with --nl-config, or call this one otherwise"
+            )));
+        }
         members.push(Planned::file(&member, config));
     }
     if let Some(checkpoint) = given.checkpoint {

@@ -441,6 +441,16 @@ pub enum Error {
         /// The budget.
         budget: u64,
     },
+    /// The inputs of members to come leave no space for a window that is larger than those before it.
+    #[error(
+        "a window has {window} bytes, more than those before it, and the inputs that are staged leave less of the {budget} of the working folder: the member is made again when they are used up; give more with --disk"
+    )]
+    NoSpaceForWindow {
+        /// Bytes that a window takes.
+        window: u64,
+        /// The budget.
+        budget: u64,
+    },
     /// A window that nobody asked for.
     #[error(
         "the container wrote a window `{0}`, which is none of this forecast: mend the image, which breaks the container contract"
@@ -591,6 +601,7 @@ impl Error {
             Self::Windows { .. } | Self::InputsTooLarge { .. } | Self::WindowTooLarge { .. } => {
                 ExitCode::BadConfiguration
             }
+            Self::NoSpaceForWindow { .. } => ExitCode::StorageFailed,
             Self::OtherContainer(_) => ExitCode::ImageMissing,
             Self::UnknownWindow(_) | Self::WindowMissing(_) | Self::BadWindow { .. } => {
                 ExitCode::Incomplete

@@ -11,8 +11,8 @@ use mlwm_grib::{
     Encoding, Field, Forecast, Grid, Level, Member, Method, Packing, Process, ReducedGaussian,
     Span, Writer,
 };
-use mlwm_spec::AnalysisTime;
 use mlwm_spec::configuration::{GaussianGrid, Grib, GribLevel, GribPacking, GribParameter, Since};
+use mlwm_spec::{AnalysisTime, is_plain_name};
 
 pub(crate) use compare::compare;
 pub(crate) use form::{Form, Unwritten};
@@ -173,6 +173,19 @@ pub(crate) fn check(plan: &Plan) -> Result<(), Error> {
 }
 
 fn check_task(options: &Grib, task: &PlannedTask, is_new: bool) -> Result<(), String> {
+    if !is_plain_name(&options.prefix) {
+        return Err(format!(
+            "its prefix `{}` is no plain name of a file",
+            options.prefix
+        ));
+    }
+    if task.member > options.ensemble_size.unwrap_or(0) {
+        return Err(format!(
+            "member {} is one of an ensemble, and GRIB says of how many: say `members` in the configuration, or \
+             `ensemble_size` where the output is said to be GRIB",
+            task.member
+        ));
+    }
     let mut trial = Trial::of(options, task.analysis_time, task.member)?;
     if !is_new {
         return Ok(());
@@ -221,7 +234,10 @@ impl Trial {
 fn distinct(coded: &[&Coded]) -> Result<(), String> {
     for (at, one) in coded.iter().enumerate() {
         let same = |other: &&&Coded| {
-            other.encoding.param_id() == one.encoding.param_id() && other.level == one.level
+            // Without a level it is the one of its definition, which may be said, too.
+            let either = other.level.is_none() || one.level.is_none();
+            other.encoding.param_id() == one.encoding.param_id()
+                && (either || other.level == one.level)
         };
         if let Some(other) = coded[..at].iter().find(same) {
             return Err(format!(

@@ -385,7 +385,7 @@ fn plan_task(
             windows: output
                 .windows
                 .clone()
-                .map(|windows| settle_ensemble(windows, configuration, options)),
+                .map(|windows| settle_ensemble(windows, configuration)),
         });
     }
     if let Some(facts) = facts {
@@ -525,9 +525,8 @@ fn check_windows(
 fn settle_ensemble(
     mut windows: configuration::Windows,
     configuration: &configuration::Configuration,
-    options: &PlanOptions,
 ) -> configuration::Windows {
-    let members = configuration.members.as_ref().or(options.members.as_ref());
+    let members = configuration.members.as_ref();
     let count = members.and_then(|members| u32::try_from(members.count()).ok());
     if let Some(grib) = &mut windows.grib {
         grib.ensemble_size = grib.ensemble_size.or(count);

@@ -173,6 +173,15 @@ pub(crate) fn remove(folder: &Path) -> Result<(), Error> {
     removed.map_err(|source| failed(folder, source))
 }
 
+/// Moves a file or folder into a new folder beside it, and says which that is.
+pub(crate) fn rename_aside(path: &Path) -> Result<PathBuf, Error> {
+    let beside = path.parent().unwrap_or(path);
+    let made = tempfile::Builder::new().prefix(".gone").tempdir_in(beside);
+    let gone = made.map_err(|source| failed(beside, source))?.keep();
+    fs::rename(path, gone.join("it")).map_err(|source| failed(path, source))?;
+    Ok(gone)
+}
+
 /// Removes a folder that a container made hard to remove: with folders that nobody may read or write,
 /// or nested deeper than a process may have files open, or than a path is long. Every folder below is
 /// made usable and moved up, until there is nothing below it.

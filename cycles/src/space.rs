@@ -15,6 +15,8 @@ pub(crate) struct Disk {
 #[derive(Debug, Default)]
 struct State {
     reserved: u64,
+    /// Of that, for inputs of members that one container serves.
+    of_inputs: u64,
     /// Bytes that lie there, as far as they are counted, and the most that ever did.
     held: u64,
     most: u64,
@@ -25,6 +27,7 @@ struct State {
 pub(crate) struct Space<'a> {
     disk: &'a Disk,
     bytes: u64,
+    is_of_inputs: bool,
 }
 
 /// Bytes that are counted as long as this lives.
@@ -55,16 +58,52 @@ impl Disk {
             // Registered before looking, so that no change between the two is missed.
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
+            if let Some(space) = self.try_reserve(bytes, left) {
+                return space;
+            }
+            changed.await;
+        }
+    }
+
+    /// The same for the inputs of a member that a container serves with others.
+    pub(crate) async fn reserve_for_inputs(&self, bytes: u64, left: u64) -> Space<'_> {
+        let mut space = self.reserve(bytes, left).await;
+        space.is_of_inputs = true;
+        self.state().of_inputs += space.bytes;
+        space
+    }
+
+    /// Waits until so many bytes are free for a window of the member that is served. `None` if they will not be: all
+    /// that is reserved is for inputs, which wait for this member.
+    pub(crate) async fn reserve_for_window(&self, bytes: u64) -> Option<Space<'_>> {
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if let Some(space) = self.try_reserve(bytes, 0) {
+                return Some(space);
+            }
             {
-                let mut state = self.state();
-                let needed = state.reserved.saturating_add(bytes).saturating_add(left);
-                if needed <= self.budget || state.reserved == 0 {
-                    state.reserved += bytes;
-                    return Space { disk: self, bytes };
+                let state = self.state();
+                if state.reserved == state.of_inputs {
+                    return None;
                 }
             }
             changed.await;
         }
+    }
+
+    fn try_reserve(&self, bytes: u64, left: u64) -> Option<Space<'_>> {
+        let mut state = self.state();
+        let needed = state.reserved.saturating_add(bytes).saturating_add(left);
+        let fits = needed <= self.budget || state.reserved == 0;
+        fits.then(|| {
+            state.reserved += bytes;
+            Space {
+                disk: self,
+                bytes,
+                is_of_inputs: false,
+            }
+        })
     }
 
     /// Reserves all that is free.
@@ -72,7 +111,11 @@ impl Disk {
         let mut state = self.state();
         let bytes = self.budget.saturating_sub(state.reserved);
         state.reserved += bytes;
-        Space { disk: self, bytes }
+        Space {
+            disk: self,
+            bytes,
+            is_of_inputs: false,
+        }
     }
 
     /// Counts bytes that lie there.
@@ -94,11 +137,20 @@ impl Disk {
 }
 
 impl Space<'_> {
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Gives back what is more than so many bytes.
     pub(crate) fn shrink_to(&mut self, bytes: u64) {
         let more = self.bytes.saturating_sub(bytes);
         self.bytes -= more;
-        self.disk.state().reserved -= more;
+        let mut state = self.disk.state();
+        state.reserved -= more;
+        if self.is_of_inputs {
+            state.of_inputs -= more;
+        }
+        drop(state);
         self.disk.changed.notify_waiters();
     }
 }
@@ -148,6 +200,22 @@ mod tests {
         all.shrink_to(20);
         assert!(is_free(&disk, 50, 0).await);
         assert!(!is_free(&disk, 51, 0).await);
+    }
+
+    /// What is staged ahead waits for the member that is served: that one must not wait for it.
+    #[tokio::test]
+    async fn a_window_that_only_inputs_keep_from_its_space_is_refused_and_not_waited_for() {
+        let disk = Disk::new(100);
+        let _served = disk.reserve_for_inputs(20, 0).await;
+        let ahead = disk.reserve_for_inputs(30, 0).await;
+        let window = disk.reserve_for_window(40).await.unwrap();
+        let waits = disk.reserve_for_window(40);
+        let waited = tokio::time::timeout(Duration::from_millis(20), waits).await;
+        assert!(waited.is_err(), "the window before it goes away");
+        drop(window);
+        assert!(disk.reserve_for_window(51).await.is_none());
+        drop(ahead);
+        assert!(disk.reserve_for_window(51).await.is_some());
     }
 
     #[test]

@@ -266,7 +266,7 @@ pub(crate) const SPARE: u64 = 4 << 20;
 
 /// More than the largest window, for what compresses less well, and for the files that are made from it.
 fn with_slack(window: u64) -> u64 {
-    window + (window / 5).max(window.min(SPARE))
+    window.saturating_add((window / 5).max(window.min(SPARE)))
 }
 
 fn key(task: &PlannedTask) -> GroupKey {

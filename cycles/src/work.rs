@@ -315,7 +315,7 @@ impl<'a> Work<'a> {
         let space = async {
             // Those that are staged ahead leave space for a window, or the one that is served could not go on.
             let (staged, left) = self.context.warm.stage(self.planned).await;
-            (staged, disk.reserve(bytes, left).await)
+            (staged, disk.reserve_for_inputs(bytes, left).await)
         };
         tokio::select! {
             space = space => Ok(Some(space)),
@@ -338,7 +338,9 @@ impl<'a> Work<'a> {
         let scratch = self.context.scratch;
         for input in &self.planned.inputs {
             let folder = scratch.input(self.planned, &input.name);
-            aside(move || scratch::remove(&folder)).await?;
+            // Under a name of its own: what the next attempt stages must not be removed with it.
+            let gone = scratch::rename_aside(&folder)?;
+            aside(move || scratch::remove(&gone)).await?;
         }
         let mut inputs = self.inputs.lock().unwrap_or_else(PoisonError::into_inner);
         inputs.take();

@@ -20,8 +20,9 @@ pub(crate) struct ReportFile(PathBuf);
 impl ReportFile {
     /// Finds out whether it will be possible, before anything is run.
     pub(crate) fn at(path: &Path) -> Result<Self, Failure> {
-        if path.is_dir() {
-            let source = std::io::Error::from(std::io::ErrorKind::IsADirectory);
+        // What is there would be replaced, be it a device.
+        if path.exists() && !path.is_file() {
+            let source = std::io::Error::other("it is no regular file");
             return Err(Failure::local("write", path, &source));
         }
         beside(path)?;
@@ -113,6 +114,11 @@ fn row(task: &ReportedTask) -> [String; 14] {
         let seconds = found.map(|(_, seconds)| seconds + more.unwrap_or(0.0));
         seconds.map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:.2} s"))
     };
+    let converted = report
+        .phases
+        .iter()
+        .find(|(done, _)| *done == Phase::Convert);
+    let converted = converted.map(|(_, seconds)| *seconds);
     let all = || "all".to_owned();
     let none = || "-".to_owned();
     [
@@ -120,7 +126,7 @@ fn row(task: &ReportedTask) -> [String; 14] {
         report.analysis_time.to_string(),
         report.member.map_or_else(all, |member| member.to_string()),
         outcome(report.outcome).to_owned(),
-        seconds(Phase::Stage, None),
+        seconds(Phase::Stage, converted),
         seconds(Phase::Check, None),
         seconds(Phase::Queue, None),
         seconds(Phase::Run, None),

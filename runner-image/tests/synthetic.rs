@@ -184,6 +184,7 @@ fn a_wrong_state_is_refused_before_the_model_is_loaded_and_nothing_is_written() 
     let state = case.state(0);
     let mut arguments = vec!["spoil", state.to_str().unwrap(), folder.to_str().unwrap()];
     arguments.extend(WRONG.iter().chain(&WRONG_NETCDF).map(|(kind, _, _)| *kind));
+    arguments.push("netcdf-3");
     oracle(arguments).unwrap();
     // A model that cannot be loaded: whoever tries says so.
     fs::write(case.path().join("artifact/checkpoint.onnx"), "no model").unwrap();
@@ -220,6 +221,14 @@ fn a_wrong_state_is_refused_before_the_model_is_loaded_and_nothing_is_written() 
             &["torn.nc", "cannot be read"],
         );
     }
+    let whole = fs::read(folder.join("netcdf-3.nc")).unwrap();
+    let torn = folder.join("half.nc");
+    fs::write(&torn, &whole[..whole.len() / 2]).unwrap();
+    refused(
+        &torn,
+        ExitCode::InputCorrupt,
+        &["half.nc", "not written or copied whole"],
+    );
     fs::write(folder.join("torn.npz"), b"PK\x03\x04 and no more").unwrap();
     refused(
         &folder.join("torn.npz"),

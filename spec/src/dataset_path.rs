@@ -145,7 +145,7 @@ impl Resolution {
 
 /// Whether `name` can be one part of a path in every store: it must not climb out of its folder,
 /// and must mean the same in a URI as in a file system.
-pub(crate) fn is_plain_name(name: &str) -> bool {
+pub fn is_plain_name(name: &str) -> bool {
     let special = |c: char| {
         c.is_control()
             || c.is_whitespace()

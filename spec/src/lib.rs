@@ -30,7 +30,7 @@ pub use artifact_reference::{
     ArtifactFile, ArtifactName, ArtifactReference, PublishedArtifact, Tag,
 };
 pub use configuration::{ArtifactDelivery, Configuration, repository_name};
-pub use dataset_path::{BoundingBox, DatasetPath, Resolution};
+pub use dataset_path::{BoundingBox, DatasetPath, Resolution, is_plain_name};
 pub use datastore::{DatastoreConfig, NeuralLamConfig};
 pub use digest::Digest;
 pub use exit::ExitCode;

@@ -138,6 +138,9 @@ fn a_model_without_datastores_is_packed_and_its_image_tested() {
         ],
     )
     .expect(13, &["training.yaml"]);
+    fs::copy(site.path("training.yaml"), site.path("config.yaml")).unwrap();
+    build(&site, &["--config", "config.yaml", "-o", "taken.zip"])
+        .expect(13, &["configs/config.yaml", "--nl-config"]);
     let state = site.path("golden/inputs/state.zarr");
     let spoiled = site.path("spoiled");
     let [from, to] = [&state, &spoiled].map(|path| path.to_str().unwrap());
@@ -146,7 +149,7 @@ fn a_model_without_datastores_is_packed_and_its_image_tested() {
     copy(&spoiled.join("date"), &state);
     build(&site, &["--golden", "golden", "-o", "wrong.zip"])
         .expect(13, &["a state that the model cannot use"]);
-    for name in ["twice.zip", "wrong.zip"] {
+    for name in ["twice.zip", "taken.zip", "wrong.zip"] {
         assert!(!site.path(name).exists());
     }
 }

@@ -138,7 +138,12 @@ impl Work<'_> {
         create(&folder)?;
         let request = self.converter_request(conversion, &folder)?;
         let mut lines = Lines::new(self.context, self.planned, log);
-        let room = converter.room(conversion.staged);
+        let mut room = converter.room(conversion.staged);
+        if let Some(limit) = self.planned.resources.disk
+            && !self.is_streamed_in_windows
+        {
+            room = room.min(limit.0.saturating_sub(conversion.staged));
+        }
         // Its model's container does not run yet; one that serves several members may, for one of them.
         let turn = usize::MAX - self.turn;
         let watched = self.context.disk.watch(turn, vec![folder.clone()]);

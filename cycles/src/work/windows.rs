@@ -3,6 +3,7 @@
 mod gate;
 mod target;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(super) use self::gate::{Gate, Listening};
 use self::target::Target;
-use super::Work;
+use super::{Work, aside};
 use crate::complete::Complete;
 use crate::event::{Outcome, Phase};
 use crate::grib::Unwritten;
@@ -41,6 +42,8 @@ pub(super) struct Cut<'p> {
     target: Option<Arc<Target>>,
     /// Begun with the first window: nothing lies in a store of a member that never came to one.
     publishing: Option<Publishing>,
+    /// Bytes of the newest shard of each variable.
+    shards: BTreeMap<String, u64>,
     /// Something is published that this replaces: it is withdrawn when all windows are there, and they are kept
     /// until then.
     replaces: bool,
@@ -83,6 +86,7 @@ impl Work<'_> {
                 task: identity,
                 target: None,
                 publishing: None,
+                shards: BTreeMap::new(),
                 replaces: published.is_some(),
             });
         }
@@ -129,13 +133,17 @@ impl Work<'_> {
                     return Err(Error::WindowMissing(gate.windows[expected].to_string()));
                 }
                 let mut space: Option<Space<'_>> = spaces.recv().await;
-                let bytes = window.bytes()?;
-                let mut needed = bytes;
+                for cut in cuts.iter() {
+                    let folder = &window.folders[&cut.place.output.name];
+                    let is_there = target::is_written(folder);
+                    is_there.map_err(|reason| refused(cut, &gate.windows[expected], reason))?;
+                }
+                let (bytes, largest) = window.bytes()?;
+                let mut needed = bytes.saturating_add(largest);
                 for cut in cuts.iter_mut() {
                     let folder = &window.folders[&cut.place.output.name];
-                    needed += self
-                        .encoded_bytes(cut, &gate.windows[expected], folder)
-                        .await?;
+                    let encoded = self.encoded_bytes(cut, &gate.windows[expected], folder);
+                    needed = needed.saturating_add(encoded.await?);
                 }
                 self.context.warm.saw_window(self.planned, needed);
                 gate.is_sized.notify_one();
@@ -143,16 +151,16 @@ impl Work<'_> {
                     let known = self.context.warm.window_space(self.planned);
                     space.shrink_to(known.unwrap_or(needed));
                 }
-                let known = self.context.warm.window_space(self.planned);
-                let spare = known.unwrap_or(bytes).saturating_sub(bytes);
+                let reserved = space.as_ref().map_or(0, Space::bytes);
+                let spare = reserved.saturating_sub(bytes);
                 let held = self.context.machine.disk.hold(bytes);
                 for cut in cuts.iter_mut() {
                     let folder = &window.folders[&cut.place.output.name];
                     self.publish_window(cut, &gate.windows, expected, folder, spare)
                         .await?;
                 }
-                for folder in window.folders.values() {
-                    remove(folder)?;
+                for folder in window.folders.into_values() {
+                    aside(move || remove(&folder)).await?;
                 }
                 reach("window: removed");
                 drop(held);
@@ -186,14 +194,15 @@ impl Work<'_> {
             return Ok(disk.reserve_all());
         };
         let (inputs, budget) = (self.inputs_bytes, disk.budget());
-        match window + inputs <= budget {
-            true => Ok(disk.reserve(window, 0).await),
-            false => Err(Error::WindowTooLarge {
+        if window.saturating_add(inputs) > budget {
+            return Err(Error::WindowTooLarge {
                 window,
                 inputs,
                 budget,
-            }),
+            });
         }
+        let space = disk.reserve_for_window(window).await;
+        space.ok_or(Error::NoSpaceForWindow { window, budget })
     }
 
     /// The most bytes that a window takes as GRIB beside the one that the container wrote: there is no file of a
@@ -266,21 +275,29 @@ impl Work<'_> {
             let held = self.write_file(cut, &window, write).await?.1;
             return self.send_files(cut, vec![held]).await;
         }
-        let (mut ready, mut largest, mut held) = (0, 0, Vec::new());
-        for variable in target.store.variables() {
-            if ready > 0 && ready + largest > spare {
+        let (mut ready, mut held) = (0_u64, Vec::new());
+        for variable in target
+            .store
+            .variables()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+        {
+            // That of the window before has about as many; of the first window there is no more than one.
+            let next = cut.shards.get(&variable).copied().unwrap_or(spare);
+            if ready > 0 && ready.saturating_add(next) > spare {
                 self.send_files(cut, std::mem::take(&mut held)).await?;
                 ready = 0;
             }
             let (target, dataset) = (Arc::clone(&target), Arc::clone(&dataset));
-            let variable = variable.to_owned();
+            let name = variable.clone();
             let write = move |folder: &Path, _: &CancellationToken| {
                 let store = &target.store;
-                let written = store.write_variable(folder, &variable, number, &dataset)?;
+                let written = store.write_variable(folder, &name, number, &dataset)?;
                 Ok(written.bytes)
             };
             let (bytes, one) = self.write_file(cut, &window, write).await?;
-            (ready, largest) = (ready + bytes, bytes.max(largest));
+            cut.shards.insert(variable, bytes);
+            ready += bytes;
             held.push(one);
         }
         self.send_files(cut, held).await

@@ -1,6 +1,8 @@
 //! NetCDF, classic and NetCDF-4, through the official library; decoded as Zarr is. The file is hostile input:
 //! nothing is read of a variable before its lengths are known to be those that are wanted.
 
+use std::fs::File;
+use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -50,6 +52,7 @@ impl NetCdf {
             if file.groups().map_err(text)?.next().is_some() {
                 return Err("it has groups".to_owned());
             }
+            refuse_torn(path, &file)?;
             let variables = file.variables().map(|variable| describe(&variable));
             let variables = variables.collect::<Result<_, _>>()?;
             Ok(Self { file, variables })
@@ -128,16 +131,61 @@ impl NetCdf {
     }
 }
 
+/// Refuses a classic file that has fewer bytes than its values: the library reads those that are not there as 0.
+fn refuse_torn(path: &Path, file: &netcdf::File) -> Result<(), String> {
+    let mut start = [0; CLASSIC.len()];
+    let mut opened = File::open(path).map_err(|error| error.to_string())?;
+    opened
+        .read_exact(&mut start)
+        .map_err(|error| error.to_string())?;
+    if start != CLASSIC {
+        return Ok(());
+    }
+    let found = opened.metadata().map_err(|error| error.to_string())?.len();
+    let values = file.variables().fold(0_u64, |sum, variable| {
+        let lengths = variable.dimensions().iter().map(|dim| dim.len() as u64);
+        let bytes = lengths.fold(variable.vartype().size() as u64, u64::saturating_mul);
+        sum.saturating_add(bytes)
+    });
+    match found < values {
+        true => Err(format!(
+            "it has {found} bytes, and its values alone {values}: it was not written or copied whole"
+        )),
+        false => Ok(()),
+    }
+}
+
+/// What the library puts where a number was never written.
+fn never_written(kind: &NcVariableType) -> Option<Value> {
+    match kind {
+        NcVariableType::Int(IntType::I16) => Some((-32_767).into()),
+        NcVariableType::Int(IntType::I32) => Some((-2_147_483_647).into()),
+        NcVariableType::Float(_) => Some(float(NEVER_WRITTEN.into())),
+        _ => None,
+    }
+}
+
 fn describe(variable: &netcdf::Variable<'_>) -> Result<Variable, String> {
     let name = variable.name();
     let unreadable = |reason: String| format!("`{name}`: {reason}");
     let mut attributes = Map::new();
-    let mut is_single = false;
+    let (mut is_packed, mut is_single) = (false, false);
     for attribute in variable.attributes() {
         let value = attribute.value().map_err(text).map_err(unreadable)?;
         let packs = matches!(attribute.name(), "scale_factor" | "add_offset");
+        is_packed |= packs;
         is_single |= packs && matches!(value, AttributeValue::Float(_));
         attributes.insert(attribute.name().to_owned(), json(value));
+    }
+    let says_missing = ["_FillValue", "missing_value"]
+        .iter()
+        .any(|name| attributes.contains_key(*name));
+    if is_packed
+        && !says_missing
+        && let Some(fill) = never_written(&variable.vartype())
+    {
+        // Unpacked, what was never written looks like any other value.
+        attributes.insert("_FillValue".to_owned(), fill);
     }
     let decoding = stored(&variable.vartype())
         .map(|stored| Decoding::new(stored, ZarrFormat::V3, &Value::Null, &attributes));

@@ -32,7 +32,15 @@ fn hostile_server(key: &'static str) -> String {
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
-            let _ = stream.read(&mut [0; 8192]);
+            let mut request = [0; 8192];
+            let length = stream.read(&mut request).unwrap_or(0);
+            // It lists this name, and has no object.
+            if !String::from_utf8_lossy(&request[..length]).contains("list-type") {
+                let gone =
+                    "HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+                let _ = stream.write_all(gone.as_bytes());
+                continue;
+            }
             let body = format!(
                 "<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>{key}</Key>\
                  <LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>\"1\"</ETag>\

@@ -127,13 +127,15 @@ impl Gate {
 }
 
 impl Written {
-    /// The size of its files.
-    pub(super) fn bytes(&self) -> Result<u64, Error> {
-        let mut bytes = 0;
+    /// The size of its files, and of the largest variable: what is made of that has about as many.
+    pub(super) fn bytes(&self) -> Result<(u64, u64), Error> {
+        let (mut bytes, mut largest) = (0_u64, 0);
         for folder in self.folders.values() {
-            bytes += size(folder).map_err(|source| failed(folder, source))?;
+            let (all, variable) = size(folder).map_err(|source| failed(folder, source))?;
+            bytes = bytes.saturating_add(all);
+            largest = variable.max(largest);
         }
-        Ok(bytes)
+        Ok((bytes, largest))
     }
 }
 
@@ -149,15 +151,18 @@ pub(super) async fn next(
     }
 }
 
-fn size(folder: &Path) -> std::io::Result<u64> {
-    let mut bytes = 0;
+/// Bytes of all files below a folder, and of the largest of what lies in it.
+fn size(folder: &Path) -> std::io::Result<(u64, u64)> {
+    let (mut bytes, mut largest) = (0_u64, 0);
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let found = entry.metadata()?;
-        bytes += match found.is_dir() {
-            true => size(&entry.path())?,
+        let one = match found.is_dir() {
+            true => size(&entry.path())?.0,
             false => found.len(),
         };
+        bytes = bytes.saturating_add(one);
+        largest = one.max(largest);
     }
-    Ok(bytes)
+    Ok((bytes, largest))
 }

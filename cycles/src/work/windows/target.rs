@@ -37,11 +37,17 @@ impl Target {
     }
 }
 
+/// Refuses a window that is no folder of its container.
+pub(super) fn is_written(folder: &Path) -> Result<(), String> {
+    match warm::is_folder(folder) {
+        true => Ok(()),
+        false => Err("was not written, or is a link".to_owned()),
+    }
+}
+
 /// A window that a container wrote.
 pub(super) fn open(folder: &Path) -> Result<Dataset, String> {
-    if !warm::is_folder(folder) {
-        return Err("was not written, or is a link".to_owned());
-    }
+    is_written(folder)?;
     output::refuse_special_files(folder)?;
     Dataset::open(folder).map_err(|error| error.to_string())
 }
