@@ -92,7 +92,8 @@ impl Disk {
         }
     }
 
-    fn try_reserve(&self, bytes: u64, left: u64) -> Option<Space<'_>> {
+    /// The same, if it need not be waited for.
+    pub(crate) fn try_reserve(&self, bytes: u64, left: u64) -> Option<Space<'_>> {
         let mut state = self.state();
         let needed = state.reserved.saturating_add(bytes).saturating_add(left);
         let fits = needed <= self.budget || state.reserved == 0;

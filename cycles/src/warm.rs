@@ -261,12 +261,9 @@ impl Drop for Staged<'_> {
     }
 }
 
-/// Beside a window that is small: all that is made of it is sent at once.
-pub(crate) const SPARE: u64 = 4 << 20;
-
-/// More than the largest window, for what compresses less well, and for the files that are made from it.
+/// A little more than the largest window, for what compresses less well.
 fn with_slack(window: u64) -> u64 {
-    window.saturating_add((window / 5).max(window.min(SPARE)))
+    window.saturating_add(window / 5)
 }
 
 fn key(task: &PlannedTask) -> GroupKey {

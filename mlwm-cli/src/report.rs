@@ -8,11 +8,13 @@ use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, Table};
 use indicatif::HumanBytes;
 use mlwm_cycles::{Cost, Error, Phase, ReportedTask, RunCost, RunReport, Summary};
+use mlwm_spec::ExitCode;
 use tempfile::NamedTempFile;
 
 use crate::failure::Failure;
 use crate::terminal::outcome;
 use crate::words::{duration, number};
+use mlwm_spec::ExitCode;
 
 /// A file that a report is written to when all is done.
 pub(crate) struct ReportFile(PathBuf);
@@ -22,8 +24,8 @@ impl ReportFile {
     pub(crate) fn at(path: &Path) -> Result<Self, Failure> {
         // What is there would be replaced, be it a device.
         if path.exists() && !path.is_file() {
-            let source = std::io::Error::other("it is no regular file");
-            return Err(Failure::local("write", path, &source));
+            let text = format!("cannot write {}: it is no regular file", path.display());
+            return Err(Failure::new(ExitCode::StorageFailed, text));
         }
         beside(path)?;
         Ok(Self(path.to_owned()))

@@ -31,7 +31,10 @@ use crate::place::Place;
 use crate::record::Attempt;
 use crate::scratch::{create, failed, remove};
 use crate::space::{Held, Space};
-use crate::{Error, publication, warm};
+use crate::{Error, publication};
+
+/// So many bytes of files that are made of windows are sent at once where there is space.
+const SPARE: u64 = 4 << 20;
 
 /// An output that is being published.
 pub(super) struct Cut<'p> {
@@ -151,7 +154,11 @@ impl Work<'_> {
                     let known = self.context.warm.window_space(self.planned);
                     space.shrink_to(known.unwrap_or(needed));
                 }
+                let disk = &self.context.machine.disk;
+                // What is made of a small window is sent all at once, if there happens to be space for it.
+                let more = disk.try_reserve(bytes.min(SPARE), 0);
                 let reserved = space.as_ref().map_or(0, Space::bytes);
+                let reserved = reserved.saturating_add(more.as_ref().map_or(0, Space::bytes));
                 let spare = reserved.saturating_sub(bytes);
                 let held = self.context.machine.disk.hold(bytes);
                 for cut in cuts.iter_mut() {
@@ -163,7 +170,7 @@ impl Work<'_> {
                     aside(move || remove(&folder)).await?;
                 }
                 reach("window: removed");
-                drop(held);
+                drop((held, more));
             }
             Ok(())
         };
@@ -377,7 +384,7 @@ impl Work<'_> {
             let aside = whole.with_extension("whole");
             fs::rename(&whole, &aside).map_err(|source| failed(&whole, source))?;
             for number in 0..windows.len() {
-                self.publish_window(cut, windows, number, &aside, warm::SPARE)
+                self.publish_window(cut, windows, number, &aside, SPARE)
                     .await?;
             }
             remove(&aside)?;
