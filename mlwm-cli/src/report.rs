@@ -14,7 +14,6 @@ use tempfile::NamedTempFile;
 use crate::failure::Failure;
 use crate::terminal::outcome;
 use crate::words::{duration, number};
-use mlwm_spec::ExitCode;
 
 /// A file that a report is written to when all is done.
 pub(crate) struct ReportFile(PathBuf);
