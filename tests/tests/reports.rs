@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use mlwm_tests::scripted::{image, no_container_left, streaming_image};
+use mlwm_tests::scripted::{image, no_container_left, windowed};
 use mlwm_tests::site::{Site, example_configuration, oracle};
 use serde_json::Value;
 
@@ -382,14 +382,6 @@ fn members_in_windows_report_the_space_they_took_and_what_was_sent_meanwhile() {
     let site = Site::new();
     let store = site.path("store");
     oracle("windows.py", &["make", store.to_str().unwrap(), "3"]);
-    let writes = r#"
-  for path in $s/in/$work/inputs/surface/*; do
-    window=$(basename $path)
-    while [ ! -e $s/in/$work/go/$window ]; do sleep 0.05; done
-    cp -r $path $s/out/$work/surface/.$window
-    mv $s/out/$work/surface/.$window $s/out/$work/surface/$window
-    say "\"window\":\"$window\""
-  done"#;
     let yaml = format!(
         "docker_image: {}
 members: 0-2
@@ -404,7 +396,7 @@ outputs:
     variables: [t2m, msl]
     windows: {{length: PT24H}}
 ",
-        streaming_image("reports-cut", writes)
+        windowed("reports-cut")
     );
     site.configure("danra", &yaml);
     // Space for the inputs of a member and one window: the next one waits until that is sent.
