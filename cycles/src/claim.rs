@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Error;
 use crate::history::{owner_is_dead, this_host};
+use crate::scratch::folder_name;
 
 /// Between two touches of a claim.
 const BEAT: Duration = Duration::from_secs(10);
@@ -143,7 +144,7 @@ impl Claims {
 
     fn stem(&self, (configuration, analysis_time, name): What<'_>) -> PathBuf {
         self.folder
-            .join(configuration)
+            .join(folder_name(configuration))
             .join(analysis_time.path_text())
             .join(name)
     }

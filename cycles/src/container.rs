@@ -1,5 +1,6 @@
 //! The container of a task: what it is given, what it prints, how it ended.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -27,6 +28,8 @@ use crate::{Error, scratch, warm};
 const TASK_LABEL: &str = "io.mlwm.task";
 /// The label that all containers of mlwm have: the version of the contract they run under.
 const CONTRACT_LABEL: (&str, &str) = ("io.mlwm.contract", "1");
+/// What a log has in the place of a credential.
+const HIDDEN: &str = "[credential]";
 /// Lines of a container's log that an error shows, and characters of each.
 const LAST_LINES: usize = 20;
 const SHOWN_CHARACTERS: usize = 500;
@@ -150,6 +153,7 @@ fn request(context: &Context<'_>, job: &Job<'_>) -> Result<Request, Error> {
     }
     let mut environment = planned.environment.clone();
     environment.insert(env::MLWM_TASK.to_owned(), identity.to_string());
+    environment.extend(credentials(planned)?);
     Ok(Request {
         name: name(
             context,
@@ -164,10 +168,23 @@ fn request(context: &Context<'_>, job: &Job<'_>) -> Result<Request, Error> {
         resources: planned.resources.clone(),
         timeout: planned.timeout.map(|timeout| timeout.duration()),
         labels: labels(identity),
-        command: None,
+        command: planned.command.clone(),
+        network: planned.network,
         user: caller()?,
         kill: CancellationToken::new(),
     })
+}
+
+/// The credentials that a task is given, from the environment of mlwm.
+fn credentials(planned: &PlannedTask) -> Result<BTreeMap<String, String>, Error> {
+    let value = |name: &String| match std::env::var(name) {
+        Ok(value) if !value.is_empty() => Ok((name.clone(), value)),
+        _ => Err(Error::NoCredential {
+            name: name.clone(),
+            configuration: planned.configuration.clone(),
+        }),
+    };
+    planned.credentials.iter().map(value).collect()
 }
 
 /// The request for a container that serves the task of `job` and others like it.
@@ -200,6 +217,7 @@ pub(crate) fn warm_request(
         timeout: None,
         labels: labels(job.identity),
         command: None,
+        network: false,
         user: caller()?,
         kill: CancellationToken::new(),
     })
@@ -216,7 +234,7 @@ pub(crate) fn name(
     let folder = Digest::of(context.scratch.root().as_os_str().as_bytes());
     format!(
         "mlwm-{}-{}-{of}-{}-{}",
-        planned.configuration,
+        scratch::folder_name(&planned.configuration),
         planned.analysis_time.path_text(),
         identity.short(),
         folder.short()
@@ -249,6 +267,16 @@ pub(crate) fn caller() -> Result<(u32, u32), Error> {
     Ok((me.uid(), me.gid()))
 }
 
+/// The credentials of a task, longest first: one may be part of another.
+fn hidden(planned: &PlannedTask) -> Vec<String> {
+    let mut values: Vec<String> = credentials(planned)
+        .unwrap_or_default()
+        .into_values()
+        .collect();
+    values.sort_by_key(|value| std::cmp::Reverse(value.len()));
+    values
+}
+
 /// The container's output: progress is told; all else is told and kept, as far as there is not too
 /// much of it; and its end kept for an error.
 pub(crate) struct Lines<'a> {
@@ -256,6 +284,8 @@ pub(crate) struct Lines<'a> {
     task: String,
     log: Log,
     last: VecDeque<String>,
+    /// What no line may show.
+    hidden: Vec<String>,
     /// How often progress was told, and when last.
     told: (u32, Instant),
 }
@@ -266,6 +296,7 @@ impl<'a> Lines<'a> {
             context,
             task: planned.title(),
             log: Log::new(path),
+            hidden: hidden(planned),
             last: VecDeque::with_capacity(LAST_LINES),
             told: (0, Instant::now()),
         }
@@ -286,6 +317,12 @@ impl<'a> Lines<'a> {
 
     /// A line of log.
     pub(crate) fn log(&mut self, stream: &'static str, line: &str) {
+        let line = &*self.hidden.iter().fold(Cow::Borrowed(line), |line, value| {
+            match line.contains(value) {
+                true => Cow::Owned(line.replace(value, HIDDEN)),
+                false => line,
+            }
+        });
         let kept = self.log.take(line);
         if self.last.len() == LAST_LINES {
             self.last.pop_front();

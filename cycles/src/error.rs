@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use mlwm_spec::bytes::ByteSize;
-use mlwm_spec::configuration::{ConfigurationError, UriError};
+use mlwm_spec::configuration::{ConfigurationError, StepProblem, UriError};
 use mlwm_spec::contract::ContractError;
 use mlwm_spec::{AnalysisTime, ArtifactDelivery, Digest, ExitCode, Period};
 
@@ -121,6 +121,65 @@ pub enum Error {
         first: String,
         /// The other.
         second: String,
+    },
+    /// Tasks that wait for one another.
+    #[error("these tasks read what the others make, so that none can begin: {0}")]
+    Circle(String),
+    /// A task that reads what is made when all tasks are done.
+    #[error(
+        "{task} reads {uri}, which is made of all members when the tasks of the plan are done: run it after them, by itself"
+    )]
+    ReadsEnsemble {
+        /// The task.
+        task: String,
+        /// What it reads.
+        uri: String,
+    },
+    /// A task whose input another did not make.
+    #[error("not begun: {by} failed, which makes what it reads")]
+    NotMade {
+        /// The other task.
+        by: String,
+        /// How that ended.
+        code: ExitCode,
+    },
+    /// A credential that is not in the environment.
+    #[error(
+        "configuration `{configuration}` needs the credential {name}: set this environment variable for mlwm"
+    )]
+    NoCredential {
+        /// Name of the environment variable.
+        name: String,
+        /// The configuration.
+        configuration: String,
+    },
+    /// A command that names what is not there.
+    #[error("the command of configuration `{configuration}` cannot be run: {reason}")]
+    Command {
+        /// The configuration.
+        configuration: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A step that cannot be carried out with the files that there are.
+    #[error("configuration `{configuration}`: `{key}`: {problem}")]
+    Step {
+        /// The configuration.
+        configuration: String,
+        /// The key of what is wrong.
+        key: String,
+        /// What is wrong and what to do.
+        problem: StepProblem,
+    },
+    /// A step that a configuration does not have.
+    #[error("configuration `{configuration}` has no step `{step}`: its steps are {known}")]
+    NoSuchStep {
+        /// The configuration.
+        configuration: String,
+        /// What was asked for.
+        step: String,
+        /// What it has.
+        known: String,
     },
     /// The working folder cannot be used.
     #[error("cannot use {} in the working folder: {source}", path.display())]
@@ -569,6 +628,12 @@ impl Error {
             | Self::GoldenCase { .. }
             | Self::BadPlan { .. }
             | Self::Twice(_)
+            | Self::Circle(_)
+            | Self::ReadsEnsemble { .. }
+            | Self::Command { .. }
+            | Self::NoCredential { .. }
+            | Self::NoSuchStep { .. }
+            | Self::Step { .. }
             | Self::Grib { .. }
             | Self::SharedOutput { .. } => ExitCode::BadConfiguration,
             Self::Folder { .. } => ExitCode::BadConfiguration,
@@ -615,6 +680,7 @@ impl Error {
             Self::MixedMembers { .. } => ExitCode::Conflict,
             Self::Ensemble(error) => error.exit_code(),
             Self::Differs { .. } => ExitCode::Differs,
+            Self::NotMade { code, .. } => *code,
             Self::Interrupted => ExitCode::Interrupted,
             Self::Json(_) | Self::Worker(_) => ExitCode::Failed,
         }

@@ -16,11 +16,13 @@ mod error;
 mod event;
 mod expect;
 mod golden;
+mod graph;
 mod grib;
 mod history;
 mod load;
 mod log;
 mod machine;
+mod made;
 mod output;
 mod place;
 mod plan;
@@ -48,8 +50,12 @@ pub use error::Error;
 pub use event::{Event, Outcome, Phase, TaskReport};
 pub use expect::Expectation;
 pub use golden::{Comparison, GoldenOptions, GoldenReport, test_image};
+pub use graph::{GraphForm, graph};
 pub use history::{ledger_file, note_killed};
-pub use load::{ArtifactFacts, Artifacts, Loaded, load, load_offline, names, read};
+pub use load::{
+    ArtifactFacts, Artifacts, Loaded, load, load_offline, load_parts, load_parts_offline, names,
+    read,
+};
 pub use machine::Budget;
 pub use plan::{
     Plan, PlanOptions, PlannedConverter, PlannedEnsemble, PlannedInput, PlannedOutput,

@@ -7,11 +7,15 @@ use std::sync::Arc;
 use mlwm_artifacts::{Artifact, Receipts};
 use mlwm_registries::Error::DamagedInCache;
 use mlwm_registries::{Cache, CachedArtifact, RegistryOptions, Unpacked, cache_home};
+use mlwm_spec::configuration::{Files, Part};
 use mlwm_spec::contract::TimeLayout;
+use mlwm_spec::dataset_path::is_plain_name;
+use mlwm_spec::task::canonical_json;
 use mlwm_spec::{
     ArtifactDelivery, ArtifactFile, ArtifactReference, Configuration, DatastoreConfig, Digest,
     Interface, PublishedArtifact,
 };
+use mlwm_storage::{Store, Uri};
 
 use crate::Error;
 
@@ -26,6 +30,8 @@ pub struct Loaded {
     pub configuration: Configuration,
     /// What the artifact says, if the configuration names one and it is known.
     pub artifact: Option<ArtifactFacts>,
+    /// Whether it is one of the steps of a configuration, or one repetition of it.
+    pub is_part: bool,
 }
 
 /// What a plan must know of an artifact.
@@ -254,7 +260,8 @@ pub async fn load_offline(
 /// Reads the configuration `name` below `folder`, and nothing of its artifact.
 pub fn read(folder: &Path, name: &str) -> Result<Loaded, Error> {
     let path = folder.join(name).join("config.yaml");
-    let plain = !name.is_empty() && !name.contains(['/', '\\']) && !name.starts_with('.');
+    // `@` stands for `/` in the working folder.
+    let plain = !name.is_empty() && !name.contains(['/', '\\', '@']) && !name.starts_with('.');
     if !plain || !path.is_file() {
         return Err(Error::NoSuchConfiguration {
             name: name.to_owned(),
@@ -271,5 +278,117 @@ pub fn read(folder: &Path, name: &str) -> Result<Loaded, Error> {
         digest: Configuration::digest(&text),
         configuration: Configuration::parse(&text, &path.to_string_lossy())?,
         artifact: None,
+        is_part: false,
     })
+}
+
+/// Reads all that the configuration `name` below `folder` runs: itself, or its steps for each of what they are
+/// repeated over, each with its artifact. Behind the name may stand that of a step, `ai-land/grib2zarr`, or of
+/// one repetition, `ai-land/grib2zarr/2020-02`.
+pub async fn load_parts(
+    folder: &Path,
+    name: &str,
+    artifacts: &Artifacts,
+) -> Result<Vec<Loaded>, Error> {
+    let mut loaded = parts(folder, name).await?;
+    for one in &mut loaded {
+        if let Some(reference) = &one.configuration.artifact {
+            let delivery = one.configuration.artifact_delivery;
+            one.artifact = Some(ArtifactFacts::get(reference, delivery, artifacts).await?);
+        }
+    }
+    Ok(loaded)
+}
+
+/// The same without asking a registry: of an artifact that is not on this machine nothing is known.
+pub async fn load_parts_offline(
+    folder: &Path,
+    name: &str,
+    artifacts: &Artifacts,
+) -> Result<Vec<Loaded>, Error> {
+    let mut loaded = parts(folder, name).await?;
+    for one in &mut loaded {
+        if let Some(reference) = &one.configuration.artifact {
+            let delivery = one.configuration.artifact_delivery;
+            one.artifact = ArtifactFacts::look(reference, delivery, artifacts).await?;
+        }
+    }
+    Ok(loaded)
+}
+
+async fn parts(folder: &Path, name: &str) -> Result<Vec<Loaded>, Error> {
+    let (of, wanted) = match name.split_once('/') {
+        Some((of, wanted)) => (of, Some(wanted)),
+        None => (name, None),
+    };
+    let whole = read(folder, of)?;
+    if !whole.configuration.has_parts() {
+        return match wanted {
+            None => Ok(vec![whole]),
+            Some(step) => Err(no_such_step(of, step, &[])),
+        };
+    }
+    let mut files = Files::new();
+    for pattern in whole.configuration.patterns() {
+        files.insert(pattern.to_owned(), files_like(pattern).await?);
+    }
+    let image = whole.configuration.image_reference(of);
+    let parts = whole.configuration.parts(&image, &files);
+    let parts = parts.map_err(|(key, problem)| Error::Step {
+        configuration: of.to_owned(),
+        key: key.join("."),
+        problem,
+    })?;
+    let is_wanted = |part: &Part| match wanted {
+        None => true,
+        Some(wanted) => {
+            let rest = part.name.strip_prefix(wanted);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        }
+    };
+    let mut loaded = Vec::new();
+    for part in parts.iter().filter(|part| is_wanted(part)) {
+        let text = serde_json::to_value(&part.configuration).map_err(Error::Json)?;
+        loaded.push(Loaded {
+            name: format!("{of}/{}", part.name),
+            digest: Digest::of(canonical_json(&text)),
+            configuration: part.configuration.clone(),
+            artifact: None,
+            is_part: true,
+        });
+    }
+    match (loaded.is_empty(), wanted) {
+        (true, Some(wanted)) => Err(no_such_step(of, wanted, &parts)),
+        _ => Ok(loaded),
+    }
+}
+
+fn no_such_step(configuration: &str, step: &str, parts: &[Part]) -> Error {
+    let mut known: Vec<&str> = parts
+        .iter()
+        .map(|part| part.name.split('/').next().unwrap_or_default())
+        .collect();
+    known.dedup();
+    Error::NoSuchStep {
+        configuration: configuration.to_owned(),
+        step: step.to_owned(),
+        known: known.join(", "),
+    }
+}
+
+/// The names of the files or folders that a pattern stands for, sorted.
+async fn files_like(pattern: &str) -> Result<Vec<String>, Error> {
+    let (folder, name) = pattern.rsplit_once('/').unwrap_or((".", pattern));
+    let (start, end) = name.split_once('*').unwrap_or((name, ""));
+    let uri: Uri = folder.parse()?;
+    let listed = Store::open(&uri).await?.list(&uri).await?;
+    let first = |path: &str| path.split('/').next().unwrap_or_default().to_owned();
+    let mut names: Vec<String> = listed.iter().map(|object| first(&object.path)).collect();
+    names.sort();
+    names.dedup();
+    names.retain(|name| {
+        let rest = name.strip_prefix(start);
+        is_plain_name(name) && rest.is_some_and(|rest| rest.ends_with(end))
+    });
+    Ok(names)
 }

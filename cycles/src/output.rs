@@ -6,6 +6,7 @@ use std::path::Path;
 
 use mlwm_datasets::{Dataset, Element, Values, Variable};
 use mlwm_spec::AnalysisTime;
+use mlwm_spec::configuration::Form;
 use mlwm_spec::time::utc_text;
 
 use crate::plan::{PlannedOutput, PlannedTask, Steps};
@@ -15,7 +16,7 @@ use crate::preflight::ANALYSIS_TIME;
 const ELAPSED: &str = "elapsed_forecast_duration";
 
 /// Checks the dataset that a container wrote into the folder `path`. The error says what is wrong,
-/// to be read after the words "output `x`".
+/// to be read after the words "output `x`". Files that are no dataset must only be there.
 ///
 /// Every variable that was asked for must be there, and every chunk of a floating-point variable:
 /// Zarr reads a chunk that was never written as fill values, and a writer that died leaves just
@@ -34,6 +35,9 @@ pub(crate) fn check(
         ));
     }
     refuse_special_files(path)?;
+    if wanted.format == Form::Files {
+        return Ok(());
+    }
     let dataset = Dataset::open(path).map_err(unreadable)?;
     for name in wanted.variables.iter().flatten() {
         if !dataset.contains(name) {

@@ -213,12 +213,15 @@ pub(crate) fn refuse_other_artifact(planned: &PlannedTask, image: &Image) -> Res
 }
 
 /// True if all outputs were published by the task of this identity; an error if any was published
-/// by another.
+/// by another and does not give way.
 pub(crate) fn published_by(identity: Digest, places: &[Place]) -> Result<bool, Error> {
     for place in places {
         if let Some(manifest) = &place.manifest
             && manifest.task != identity
         {
+            if place.output.replace {
+                return Ok(false);
+            }
             return Err(Error::Published {
                 manifest: place.manifest_uri(),
                 difference: "it was made from other inputs".to_owned(),

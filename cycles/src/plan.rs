@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
 use mlwm_ledger::TaskName;
-use mlwm_spec::configuration::{self, Resources, Retries};
+use mlwm_spec::configuration::{self, Form, Resources, Retries};
 use mlwm_spec::contract::stream::Window;
 use mlwm_spec::contract::{self, DatastoreInputPath, OutputRequest, TimeLayout, env};
 use mlwm_spec::interface::Source;
@@ -16,8 +16,10 @@ use serde_json::json;
 use crate::Error;
 use crate::load::{ArtifactFacts, Loaded};
 
+mod command;
 pub(crate) mod convert;
 mod ensemble;
+pub(crate) mod order;
 
 pub use convert::PlannedConverter;
 pub use ensemble::{PlannedEnsemble, PlannedProducts};
@@ -34,7 +36,7 @@ const DEFAULT_TIMEOUT_SECONDS: i64 = 24 * 3600;
 pub struct Plan {
     /// Version of this format: 1.
     pub version: u32,
-    /// The tasks, by analysis time, configuration and member.
+    /// The tasks, by analysis time, configuration and member, each behind those that make what it reads.
     pub tasks: Vec<PlannedTask>,
     /// What is to be published of the members of a configuration together, by analysis time and configuration.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -68,7 +70,8 @@ impl Plan {
             task.key = Some(Digest::of(rest));
         }
         refuse_shared_outputs(&self.tasks, &self.ensembles)?;
-        refuse_twice(&self.tasks)
+        refuse_twice(&self.tasks)?;
+        order::settle(&mut self.tasks, &self.ensembles)
     }
 
     /// SHA-256 over the keys of its tasks, a line each.
@@ -88,9 +91,10 @@ pub struct PlannedTask {
     /// belongs to and the place of publication does not. Of an edited task it is made anew.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<Digest>,
-    /// Name of the configuration.
+    /// Name of the configuration; behind it, if it has steps, that of the step and of what it is repeated for:
+    /// `ai-land/grib2zarr/2020-02`.
     pub configuration: String,
-    /// Digest of its `config.yaml`.
+    /// Digest of its `config.yaml`, or of what that says of the step.
     pub configuration_digest: Digest,
     /// The time the forecast starts from.
     pub analysis_time: AnalysisTime,
@@ -98,6 +102,9 @@ pub struct PlannedTask {
     pub member: u32,
     /// Reference of the image.
     pub image: String,
+    /// What it runs instead of what the image says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<Vec<String>>,
     /// Path and digest of the artifact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact: Option<PlannedArtifact>,
@@ -122,6 +129,12 @@ pub struct PlannedTask {
     pub retries: Option<Retries>,
     /// Seed of its random numbers.
     pub seed: u64,
+    /// Whether its container reaches the network.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub network: bool,
+    /// Names of environment variables of mlwm that its container gets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub credentials: Vec<String>,
 }
 
 /// The steps of a forecast.
@@ -176,7 +189,7 @@ pub struct PlannedInput {
 }
 
 /// An output of a task.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlannedOutput {
     /// Its name.
@@ -185,6 +198,12 @@ pub struct PlannedOutput {
     pub uri: String,
     /// Where the container writes it.
     pub internal_path: String,
+    /// What it is.
+    #[serde(default, skip_serializing_if = "Form::is_default")]
+    pub format: Form,
+    /// Whether what another task published there gives way to it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub replace: bool,
     /// The variables asked for; all predicted ones if `None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variables: Option<Vec<String>>,
@@ -240,7 +259,7 @@ impl PlannedTask {
             asked
         });
         let outputs = self.outputs.iter();
-        let asked = json!({
+        let mut asked = json!({
             "environment": self.environment,
             "steps": self.steps,
             "time_layout": self.time_layout,
@@ -252,6 +271,9 @@ impl PlannedTask {
                 })
                 .collect::<Vec<_>>(),
         });
+        if let Some(command) = &self.command {
+            asked["command"] = json!(command);
+        }
         Digest::of(canonical_json(&asked))
     }
 
@@ -316,11 +338,7 @@ pub fn plan(
                 .forecast_duration
                 .or(loaded.configuration.forecast_duration);
             ensembles.extend(ensemble::plan(loaded, *analysis_time, duration)?);
-            let members = options
-                .members
-                .clone()
-                .or_else(|| loaded.configuration.members.clone());
-            for member in members.unwrap_or_else(Members::control).iter() {
+            for member in members(loaded, options).iter() {
                 tasks.push(plan_task(loaded, *analysis_time, member, options)?);
             }
         }
@@ -332,6 +350,19 @@ pub fn plan(
     };
     plan.settle()?;
     Ok(plan)
+}
+
+/// The members of a configuration: those that are asked for; of a step, those of them that it has.
+fn members(loaded: &Loaded, options: &PlanOptions) -> Members {
+    let own = loaded.configuration.members.as_ref();
+    match (&options.members, own) {
+        (Some(wanted), Some(own)) if loaded.is_part => {
+            let has = |member: &u32| own.iter().any(|own| own == *member);
+            Members::of(wanted.iter().filter(has)).unwrap_or_else(|| own.clone())
+        }
+        (Some(wanted), _) if !loaded.is_part => wanted.clone(),
+        (_, own) => own.cloned().unwrap_or_else(Members::control),
+    }
 }
 
 fn plan_task(
@@ -380,6 +411,8 @@ fn plan_task(
                 .uri(analysis_time, member)
                 .map_err(in_configuration)?,
             internal_path: output.internal_path.clone(),
+            format: output.format,
+            replace: output.replace,
             variables: output.variables.clone(),
             ranges: output.ranges.clone().into_iter().collect(),
             windows: output
@@ -391,7 +424,19 @@ fn plan_task(
     if let Some(facts) = facts {
         check_datastore_inputs(loaded, facts, &inputs)?;
     }
-    let seed = TaskKey::seed(analysis_time, member);
+    let command = configuration.command.as_ref().map(|command| {
+        command::settle(command, &inputs, &outputs, analysis_time, member).map_err(|reason| {
+            Error::Command {
+                configuration: loaded.name.clone(),
+                reason,
+            }
+        })
+    });
+    let command = command.transpose()?;
+    let seed = match configuration.seed {
+        Some(seed) => seed + u64::from(member),
+        None => TaskKey::seed(analysis_time, member),
+    };
     let mut environment: BTreeMap<String, String> = configuration
         .environment
         .iter()
@@ -435,6 +480,7 @@ fn plan_task(
         analysis_time,
         member,
         image: configuration.image_reference(&loaded.name),
+        command,
         artifact: facts.map(|facts| PlannedArtifact {
             name: facts.name.clone(),
             path: facts.path.to_string_lossy().into_owned(),
@@ -452,6 +498,8 @@ fn plan_task(
             .or(Period::from_seconds(DEFAULT_TIMEOUT_SECONDS)),
         retries: configuration.retries.clone(),
         seed,
+        network: configuration.network,
+        credentials: configuration.credentials.clone(),
     })
 }
 

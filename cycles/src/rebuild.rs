@@ -42,7 +42,8 @@ pub async fn rebuild(
                     continue;
                 };
                 // An ensemble has no history of its own.
-                if manifest.configuration.name != *name || manifest.ensemble.is_some() {
+                let theirs = manifest.configuration.name.split('/').next();
+                if theirs != Some(name) || manifest.ensemble.is_some() {
                     rebuilt.passed_over += 1;
                     continue;
                 }
@@ -61,7 +62,8 @@ pub async fn rebuild(
 /// The folders below which the outputs of a configuration lie, whatever the analysis time.
 fn roots(name: &str, configuration: &Configuration) -> Result<Vec<Uri>, Error> {
     let mut roots = Vec::new();
-    for output in configuration.outputs.values() {
+    let steps = configuration.steps.iter().chain([configuration]);
+    for output in steps.flat_map(|step| step.outputs.values()) {
         let in_configuration = |source| Error::Uri {
             configuration: name.to_owned(),
             source,

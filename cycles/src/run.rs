@@ -17,6 +17,7 @@ use crate::disk::Disk;
 use crate::event::{Event, TaskReport};
 use crate::history::{ledger_file, this_host};
 use crate::machine::{Budget, Machine};
+use crate::made::Made;
 use crate::plan::{Plan, PlannedEnsemble, PlannedTask};
 use crate::prices::Prices;
 use crate::progress::Tracker;
@@ -114,8 +115,21 @@ pub async fn run(
         paused: &Paused::default(),
         claims: &Mutex::new(claims),
     };
+    let made = Made::of(&plan.tasks);
     let tasks = plan.tasks.iter().enumerate();
-    let tasks = tasks.map(async |(turn, planned)| (turn, one(&context, turn, planned).await));
+    let tasks = tasks.map(async |(turn, planned)| {
+        let report = match made.ready(turn, &context).await {
+            Ok(()) => one(&context, turn, planned).await,
+            Err(error) => {
+                context.warm.leave(planned);
+                let report = task::not_begun(planned, &error);
+                (context.tell)(Event::TaskFinished(report.clone()));
+                report
+            }
+        };
+        made.ended(turn, report.exit_code);
+        (turn, report)
+    });
     let (mut ended, ()) = tokio::join!(
         async {
             let ended = under_way::all(tasks, at_once, context.paused).await;

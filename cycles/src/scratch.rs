@@ -1,6 +1,8 @@
 //! The working folder: staged inputs, outputs before publication, logs, claims, the ledger. Several
 //! mlwm may share it: what is of one task is used by who holds its claim.
 //!
+//! The `/` in the name of a step is `@` in that of a folder.
+//!
 //! ```text
 //! <workdir>/ledger.sqlite
 //! <workdir>/claims/…
@@ -22,6 +24,14 @@ use std::path::{Path, PathBuf};
 
 use crate::Error;
 use crate::plan::{PlannedEnsemble, PlannedTask};
+
+/// What stands in the name of a step's folders for the `/` of its own.
+const SLASH: &str = "@";
+
+/// The name of a configuration, or of one of its steps, as that of one folder.
+pub(crate) fn folder_name(configuration: &str) -> String {
+    configuration.replace('/', SLASH)
+}
 
 /// A working folder.
 #[derive(Debug)]
@@ -56,14 +66,14 @@ impl Scratch {
     /// Where those of the containers that could serve a task lie.
     pub(crate) fn warm(&self, task: &PlannedTask) -> PathBuf {
         self.warm_root()
-            .join(&task.configuration)
+            .join(folder_name(&task.configuration))
             .join(task.analysis_time.path_text())
     }
 
     fn task(&self, task: &PlannedTask) -> PathBuf {
         self.root
             .join("tasks")
-            .join(&task.configuration)
+            .join(folder_name(&task.configuration))
             .join(task.analysis_time.path_text())
             .join(format!("member{}", task.member))
     }
@@ -72,7 +82,7 @@ impl Scratch {
     pub(crate) fn ensemble(&self, ensemble: &PlannedEnsemble) -> PathBuf {
         self.root
             .join("tasks")
-            .join(&ensemble.configuration)
+            .join(folder_name(&ensemble.configuration))
             .join(ensemble.analysis_time.path_text())
             .join("ensemble")
     }
@@ -111,7 +121,10 @@ impl Scratch {
     pub(crate) fn log(&self, task: &PlannedTask, attempt: u32) -> PathBuf {
         let time = task.analysis_time.path_text();
         let file = format!("{time}_member{}.{attempt}.log", task.member);
-        self.root.join("log").join(&task.configuration).join(file)
+        self.root
+            .join("log")
+            .join(folder_name(&task.configuration))
+            .join(file)
     }
 
     /// Removes all of a task but its log.

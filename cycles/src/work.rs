@@ -97,14 +97,15 @@ impl<'a> Work<'a> {
         let converters = self.converters().await?;
         self.is_streamed_in_windows = self.planned.is_cut() && self.is_streamed(&image);
         let places = Place::of(self.planned).await?;
-        let republish = self.context.options.republish;
-        if !republish {
-            for place in &places {
-                place.refuse_other_task(self.planned, &image, &converters)?;
+        let mut is_anew = self.context.options.republish;
+        for place in places.iter().filter(|_| !self.context.options.republish) {
+            match place.refuse_other_task(self.planned, &image, &converters) {
+                Err(_) if place.output.replace => is_anew = true,
+                other => other?,
             }
         }
         // A manifest of another task has another identity, which is found with the inputs.
-        let known = match republish {
+        let known = match is_anew {
             true => None,
             false => place::published_from_same_listings(self.planned, &places).await?,
         };
@@ -527,7 +528,12 @@ impl<'a> Work<'a> {
             )
         };
         let uri = &place.uri;
-        let published = match self.context.options.republish {
+        let is_other = place
+            .manifest
+            .as_ref()
+            .is_some_and(|there| there.task != task);
+        let republish = self.context.options.republish || place.output.replace && is_other;
+        let published = match republish {
             true => mlwm_storage::republish(source, uri, task, manifest, &progress, cancel).await,
             false => mlwm_storage::publish(source, uri, task, manifest, &progress, cancel).await,
         };

@@ -86,7 +86,8 @@ fn host_config(request: &Request, gpus: Option<DeviceRequest>, info: &Info) -> H
         shm,
     } = Limits::of(resources);
     HostConfig {
-        network_mode: Some("none".into()),
+        // Without a mode, the engine's default network.
+        network_mode: (!request.network).then(|| "none".into()),
         readonly_rootfs: Some(true),
         // Not `noexec`: just-in-time compilers load what they write here.
         tmpfs: Some(HashMap::from([(

@@ -199,6 +199,7 @@ mod tests {
                     .into(),
             ),
             user: (65534, 65534),
+            network: false,
             kill: CancellationToken::new(),
         };
         let kill = request.kill.clone();

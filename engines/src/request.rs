@@ -34,6 +34,8 @@ pub struct Request {
     pub command: Option<Vec<String>>,
     /// User and group that it runs as.
     pub user: (u32, u32),
+    /// Whether it reaches the network, by the engine's default one.
+    pub network: bool,
     /// Cancelled by the caller where the container must end at once, without time to stop.
     pub kill: CancellationToken,
 }

@@ -57,6 +57,11 @@ impl Environment {
         })
     }
 
+    /// Whether a step of it reads the secret with this identifier.
+    pub fn reads(&self, secret: &str) -> bool {
+        self.secrets.contains(secret)
+    }
+
     /// Builds it, unless the engine has it. Each line of the builder goes to `on_line`.
     pub async fn build(
         &self,

@@ -1,6 +1,6 @@
 //! `config.yaml`: the configuration of one model.
 //!
-//! The types are here and in `convert`, `ensemble`, `retries` and `windows`; `uri` turns the place of a dataset into a URI, `rules` holds what a
+//! The types are here and in `convert`, `ensemble`, `retries`, `steps` and `windows`; `uri` turns the place of a dataset into a URI, `rules` holds what a
 //! configuration must obey beyond its types.
 
 mod convert;
@@ -9,6 +9,7 @@ mod environment;
 mod grib;
 mod retries;
 mod rules;
+mod steps;
 #[cfg(test)]
 mod tests;
 mod uri;
@@ -34,6 +35,7 @@ pub use environment::EnvironmentProblem;
 pub use grib::{GaussianGrid, Grib, GribLevel, GribPacking, GribParameter, InvalidGrid, Since};
 pub use retries::Retries;
 pub use rules::Problem;
+pub use steps::{Files, Foreach, InvalidForeach, Part, StepProblem};
 pub use uri::UriError;
 pub use windows::{Hours, InvalidHours, StoredAs, Windows};
 
@@ -41,6 +43,17 @@ pub use windows::{Hours, InvalidHours, StoredAs, Windows};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Configuration {
+    /// Name of a step; a configuration has that of its folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What it is repeated over, each time in a container of its own: `month in 2020-02..2022-12` (docs/steps.md).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub foreach: Option<Foreach>,
+    /// What is run one after the other instead of one model: each step has the keys of a configuration, and a
+    /// `name` (docs/steps.md). `docker_image`, `timeout`, `retries` and `environment` beside `steps` are those
+    /// of each step that has none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<Configuration>,
     /// Reference of the image that runs the model. Without it, the image that `mlwm image build`
     /// makes: `mlwm/<configuration>:latest`.
     #[serde(default, alias = "image", skip_serializing_if = "Option::is_none")]
@@ -58,9 +71,15 @@ pub struct Configuration {
     /// Reference of the image that `mlwm image build` starts from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_image: Option<String>,
+    /// What the container runs, instead of what its image says: `{inputs.grib}` and `{outputs.store}` stand for
+    /// the paths of these datasets in it, `{analysis_time}` and `{member}` for those of the task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<Vec<String>>,
     /// What the model reads.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     pub inputs: IndexMap<String, Input>,
     /// What the model writes.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     pub outputs: IndexMap<String, Output>,
     /// Length of the forecast, ISO 8601.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -71,6 +90,11 @@ pub struct Configuration {
     /// Ensemble members; the control alone if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub members: Option<Members>,
+    /// Seed of the random numbers of member 0, to which that of another adds its number; made of analysis time and
+    /// member if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 9_007_199_254_740_991_u64))]
+    pub seed: Option<u64>,
     /// What is published of the members together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ensemble: Option<Ensemble>,
@@ -87,6 +111,13 @@ pub struct Configuration {
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     #[schemars(extend("additionalProperties" = {"type": ["string", "number", "boolean"]}))]
     pub environment: IndexMap<String, String>,
+    /// Whether the container reaches the network, as one that fetches data must. None does without it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub network: bool,
+    /// Names of environment variables of mlwm that the container gets, too: credentials. Only the names are
+    /// recorded, and in the container's log the values are blacked out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub credentials: Vec<String>,
 }
 
 /// A `config.yaml` that cannot be used.
@@ -225,8 +256,11 @@ impl fmt::Display for ArtifactDelivery {
 /// A dataset that the model reads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("oneOf" = [{"required": ["uri_args"]}, {"required": ["uri"]}]))]
+#[schemars(extend("oneOf" = [{"required": ["uri_args"]}, {"required": ["uri"]}, {"required": ["from"]}]))]
 pub struct Input {
+    /// The step whose output it is, and the name of that output if there are several: `grib2zarr.store`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
     /// Where it lies, by the parts of a dataset path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uri_args: Option<UriArgs>,
@@ -258,6 +292,13 @@ pub struct Output {
     pub uri: Option<String>,
     /// Where the container writes it.
     pub internal_path: String,
+    /// What it is: a Zarr store, or a folder of any `files`, which are not looked into.
+    #[serde(default, skip_serializing_if = "Form::is_default")]
+    pub format: Form,
+    /// Whether what an earlier run published there, from other inputs or by another image, gives way to what
+    /// this one makes. Without it that is an error.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub replace: bool,
     /// Variables to write; all predicted ones if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variables: Option<Vec<String>>,
@@ -271,6 +312,24 @@ pub struct Output {
     /// Zarr format that the built-in runner writes, 2 or 3 (the default).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zarr_format: Option<u8>,
+}
+
+/// What an output is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Form {
+    /// A Zarr store, in which nothing may be missing.
+    #[default]
+    Zarr,
+    /// A folder of files, at least one.
+    Files,
+}
+
+impl Form {
+    /// Whether it is a Zarr store.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// The parts of a dataset path that a configuration fixes; analysis time and member come from the

@@ -140,6 +140,27 @@ fn a_step_reads_its_secret_which_is_then_nowhere() {
 }
 
 #[test]
+fn steps_trust_the_certificates_of_a_network() {
+    let counts =
+        "RUN --mount=type=secret,id=ca-bundle wc --bytes </run/secrets/ca-bundle >/opt/used";
+    let own = Own::new("trusts", Some(BASE), &anew(counts));
+    own.remove();
+    let used = || tool("docker", &["run", "--rm", &own.image(), "cat", "/opt/used"]);
+    fs::write(own.site.path("key.pem"), "-----BEGIN PUBLIC KEY-----").unwrap();
+    own.build(&["--ca-bundle", "key.pem"])
+        .expect(2, &["key.pem", "no certificate in PEM"]);
+    own.build(&[]).expect(0, &[&own.image()]);
+    assert_eq!(used().trim(), "0");
+
+    own.write("Containerfile", &anew(counts));
+    let bundle = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
+    fs::write(own.site.path("ca.pem"), bundle).unwrap();
+    own.build(&["--ca-bundle", "ca.pem"])
+        .expect(0, &[&own.image()]);
+    assert_eq!(used().trim(), bundle.len().to_string());
+}
+
+#[test]
 fn a_secret_that_steps_leave_in_the_image_is_found() {
     let value = token();
     for (instructions, variable, places) in [

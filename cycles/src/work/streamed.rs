@@ -30,6 +30,9 @@ impl Work<'_> {
     /// Whether the container of an image may serve this member and others.
     pub(super) fn is_streamed(&self, image: &Image) -> bool {
         knows_streaming(image)
+            && self.planned.command.is_none()
+            && !self.planned.network
+            && self.planned.credentials.is_empty()
             && (self.planned.is_cut() || self.context.warm.has_others(self.planned))
             && self.planned.windows().is_some()
     }

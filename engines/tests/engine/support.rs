@@ -54,6 +54,7 @@ pub(crate) fn script(script: &str) -> Request {
         labels: BTreeMap::from([(LABEL.to_owned(), name.clone())]),
         command: Some(vec!["bash".into(), "-c".into(), script.to_owned()]),
         user: (65534, 65534),
+        network: false,
         kill: CancellationToken::new(),
         name,
     }

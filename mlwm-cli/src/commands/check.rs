@@ -1,10 +1,12 @@
 //! `mlwm check`: are the configurations right?
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use clap::Args;
-use mlwm_cycles::{Artifacts, Loaded, PlanOptions, load_offline, names, plan};
+use mlwm_cycles::{Artifacts, Error, Loaded, PlanOptions, load_parts_offline, names, plan};
 use mlwm_registries::{Cache, RegistryOptions, Unpacked};
+use mlwm_spec::configuration::StepProblem;
 use mlwm_spec::{AnalysisTime, ArtifactDelivery, ArtifactReference, Configuration, ExitCode};
 
 use crate::Outcome;
@@ -46,7 +48,7 @@ pub(crate) fn main(arguments: Arguments) -> Outcome {
         let mut worst = ExitCode::Ok;
         for name in wanted {
             match planned(folder, &name, &artifacts).await {
-                Ok(loaded) => say!("{name}: {}", summary(&loaded)),
+                Ok(parts) => say!("{name}: {}", summary(&parts)),
                 Err(failure) => {
                     eprintln!("{name}: {failure}");
                     worst = worst.max(failure.code());
@@ -57,8 +59,23 @@ pub(crate) fn main(arguments: Arguments) -> Outcome {
     })
 }
 
-/// What is right with it, and what only its artifact could tell.
-fn summary(loaded: &Loaded) -> String {
+/// What is right with a configuration, and what only its artifacts or files could tell.
+fn summary(parts: &Parts) -> String {
+    let parts = match parts {
+        Parts::All(parts) => parts,
+        Parts::NoFiles(problem) => return format!("ok, but cannot be planned yet: {problem}"),
+    };
+    if let [one] = parts.as_slice()
+        && !one.is_part
+    {
+        return format!("ok, {}", of_one(one));
+    }
+    let steps: BTreeSet<String> = parts.iter().map(of_one).collect();
+    let steps: Vec<String> = steps.into_iter().collect();
+    format!("ok, {} parts: {}", parts.len(), steps.join("; "))
+}
+
+fn of_one(loaded: &Loaded) -> String {
     let image = loaded.configuration.image_reference(&loaded.name);
     let pinned = match &loaded.configuration.artifact {
         Some(artifact @ ArtifactReference::Published(_)) => format!(", pins {artifact}"),
@@ -72,18 +89,28 @@ fn summary(loaded: &Loaded) -> String {
         (Some(_), None) => ", which is not on this machine yet and was not read",
         _ => "",
     };
-    format!("ok, runs {image}{mounted}{pinned}{unread}")
+    format!("runs {image}{mounted}{pinned}{unread}")
 }
 
-/// The configuration, if it can be read and planned; whether it can does not depend on the time.
+/// What a configuration runs.
+enum Parts {
+    All(Vec<Loaded>),
+    /// Unknown: it goes over files that are not there.
+    NoFiles(StepProblem),
+}
+
+/// What the configuration runs, if it can be read and planned; whether it can does not depend on the time.
 /// No registry is asked: an artifact that is not on this machine is left out.
-async fn planned(folder: &Path, name: &str, artifacts: &Artifacts) -> Result<Loaded, Failure> {
-    let loaded = load_offline(folder, name, artifacts).await?;
-    let options = PlanOptions::default();
-    plan(
-        std::slice::from_ref(&loaded),
-        &[AnalysisTime::UNIX_EPOCH],
-        &options,
-    )?;
-    Ok(loaded)
+async fn planned(folder: &Path, name: &str, artifacts: &Artifacts) -> Result<Parts, Failure> {
+    let parts = match load_parts_offline(folder, name, artifacts).await {
+        Err(Error::Step {
+            problem: problem @ StepProblem::NoFiles(_),
+            ..
+        }) => {
+            return Ok(Parts::NoFiles(problem));
+        }
+        parts => parts?,
+    };
+    plan(&parts, &[AnalysisTime::UNIX_EPOCH], &PlanOptions::default())?;
+    Ok(Parts::All(parts))
 }

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::io::{BufWriter, Write};
 
-use clap::Args;
-use mlwm_cycles::{Artifacts, Plan, PlanOptions, load, names, plan};
+use clap::{Args, ValueEnum};
+use mlwm_cycles::{Artifacts, GraphForm, Plan, PlanOptions, graph, load_parts, names, plan};
 use mlwm_spec::{AnalysisTime, ExitCode, Members, Period};
 
 use crate::Outcome;
@@ -30,8 +30,26 @@ pub(crate) struct Arguments {
     /// times from what earlier runs took, by the ledger of the working folder.
     #[arg(long, value_name = "FORM", num_args = 0..=1, require_equals = true, default_missing_value = "table")]
     expect: Option<Form>,
+    /// Draw instead which steps read what others make: as `mermaid`, which Markdown viewers draw, or `dot`, for
+    /// Graphviz.
+    #[arg(
+        long,
+        value_name = "FORM",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "mermaid",
+        conflicts_with = "expect"
+    )]
+    graph: Option<Drawing>,
     #[command(flatten)]
     workdir: Workdir,
+}
+
+/// A language of drawings.
+#[derive(Clone, Copy, ValueEnum)]
+enum Drawing {
+    Mermaid,
+    Dot,
 }
 
 /// What is to be planned.
@@ -43,7 +61,8 @@ pub(crate) struct Wanted {
     /// The time between them: `6h`, `PT6H`.
     #[arg(long, value_name = "PERIOD", requires = "to")]
     every: Option<Period>,
-    /// Configuration to run; may be given several times; all if none is given.
+    /// Configuration to run, or a step of one: `ai-land/grib2zarr`, `ai-land/grib2zarr/2020-02`; may be given
+    /// several times; all if none is given.
     #[arg(long = "model", value_name = "NAME")]
     models: Vec<String>,
     #[command(flatten)]
@@ -68,6 +87,14 @@ pub(crate) struct Planned {
 
 pub(crate) fn main(arguments: &Arguments) -> Outcome {
     let planned = arguments.wanted.plan(arguments.analysis_time)?;
+    if let Some(drawing) = arguments.graph {
+        let form = match drawing {
+            Drawing::Mermaid => GraphForm::Mermaid,
+            Drawing::Dot => GraphForm::Dot,
+        };
+        say!("{}", graph(&planned.plan, form).trim_end());
+        return Ok(planned.code);
+    }
     print(&planned.plan)?;
     if let Some(form) = arguments.expect {
         expectations::print(&planned.plan, &arguments.workdir, form)?;
@@ -120,12 +147,12 @@ impl Wanted {
             };
             for name in &wanted {
                 // Planned for itself, so that what is wrong is said of this one alone.
-                let one = match load(folder, name, &artifacts).await {
-                    Ok(one) => plan(std::slice::from_ref(&one), &times[..1], &options).map(|_| one),
+                let parts = match load_parts(folder, name, &artifacts).await {
+                    Ok(parts) => plan(&parts, &times[..1], &options).map(|_| parts),
                     Err(error) => Err(error),
                 };
-                match one {
-                    Ok(one) => loaded.push(one),
+                match parts {
+                    Ok(parts) => loaded.extend(parts),
                     Err(error) => {
                         eprintln!("error: {name}: {error}");
                         code = code.max(error.exit_code());

@@ -44,7 +44,7 @@ pub enum EnvironmentProblem {
     Reserved(String),
     /// A credential.
     #[error(
-        "`{0}` looks like a credential, and would be recorded in plans and manifests: take it out, containers run without network and need none"
+        "`{0}` looks like a credential, and would be recorded in plans and manifests: take it out; where a container needs it, name it in `credentials`"
     )]
     Credential(String),
 }
@@ -60,6 +60,14 @@ pub(super) fn problem(name: &str, value: &str) -> Option<EnvironmentProblem> {
         Some(EnvironmentProblem::Credential(named))
     } else {
         value.contains('\0').then_some(EnvironmentProblem::Nul)
+    }
+}
+
+/// What is wrong with the name of a credential, if anything is.
+pub(super) fn problem_of_credential(name: &str) -> Option<EnvironmentProblem> {
+    match problem(name, "") {
+        Some(EnvironmentProblem::Credential(_)) => None,
+        other => other,
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a configuration must obey beyond its types.
 
+mod steps;
 mod windows;
 
 use std::collections::BTreeMap;
@@ -8,7 +9,7 @@ use indexmap::IndexMap;
 
 use super::environment::{self, EnvironmentProblem};
 use super::uri::{self, UriError};
-use super::{ArtifactDelivery, Configuration, Gpus, Product, Resources, UriArgs};
+use super::{ArtifactDelivery, Configuration, Gpus, Product, Resources, StepProblem, UriArgs};
 use crate::dataset_path::is_plain_name;
 use crate::{AnalysisTime, ArtifactReference, Digest, Members};
 
@@ -199,6 +200,23 @@ pub enum Problem {
     /// A variable that must not be set.
     #[error(transparent)]
     Environment(#[from] EnvironmentProblem),
+    /// A step that cannot be carried out.
+    #[error(transparent)]
+    Step(#[from] StepProblem),
+    /// An output that is cut and replaced.
+    #[error(
+        "what is published in windows is replaced only by `mlwm run --republish`: take this key out"
+    )]
+    ReplaceWindows,
+    /// Files that are asked about as if they were a Zarr store.
+    #[error("an output of `files` is not looked into: take `{0}` out")]
+    OfFiles(&'static str),
+    /// A command that says nothing.
+    #[error("the command is empty: give the program and its arguments, or leave the key out")]
+    Command,
+    /// A seed that not every reader of JSON can hold.
+    #[error("a seed lies below 2^53, with the number of each member added: give a smaller one")]
+    Seed,
 }
 
 /// The key of a value, step by step.
@@ -206,7 +224,15 @@ type Key = Vec<String>;
 
 /// Every rule that the configuration breaks, with the key of the value that breaks it.
 pub(super) fn broken(configuration: &Configuration) -> Vec<(Key, Problem)> {
+    match configuration.has_parts() {
+        true => steps::broken(configuration),
+        false => broken_by_model(configuration),
+    }
+}
+
+fn broken_by_model(configuration: &Configuration) -> Vec<(Key, Problem)> {
     let mut broken = Broken(Vec::new());
+    broken.no_step(configuration);
     broken.references(configuration);
     let datasets = datasets(configuration);
     if configuration.outputs.is_empty() {
@@ -239,10 +265,17 @@ pub(super) fn broken(configuration: &Configuration) -> Vec<(Key, Problem)> {
             }
         }
     }
+    broken.command(configuration);
+    broken.forms(configuration);
     broken.windows(configuration);
     broken.ensemble(configuration, &datasets);
     broken.resources(&["resources"], &configuration.resources);
     broken.environment(&["environment"], &configuration.environment);
+    for (at, name) in configuration.credentials.iter().enumerate() {
+        if let Some(problem) = environment::problem_of_credential(name) {
+            broken.add(["credentials", &at.to_string()], problem.into());
+        }
+    }
     broken.converters(configuration);
     broken.0
 }

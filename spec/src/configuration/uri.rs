@@ -92,6 +92,15 @@ impl Output {
     /// The URI of the deepest folder below which it is published at any analysis time and for any
     /// member.
     pub fn root(&self) -> Result<String, UriError> {
+        if let Some(template) = self.uri.as_deref().filter(|_| self.uri_args.is_none()) {
+            let fixed = template.split('{').next().unwrap_or_default();
+            let folder = fixed.rfind('/').map(|at| &fixed[..at]);
+            let folder = folder.ok_or_else(|| UriError::Scheme(template.to_owned()))?;
+            return match folder == "." {
+                true => Ok(folder.to_owned()),
+                false => check(&format!("{folder}/x")).map(|()| folder.to_owned()),
+            };
+        }
         // In none of its digits is this time like the first.
         let other =
             AnalysisTime::from_unix_seconds(1_005_477_060).unwrap_or(AnalysisTime::UNIX_EPOCH);
@@ -186,7 +195,7 @@ fn fill(template: &str, analysis_time: AnalysisTime, member: u32) -> Result<Stri
 }
 
 /// A member with leading zeros: `03` is the form of `007`.
-fn padded(member: u32, form: &str) -> Option<String> {
+pub(super) fn padded(member: u32, form: &str) -> Option<String> {
     let width = form.strip_prefix('0')?;
     let width: usize = match width.as_bytes() {
         [b'1'..=b'9'] => width.parse().ok()?,
@@ -239,6 +248,7 @@ mod tests {
 
     fn input(uri_args: Option<UriArgs>, uri: Option<&str>) -> Input {
         Input {
+            from: None,
             uri_args,
             uri: uri.map(str::to_owned),
             internal_path: "/volume/a.zarr".into(),

@@ -1,6 +1,6 @@
 //! `mlwm image build`: a base, the runner and an artifact become an image.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
@@ -58,6 +58,10 @@ pub(crate) struct Build {
     /// id=NAME,env=VARIABLE. The image may not hold it. May be given several times.
     #[arg(long, value_name = "id=NAME,src=FILE")]
     secret: Vec<String>,
+    /// Certificates, in PEM, that steps of a Containerfile trust which reach servers through a network that
+    /// has its own: they find them with `RUN --mount=type=secret,id=ca-bundle`, an empty file without this.
+    #[arg(long, env = "MLWM_CA_BUNDLE", value_name = "FILE")]
+    ca_bundle: Option<PathBuf>,
     /// A place that was found to hold what looks like a secret, and may: as it was named, or with
     /// `*` at its end. It is recorded in the image. May be given several times.
     #[arg(long, value_name = "PLACE")]
@@ -73,6 +77,9 @@ pub(crate) struct Build {
     json: bool,
 }
 
+/// What steps call the certificates that are given with `--ca-bundle`.
+const CA_BUNDLE: &str = "ca-bundle";
+
 /// What came of an image at one place.
 struct Arrived {
     place: String,
@@ -87,7 +94,10 @@ pub(crate) fn main(arguments: Build) -> Outcome {
         .secret
         .iter()
         .map(|given| BuildSecret::read(given));
-    let given: Vec<BuildSecret> = given.collect::<Result<_, _>>()?;
+    let mut given: Vec<BuildSecret> = given.collect::<Result<_, _>>()?;
+    if let Some(file) = &arguments.ca_bundle {
+        given.push(ca_bundle(file)?);
+    }
     runtime()?.block_on(async {
         let transfer = Transfer::start()?;
         let mut done = Ok(());
@@ -113,7 +123,18 @@ async fn build(
     let receipts = Artifacts::receipts(arguments.paranoid);
     let loaded = arguments.chosen.load(name, transfer, &receipts).await?;
     let environment = arguments.chosen.environment(&loaded)?;
-    if environment.is_none() && !given.is_empty() {
+    let mut given = given.to_vec();
+    let is_given = given.iter().any(|secret| secret.id() == CA_BUNDLE);
+    if !is_given
+        && environment
+            .as_ref()
+            .is_some_and(|environment| environment.reads(CA_BUNDLE))
+    {
+        // A step that can do without need not be written twice.
+        given.push(BuildSecret::new(CA_BUNDLE, Vec::new())?);
+    }
+    let given = &*given;
+    if environment.is_none() && !arguments.secret.is_empty() {
         eprintln!("note: {name} has no Containerfile: no step reads the secrets that are given");
     }
     let runner = match environment {
@@ -204,6 +225,20 @@ async fn build(
     }
     say!("{}", image.digest());
     Ok(())
+}
+
+/// The certificates in a file.
+fn ca_bundle(file: &Path) -> Result<BuildSecret, Failure> {
+    let read = std::fs::read(file);
+    let bytes = read.map_err(|error| Failure::local("read the certificates", file, &error))?;
+    if !String::from_utf8_lossy(&bytes).contains("-----BEGIN CERTIFICATE-----") {
+        let message = format!(
+            "{} holds no certificate in PEM: give the bundle of your network's authority",
+            file.display()
+        );
+        return Err(Failure::new(ExitCode::Usage, message));
+    }
+    Ok(BuildSecret::new(CA_BUNDLE, bytes)?)
 }
 
 /// The artifact that goes into the image, with its digest, which must be the one that the

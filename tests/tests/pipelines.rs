@@ -1,0 +1,261 @@
+//! Configurations with steps: each a container, over months, files and members, one after the other.
+
+use std::fs;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+use mlwm_tests::scripted::{image, no_container_left};
+use mlwm_tests::site::{Ran, Site};
+
+const TIME: &str = "2023-01-01T00:00Z";
+
+/// An image that runs the text that it is given as a command of the shell, and what follows as its arguments.
+static SHELL: LazyLock<String> = LazyLock::new(|| image("pipelines", "eval \"$0\""));
+
+fn site(pipeline: &str) -> Site {
+    let site = Site::new();
+    configure(&site, pipeline);
+    site
+}
+
+fn configure(site: &Site, pipeline: &str) {
+    let yaml = format!("docker_image: {}\nretries: {{infrastructure: 0}}\n{pipeline}", *SHELL);
+    site.configure("land", &yaml);
+}
+
+fn run(site: &Site) -> Ran {
+    site.mlwm(&["run", "--analysis-time", TIME, "--model", "land"])
+}
+
+/// Months of text, all of them in one, and a word about each.
+const MONTHS: &str = "
+steps:
+  - name: all
+    command: ['for month in "$@"; do cat $month/month; done > {outputs.text}/all', '{inputs.months}']
+    inputs: {months: {from: month, internal_path: /in/months}}
+    outputs: {text: {uri: ./out/all, internal_path: /out/all, format: files, replace: true}}
+  - name: month
+    foreach: month in 2020-01..2020-03
+    command: ['echo {month:%Y%m} > {outputs.text}/month']
+    outputs: {text: {uri: './out/{month}', internal_path: /out/text, format: files}}
+  - name: word
+    foreach: month in 2020-02..2020-03
+    command: ['wc --chars < {inputs.month}/month > {outputs.words}/words']
+    inputs: {month: {from: month.text, internal_path: /in/month}}
+    outputs: {words: {uri: './out/words/{month}', internal_path: /out/words, format: files}}
+";
+
+fn text(site: &Site, path: &str) -> String {
+    fs::read_to_string(site.path(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+#[test]
+fn steps_run_behind_those_that_they_read_from_and_once() {
+    let site = site(MONTHS);
+    run(&site).expect(0, &["land/month/2020-03", "land/word/2020-02", "land/all"]);
+    assert_eq!(text(&site, "out/all/all"), "202001\n202002\n202003\n");
+    assert_eq!(text(&site, "out/words/2020-02/words").trim(), "7");
+    assert!(!site.path("out/words/2020-01").exists());
+    let before = site.files("out");
+    assert!(before.iter().any(|file| file.starts_with("all.mlwm")), "{before:?}");
+
+    let again = run(&site).expect(0, &[]);
+    assert_eq!(again.stdout.matches("already published").count(), 6, "{}", again.stdout);
+    assert_eq!(site.files("out"), before);
+    assert_eq!(site.files("mlwm-work/tasks"), Vec::<String>::new());
+    no_container_left();
+}
+
+#[test]
+fn a_step_can_be_run_alone_and_what_it_lacks_is_said() {
+    let site = site(MONTHS);
+    let run = |step: &str| site.mlwm(&["run", "--analysis-time", TIME, "--model", step]);
+    run("land/month/2020-02").expect(0, &[]);
+    assert!(site.path("out/2020-02/month").is_file());
+    assert!(!site.path("out/2020-01").exists());
+    run("land/word/2020-02").expect(0, &[]);
+    run("land/all").expect(11, &["out/2020-01"]);
+    run("land/words").expect(10, &["no step `words`", "month", "all"]);
+    run("land/month/2021-01").expect(10, &["2021-01"]);
+}
+
+#[test]
+fn a_month_that_is_added_is_made_and_all_is_made_again() {
+    let site = site(MONTHS);
+    run(&site).expect(0, &[]);
+    configure(&site, &MONTHS.replace("2020-01..2020-03", "2020-01..2020-04"));
+    let second = run(&site).expect(0, &[]);
+    assert_eq!(second.stdout.matches("already published").count(), 5, "{}", second.stdout);
+    assert_eq!(text(&site, "out/all/all"), "202001\n202002\n202003\n202004\n");
+
+    // The same in one go.
+    let other = self::site(&MONTHS.replace("2020-01..2020-03", "2020-01..2020-04"));
+    run(&other).expect(0, &[]);
+    assert_eq!(text(&other, "out/all/all"), text(&site, "out/all/all"));
+
+    // What does not give way is not overwritten.
+    configure(&site, &MONTHS.replace("2020-01..2020-03", "2020-01..2020-05").replace(", replace: true", ""));
+    run(&site).expect(31, &["out/all", "land/all"]);
+    assert_eq!(text(&site, "out/all/all"), "202001\n202002\n202003\n202004\n");
+}
+
+#[test]
+fn what_follows_a_failure_is_not_begun_and_the_rest_is() {
+    let pipeline = "
+steps:
+  - name: each
+    foreach: file in ./in/*.txt
+    command: ['test -s {inputs.file}/{file} && cp {inputs.file}/{file} {outputs.copy}/{file.stem}']
+    inputs: {file: {uri: ./in, internal_path: /in}}
+    outputs: {copy: {uri: './out/{file.stem}', internal_path: /out, format: files}}
+  - name: all
+    command: ['for copy in \"$@\"; do cat $copy/*; done > {outputs.all}/all', '{inputs.copies}']
+    inputs: {copies: {from: each, internal_path: /in/copies}}
+    outputs: {all: {uri: ./out/all, internal_path: /out/all, format: files}}
+  - name: last
+    command: ['cp {inputs.all}/all {outputs.last}/last']
+    inputs: {all: {from: all, internal_path: /in/all}}
+    outputs: {last: {uri: ./out/last, internal_path: /out/last, format: files}}
+";
+    let site = site(pipeline);
+    run(&site).expect(10, &["no file is named like `./in/*.txt`"]);
+    fs::create_dir(site.path("in")).unwrap();
+    for (name, text) in [("a.txt", "a\n"), ("b.txt", ""), ("c.md", "c\n")] {
+        fs::write(site.path("in").join(name), text).unwrap();
+    }
+    let failed = run(&site).expect(20, &["land/each/b.txt 2023-01-01T00:00Z member 0 failed, which makes what it reads"]);
+    assert!(!failed.stdout.contains("c.md"), "{}", failed.stdout);
+    assert_eq!(text(&site, "out/a/a"), "a\n");
+    assert!(!site.path("out/all").exists() && !site.path("out/last").exists());
+}
+
+#[test]
+fn members_of_a_step_are_read_together_by_the_next() {
+    let pipeline = "
+steps:
+  - name: run
+    members: 0-3
+    seed: 100
+    command: ['echo {member} $MLWM_SEED > {outputs.a}/a']
+    outputs: {a: {uri: './out/m{member:02}', internal_path: /out, format: files}}
+  - name: mean
+    command: ['for member in \"$@\"; do cat $member/a; done > {outputs.mean}/mean', '{inputs.members}']
+    inputs: {members: {from: run, internal_path: /in}}
+    outputs: {mean: {uri: ./out/mean, internal_path: /out, format: files}}
+";
+    let site = site(pipeline);
+    run(&site).expect(0, &[]);
+    assert_eq!(text(&site, "out/mean/mean"), "0 100\n1 101\n2 102\n3 103\n");
+}
+
+#[test]
+fn configurations_that_read_what_others_publish_run_behind_them() {
+    let site = Site::new();
+    let one = |command: &str, input: &str, output: &str| {
+        format!(
+            "docker_image: {}\ncommand: ['{command}']\ninputs: {{{input}}}\noutputs: {{a: {{uri: './out/{output}', internal_path: /out/a, format: files}}}}\n",
+            *SHELL
+        )
+    };
+    // By name, the reader would be first.
+    site.configure("a_reader", &one("cat /in/a > /out/a/b", "a: {uri: ./out/made/a, internal_path: /in/a}", "read"));
+    site.configure("b_maker", &one("sleep 1; echo made > /out/a/a", "", "made"));
+    site.mlwm(&["run", "--analysis-time", TIME]).expect(0, &[]);
+    assert_eq!(text(&site, "out/read/b"), "made\n");
+    let graph = site.mlwm(&["plan", "--analysis-time", TIME, "--graph"]);
+    graph.expect(0, &["flowchart LR", "n0[\"b_maker\"]", "n1[\"a_reader\"]", "n0 --> n1"]);
+}
+
+#[test]
+fn a_plan_is_drawn() {
+    let site = site(MONTHS);
+    let drawn = |form: &str| site.mlwm(&["plan", "--analysis-time", TIME, form]);
+    let mermaid = drawn("--graph").expect(0, &["flowchart LR", "land/month<br/>2020-01 … 2020-03<br/>3 tasks"]);
+    assert_eq!(mermaid.stdout.matches("-->").count(), 2, "{}", mermaid.stdout);
+    let dot = drawn("--graph=dot").expect(0, &["digraph plan {", "rankdir=LR"]);
+    assert_eq!(dot.stdout.matches("->").count(), 2, "{}", dot.stdout);
+}
+
+#[test]
+fn credentials_reach_the_container_and_nothing_else() {
+    let pipeline = "
+steps:
+  - name: fetch
+    network: true
+    credentials: [STORE_KEY]
+    command: ['echo the key is $STORE_KEY; ls /sys/class/net > {outputs.a}/networks; echo ${#STORE_KEY} > {outputs.a}/length']
+    outputs: {a: {uri: ./out/a, internal_path: /out, format: files}}
+  - name: alone
+    command: ['ls /sys/class/net > {outputs.b}/networks']
+    outputs: {b: {uri: ./out/b, internal_path: /out, format: files}}
+";
+    let mut site = site(pipeline);
+    run(&site).expect(10, &["STORE_KEY"]);
+    site.env("STORE_KEY", "very-secret-1234");
+    let ran = run(&site).expect(0, &[]);
+    assert_eq!(text(&site, "out/a/length"), "16\n");
+    assert!(text(&site, "out/a/networks").contains("eth0"));
+    assert!(!text(&site, "out/b/networks").contains("eth0"));
+    let log = site.files("mlwm-work/log").into_iter().find(|file| file.contains("fetch"));
+    let log = text(&site, &format!("mlwm-work/log/{}", log.unwrap()));
+    assert_eq!(log, "the key is [credential]\n");
+    let secret = b"very-secret-1234";
+    for folder in ["out", "mlwm-work"] {
+        for file in site.files(folder) {
+            let bytes = fs::read(site.path(folder).join(&file)).unwrap();
+            assert!(!bytes.windows(secret.len()).any(|part| part == secret), "{folder}/{file}");
+        }
+    }
+    assert!(!format!("{}{}", ran.stdout, ran.stderr).contains("very-secret"));
+}
+
+#[test]
+fn killed_anywhere_the_same_command_goes_on() {
+    let slow = MONTHS.replace("echo {month", "sleep 0.3; echo {month");
+    let whole = site(&slow);
+    run(&whole).expect(0, &[]);
+    let killed = site(&slow);
+    for after in [300, 900, 1500, 2100] {
+        let mut child = killed
+            .command(&["run", "--analysis-time", TIME, "--model", "land"])
+            .spawn()
+            .unwrap();
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_millis(after) && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let _ = child.kill();
+        child.wait().unwrap();
+    }
+    run(&killed).expect(0, &[]);
+    let files = |site: &Site| {
+        let data = |file: &String| !file.contains(".mlwm");
+        let files = site.files("out").into_iter().filter(data);
+        files.map(|file| (text(site, &format!("out/{file}")), file)).collect::<Vec<_>>()
+    };
+    assert_eq!(files(&killed), files(&whole));
+    assert_eq!(killed.files("mlwm-work/tasks"), Vec::<String>::new());
+    no_container_left();
+}
+
+#[test]
+fn what_is_wrong_with_steps_is_said_with_its_line() {
+    let site = site(MONTHS);
+    site.mlwm(&["check"]).expect(0, &["land: ok, 6 parts: runs mlwm-test/pipelines:latest"]);
+    for (from, to, texts) in [
+        ("from: month,", "from: mont,", &["line 7", "no step `mont`"][..]),
+        ("month in 2020-01..2020-03", "month in 2020-01..2020-13", &["line 11", "month in 2020-02..2022-12"]),
+        ("'./out/{month}'", "./out/month", &["steps.1.outputs.text", "add {month}"]),
+        ("'./out/{month}'", "'./out/{mouth}'", &["`{mouth}` is not a known placeholder"]),
+        ("{inputs.month}/month >", "{inputs.mouth}/month >", &["no input `mouth`"]),
+        ("name: word", "name: month", &["`month` cannot be the name of a step"]),
+        ("steps:", "inputs: {}\nmembers: 0-3\nsteps:", &["`members`", "move it into a step"]),
+        ("name: word", "name: word\n    steps: [{name: a}]", &["a step has no steps"]),
+        ("foreach: month in 2020-02", "forech: month in 2020-02", &["foreach"]),
+    ] {
+        let broken = MONTHS.replace(from, to);
+        assert_ne!(broken, MONTHS, "{from}");
+        configure(&site, &broken);
+        site.mlwm(&["check"]).expect(10, texts);
+    }
+}
