@@ -500,6 +500,30 @@ pub enum Error {
         /// The budget.
         budget: u64,
     },
+    /// Nothing is left for the first window of a member.
+    #[error(
+        "{inputs} bytes of inputs and what other tasks need leave nothing of the {budget} of the working folder for a window: give more with --disk"
+    )]
+    NoSpaceLeft {
+        /// Bytes of the inputs.
+        inputs: u64,
+        /// The budget.
+        budget: u64,
+    },
+    /// What takes the place of something that is published does not fit into the working folder's budget.
+    #[error(
+        "a window has {window} bytes and the inputs of its member {inputs}, and {kept} bytes of the windows before it are kept until all take the place of what is published, which is more than the {budget} of the working folder: give more with --disk, or publish to another place"
+    )]
+    KeptTooLarge {
+        /// Bytes that a window takes.
+        window: u64,
+        /// Bytes of the inputs.
+        inputs: u64,
+        /// Bytes of the windows before it.
+        kept: u64,
+        /// The budget.
+        budget: u64,
+    },
     /// The inputs of members to come leave no space for a window that is larger than those before it.
     #[error(
         "a window has {window} bytes, more than those before it, and the inputs that are staged leave less of the {budget} of the working folder: the member is made again when they are used up; give more with --disk"
@@ -663,10 +687,11 @@ impl Error {
                 ExitCode::ContainerFailed
             }
             Self::OutOfMemory { .. } => ExitCode::OutOfMemory,
-            Self::Windows { .. } | Self::InputsTooLarge { .. } | Self::WindowTooLarge { .. } => {
-                ExitCode::BadConfiguration
-            }
-            Self::NoSpaceForWindow { .. } => ExitCode::StorageFailed,
+            Self::Windows { .. }
+            | Self::InputsTooLarge { .. }
+            | Self::WindowTooLarge { .. }
+            | Self::KeptTooLarge { .. } => ExitCode::BadConfiguration,
+            Self::NoSpaceForWindow { .. } | Self::NoSpaceLeft { .. } => ExitCode::StorageFailed,
             Self::OtherContainer(_) => ExitCode::ImageMissing,
             Self::UnknownWindow(_) | Self::WindowMissing(_) | Self::BadWindow { .. } => {
                 ExitCode::Incomplete

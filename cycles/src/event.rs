@@ -204,8 +204,8 @@ pub struct TaskReport {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log: Option<String>,
     /// What the user should know although the task went well.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub warning: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// What went wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -250,7 +250,7 @@ impl TaskReport {
             peak_memory: None,
             outputs: Vec::new(),
             log: None,
-            warning: None,
+            warnings: Vec::new(),
             error: None,
             exit_code: ExitCode::Ok,
         }

@@ -3,6 +3,7 @@
 mod compare;
 mod form;
 mod grid;
+mod units;
 
 use std::collections::BTreeSet;
 
@@ -34,10 +35,12 @@ pub(crate) struct Coded {
 impl Coded {
     /// The code of a variable: that of the configuration, or the one that its name says; or why there is none.
     fn of(options: &Grib, variable: &str) -> Result<Self, String> {
-        let asked = options.parameters.get(variable).cloned();
-        let named = asked.unwrap_or_else(|| by_its_name(variable));
+        let named = match options.parameters.get(variable) {
+            Some(asked) => asked.clone(),
+            None => by_its_name(variable)?,
+        };
         let encoding = encoding(&named.parameter)?;
-        let level = level(&named);
+        let level = level(&named)?;
         if level.is_none() && !encoding.has_level() {
             return Err(format!(
                 "`{}` has no level by its definition: say which one in `parameters`",
@@ -54,6 +57,19 @@ impl Coded {
             },
             since: named.since,
         })
+    }
+
+    /// Refuses values in other units than those that GRIB has, if it is known which they are in.
+    fn check_units(&self, found: Option<&str>) -> Result<(), String> {
+        let due = self.encoding.units();
+        match found {
+            Some(found) if !units::are_same(found, due) => Err(format!(
+                "its values are in `{found}`, and those of `{}` in GRIB are in `{due}`: mlwm converts nothing, so \
+                 have the model write these, and say so in the attribute `units`",
+                self.encoding.short_name()
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// The same at a level of the same kind.
@@ -90,30 +106,50 @@ impl Coded {
     }
 }
 
+/// Metres above ground at which much is observed: a name that ends in one of them says no pressure in hPa.
+const METRES: [u32; 2] = [2, 10];
+
 /// The parameter and level that a name like `t_850` says, if it does; else the name as a parameter.
-fn by_its_name(variable: &str) -> GribParameter {
+fn by_its_name(variable: &str) -> Result<GribParameter, String> {
     let parts = variable.rsplit_once('_');
     let pressure = parts.and_then(|(name, level)| Some((name, level.parse::<u32>().ok()?)));
     match pressure {
         Some((name, level)) if encoding(name).is_ok_and(|encoding| !encoding.has_level()) => {
-            GribParameter {
+            if METRES.contains(&level) {
+                return Err(format!(
+                    "its name may mean {level} hPa or {level} m: say which in `parameters`, such as \
+                     `{{parameter: {name}, level: {level}}}` or `{level}{name}`"
+                ));
+            }
+            Ok(GribParameter {
                 level: Some(GribLevel::At(f64::from(level))),
                 ..GribParameter::named(name)
-            }
+            })
         }
-        _ => GribParameter::named(variable),
+        _ => Ok(GribParameter::named(variable)),
     }
 }
 
 /// The level of a parameter, if it has another than that of its definition.
-fn level(named: &GribParameter) -> Option<Level> {
+fn level(named: &GribParameter) -> Result<Option<Level>, String> {
     let kind = named.type_of_level.as_deref().unwrap_or("isobaricInhPa");
-    named.level.as_ref().map(|level| match level {
-        GribLevel::At(value) => Level::at(kind, *value),
-        GribLevel::Layer([top, bottom]) => Level::layer(kind, *top, *bottom),
+    Ok(match &named.level {
+        None => None,
+        Some(GribLevel::At(value)) => Some(Level::at(kind, is_level(*value)?)),
+        Some(GribLevel::Layer([top, bottom])) => {
+            Some(Level::layer(kind, is_level(*top)?, is_level(*bottom)?))
+        }
         // Which ones, the dataset says.
-        GribLevel::Along(_) => Level::at(kind, 1.0),
+        Some(GribLevel::Along(_)) => Some(Level::at(kind, 1.0)),
     })
+}
+
+/// Refuses what is no number of a level.
+fn is_level(value: f64) -> Result<f64, String> {
+    match value.is_finite() {
+        true => Ok(value),
+        false => Err(format!("its level is {value}: say a number")),
+    }
 }
 
 fn encoding(name: &str) -> Result<Encoding, String> {
@@ -288,11 +324,42 @@ mod tests {
             ("t2m", "no code"),
             ("t", "no level"),
             ("2t_850", "no code"),
+            ("u_10", "10 hPa or 10 m"),
+            ("t_2", "2 hPa or 2 m"),
             ("t_", "no code"),
         ] {
             let reason = Coded::of(&options("{}"), variable).unwrap_err();
             assert!(reason.contains(why), "{variable}: {reason}");
         }
+    }
+
+    #[test]
+    fn a_level_that_is_no_number_is_refused() {
+        for level in [f64::NAN, f64::INFINITY] {
+            for level in [GribLevel::At(level), GribLevel::Layer([1.0, level])] {
+                let mut asked = options(r#"{"wind": {"parameter": "u", "level": 500}}"#);
+                asked.parameters["wind"].level = Some(level);
+                let reason = Coded::of(&asked, "wind").unwrap_err();
+                assert!(reason.contains("say a number"), "{reason}");
+            }
+        }
+        // What is said is taken, whatever a name may mean.
+        let asked = options(r#"{"u_10": {"parameter": "u", "level": 10}, "v_10": "10v"}"#);
+        let level = Coded::of(&asked, "u_10").unwrap().level;
+        assert_eq!(level, Some(Level::at("isobaricInhPa", 10.0)));
+        assert_eq!(Coded::of(&asked, "v_10").unwrap().level, None);
+    }
+
+    #[test]
+    fn values_in_other_units_are_not_taken_for_those_of_grib() {
+        let coded = Coded::of(&options("{}"), "2t").unwrap();
+        assert_eq!(coded.check_units(None), Ok(()));
+        assert_eq!(coded.check_units(Some("kelvin")), Ok(()));
+        let reason = coded.check_units(Some("degC")).unwrap_err();
+        assert!(
+            reason.contains("`degC`") && reason.contains("`K`"),
+            "{reason}"
+        );
     }
 
     #[test]

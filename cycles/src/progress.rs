@@ -97,6 +97,8 @@ pub(crate) struct Used {
     pub(crate) seconds: f64,
     /// For which its model ran.
     pub(crate) model_seconds: f64,
+    /// Bytes that were staged.
+    pub(crate) bytes_in: u64,
 }
 
 /// Adds up what happens.
@@ -194,7 +196,10 @@ impl Tracker {
                 bytes,
             } => match phase {
                 Phase::Run => self.stop(task, Part::After, now),
-                Phase::Stage => self.staged.add(bytes.unwrap_or(0), *seconds),
+                Phase::Stage => {
+                    self.staged.add(bytes.unwrap_or(0), *seconds);
+                    self.task(task)?.used.bytes_in += bytes.unwrap_or(0);
+                }
                 _ => {}
             },
             Event::TaskAgain { task, .. } => self.stop(task, Part::Before, now),
@@ -355,11 +360,12 @@ impl Tracker {
         if models == 0.0 {
             lead_in = 0.0;
         }
-        let busy = f64::max(
-            models / self.most_running as f64,
+        // What comes before the first model and after the last one is part of all the work, too.
+        let seconds = f64::max(
+            lead_in + models / self.most_running as f64 + tail,
             work / self.at_once as f64,
         );
-        from.map(|from| (lead_in + busy + tail, from))
+        from.map(|from| (seconds, from))
     }
 
     /// What tasks of a kind take: those of this run say it better than earlier ones.

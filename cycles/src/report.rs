@@ -172,6 +172,7 @@ impl RunReport {
 
 impl Measured<'_> {
     fn use_of(&self, task: &ReportedTask, planned: Option<&PlannedTask>) -> Use {
+        let used = self.tracker.used(&task.report.task);
         Use {
             model_seconds: task.model_seconds,
             gpus: planned.map_or(0.0, |planned| gpus(planned).into()),
@@ -179,7 +180,10 @@ impl Measured<'_> {
             cpus: planned.map_or(0.0, |planned| {
                 planned.resources.cpus.unwrap_or(self.budget.cpus)
             }),
-            bytes_in: task.report.bytes_in,
+            // What was staged again by another attempt was paid for again.
+            bytes_in: used
+                .map_or(0, |used| used.bytes_in)
+                .max(task.report.bytes_in),
             bytes_out: task.report.bytes_out,
         }
     }

@@ -15,8 +15,9 @@ pub(crate) struct Disk {
 #[derive(Debug, Default)]
 struct State {
     reserved: u64,
-    /// Of that, for inputs of members that one container serves.
+    /// Of that, for inputs of members that one container serves, and for their windows.
     of_inputs: u64,
+    of_windows: u64,
     /// Bytes that lie there, as far as they are counted, and the most that ever did.
     held: u64,
     most: u64,
@@ -27,7 +28,15 @@ struct State {
 pub(crate) struct Space<'a> {
     disk: &'a Disk,
     bytes: u64,
-    is_of_inputs: bool,
+    of: Of,
+}
+
+/// What space is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Of {
+    Inputs,
+    Windows,
+    Else,
 }
 
 /// Bytes that are counted as long as this lives.
@@ -67,25 +76,45 @@ impl Disk {
 
     /// The same for the inputs of a member that a container serves with others.
     pub(crate) async fn reserve_for_inputs(&self, bytes: u64, left: u64) -> Space<'_> {
-        let mut space = self.reserve(bytes, left).await;
-        space.is_of_inputs = true;
-        self.state().of_inputs += space.bytes;
-        space
+        self.reserve(bytes, left).await.of(Of::Inputs)
     }
 
-    /// Waits until so many bytes are free for a window of the member that is served. `None` if they will not be: all
-    /// that is reserved is for inputs, which wait for this member.
-    pub(crate) async fn reserve_for_window(&self, bytes: u64) -> Option<Space<'_>> {
+    /// Waits until so many bytes are free for a window of the member that is served, which keeps `kept` bytes of
+    /// earlier ones. `None` if they will not be: all that is reserved is that and for inputs, which wait for this member.
+    pub(crate) async fn reserve_for_window(&self, bytes: u64, kept: u64) -> Option<Space<'_>> {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
             if let Some(space) = self.try_reserve(bytes, 0) {
-                return Some(space);
+                return Some(space.of(Of::Windows));
             }
             {
                 let state = self.state();
-                if state.reserved == state.of_inputs {
+                if state.reserved == state.of_inputs + kept {
                     return None;
+                }
+            }
+            changed.await;
+        }
+    }
+
+    /// Reserves all that is free, for the first window of members of which it is not known how large one is, as soon
+    /// as there are no windows of others. `None` if nothing is free then.
+    pub(crate) async fn reserve_rest(&self) -> Option<Space<'_>> {
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            {
+                let mut state = self.state();
+                if state.of_windows == 0 {
+                    let bytes = self.budget.saturating_sub(state.reserved);
+                    state.reserved += bytes;
+                    state.of_windows += bytes;
+                    return (bytes > 0).then(|| Space {
+                        disk: self,
+                        bytes,
+                        of: Of::Windows,
+                    });
                 }
             }
             changed.await;
@@ -102,21 +131,9 @@ impl Disk {
             Space {
                 disk: self,
                 bytes,
-                is_of_inputs: false,
+                of: Of::Else,
             }
         })
-    }
-
-    /// Reserves all that is free.
-    pub(crate) fn reserve_all(&self) -> Space<'_> {
-        let mut state = self.state();
-        let bytes = self.budget.saturating_sub(state.reserved);
-        state.reserved += bytes;
-        Space {
-            disk: self,
-            bytes,
-            is_of_inputs: false,
-        }
     }
 
     /// Counts bytes that lie there.
@@ -137,9 +154,29 @@ impl Disk {
     }
 }
 
+impl State {
+    /// What is counted of a kind of space.
+    fn of(&mut self, kind: Of) -> Option<&mut u64> {
+        match kind {
+            Of::Inputs => Some(&mut self.of_inputs),
+            Of::Windows => Some(&mut self.of_windows),
+            Of::Else => None,
+        }
+    }
+}
+
 impl Space<'_> {
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// The same, which was for nothing in particular, for something.
+    fn of(mut self, kind: Of) -> Self {
+        self.of = kind;
+        if let Some(counted) = self.disk.state().of(kind) {
+            *counted += self.bytes;
+        }
+        self
     }
 
     /// Gives back what is more than so many bytes.
@@ -148,8 +185,8 @@ impl Space<'_> {
         self.bytes -= more;
         let mut state = self.disk.state();
         state.reserved -= more;
-        if self.is_of_inputs {
-            state.of_inputs -= more;
+        if let Some(counted) = state.of(self.of) {
+            *counted -= more;
         }
         drop(state);
         self.disk.changed.notify_waiters();
@@ -159,6 +196,12 @@ impl Space<'_> {
 impl Drop for Space<'_> {
     fn drop(&mut self) {
         self.shrink_to(0);
+    }
+}
+
+impl Held<'_> {
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
     }
 }
 
@@ -196,7 +239,7 @@ mod tests {
     async fn what_turns_out_smaller_makes_room() {
         let disk = Disk::new(100);
         let _inputs = disk.reserve(30, 0).await;
-        let mut all = disk.reserve_all();
+        let mut all = disk.reserve_rest().await.unwrap();
         assert!(!is_free(&disk, 1, 0).await);
         all.shrink_to(20);
         assert!(is_free(&disk, 50, 0).await);
@@ -209,14 +252,42 @@ mod tests {
         let disk = Disk::new(100);
         let _served = disk.reserve_for_inputs(20, 0).await;
         let ahead = disk.reserve_for_inputs(30, 0).await;
-        let window = disk.reserve_for_window(40).await.unwrap();
-        let waits = disk.reserve_for_window(40);
+        let window = disk.reserve_for_window(40, 0).await.unwrap();
+        let waits = disk.reserve_for_window(40, 0);
         let waited = tokio::time::timeout(Duration::from_millis(20), waits).await;
         assert!(waited.is_err(), "the window before it goes away");
         drop(window);
-        assert!(disk.reserve_for_window(51).await.is_none());
+        assert!(disk.reserve_for_window(51, 0).await.is_none());
         drop(ahead);
-        assert!(disk.reserve_for_window(51).await.is_some());
+        assert!(disk.reserve_for_window(51, 0).await.is_some());
+    }
+
+    /// What is kept until it takes the place of something published does not go away while the member is served.
+    #[tokio::test]
+    async fn a_window_that_those_before_it_keep_from_its_space_is_refused_and_not_waited_for() {
+        let disk = Disk::new(100);
+        let _served = disk.reserve_for_inputs(20, 0).await;
+        let mut kept = disk.reserve_for_window(60, 0).await.unwrap();
+        kept.shrink_to(50);
+        assert!(disk.reserve_for_window(30, 50).await.is_some());
+        assert!(disk.reserve_for_window(31, 50).await.is_none());
+    }
+
+    /// Otherwise the model would write its first window where there is no space for it.
+    #[tokio::test]
+    async fn a_window_of_unknown_size_waits_for_those_of_others() {
+        let disk = Disk::new(100);
+        let others = disk.reserve_for_window(100, 0).await.unwrap();
+        let waited = tokio::time::timeout(Duration::from_millis(20), disk.reserve_rest()).await;
+        assert!(waited.is_err());
+        let freed = async {
+            tokio::task::yield_now().await;
+            drop(others);
+        };
+        let (rest, ()) = tokio::join!(disk.reserve_rest(), freed);
+        assert_eq!(rest.unwrap().bytes(), 100);
+        let _inputs = disk.reserve_for_inputs(100, 0).await;
+        assert!(disk.reserve_rest().await.is_none(), "there is nothing left");
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub(crate) async fn run(
     loop {
         let mut report = attempt(context, turn, planned, claim).await;
         let trouble = context.recorder.trouble();
-        report.warning = report.warning.or(trouble);
+        report.warnings.extend(trouble);
         let Some(pause) = attempts.after(report.exit_code) else {
             return report;
         };
@@ -64,7 +64,8 @@ async fn attempt(
             let cleared = context.scratch.clear(planned);
             let mut report = work.into_report();
             report.outcome = Outcome::AlreadyPublished;
-            report.warning = cleared.err().map(|error| error.to_string());
+            let cleared = cleared.err().map(|error| error.to_string());
+            report.warnings.extend(cleared);
             context.recorder.found(planned, &report);
             return report;
         }
@@ -94,12 +95,12 @@ async fn attempt(
         Ok(outcome) => {
             report.outcome = outcome;
             let cleared = context.scratch.clear(planned).err();
-            report.warning = cleared.map(|e| e.to_string()).or(report.warning);
+            report.warnings.extend(cleared.map(|e| e.to_string()));
         }
         Err(error) => {
             report.exit_code = error.exit_code();
             let cleared = clear(context, planned, &error).err();
-            report.warning = cleared.map(|e| e.to_string()).or(report.warning);
+            report.warnings.extend(cleared.map(|e| e.to_string()));
             report.error = Some(error.to_string());
         }
     }

@@ -7,6 +7,7 @@
 
 mod container;
 mod folder;
+mod taken;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,7 +28,7 @@ use crate::plan::{Plan, PlannedTask};
 use crate::run::Context;
 
 pub(crate) use container::knows_streaming;
-pub(crate) use folder::{Work, is_folder, tidy};
+pub(crate) use folder::{Work, tidy};
 
 /// A member to serve.
 pub(crate) struct Job {
@@ -108,7 +109,7 @@ struct Group {
     /// Those that may still come.
     left: usize,
     jobs: Option<UnboundedSender<Job>>,
-    /// Bytes of the largest window that a member has written.
+    /// Bytes of the largest window that was published of a member: what is refused says nothing of the others.
     window: Option<u64>,
     /// Tasks whose inputs are staged.
     staged: usize,
@@ -163,8 +164,8 @@ impl Warm {
         let _ = jobs.send(job);
     }
 
-    /// A window of a member has so many bytes.
-    pub(crate) fn saw_window(&self, task: &PlannedTask, bytes: u64) {
+    /// A window of a member, which was published, took so many bytes.
+    pub(crate) fn published_window(&self, task: &PlannedTask, bytes: u64) {
         let mut groups = lock(&self.groups);
         let group = groups.entry(key(task)).or_default();
         group.window = group.window.max(Some(bytes));
@@ -201,7 +202,7 @@ impl Warm {
         }
     }
 
-    /// Space that a window needs, if one was seen.
+    /// Space that a window needs, if one was published.
     pub(crate) fn window_space(&self, task: &PlannedTask) -> Option<u64> {
         let groups = lock(&self.groups);
         groups.get(&key(task))?.window.map(with_slack)
@@ -262,7 +263,7 @@ impl Drop for Staged<'_> {
 }
 
 /// A little more than the largest window, for what compresses less well.
-fn with_slack(window: u64) -> u64 {
+pub(crate) fn with_slack(window: u64) -> u64 {
     window.saturating_add(window / 5)
 }
 

@@ -2,12 +2,13 @@
 
 mod convert;
 mod streamed;
+mod threads;
 mod windows;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use mlwm_engines::Image;
@@ -17,7 +18,9 @@ use mlwm_spec::task::{InputIdentity, TaskKey};
 use mlwm_spec::{ArtifactDelivery, Digest, ExitCode, Manifest};
 use mlwm_storage::points::reach;
 use mlwm_storage::{Progress, Source, Uri};
+use tokio::sync::RwLock;
 
+use self::threads::aside;
 use crate::claim::Claim;
 use crate::complete::Complete;
 use crate::container::{self, Ran};
@@ -58,6 +61,29 @@ pub(crate) struct Work<'a> {
     inputs_bytes: u64,
     /// The space that its inputs then take.
     inputs: Mutex<Option<(Staged<'a>, Space<'a>, Held<'a>)>>,
+    /// What is kept of its windows.
+    kept: Mutex<Kept<'a>>,
+    /// Whoever writes into its folders on another thread reads this.
+    writers: Arc<RwLock<()>>,
+}
+
+/// What is made of windows and takes the place of something published when all is there.
+#[derive(Default)]
+struct Kept<'a> {
+    held: Vec<Held<'a>>,
+    spaces: Vec<Space<'a>>,
+}
+
+impl Kept<'_> {
+    /// Bytes that lie there.
+    fn bytes(&self) -> u64 {
+        self.held.iter().map(Held::bytes).sum()
+    }
+
+    /// Bytes that are reserved for them.
+    fn reserved(&self) -> u64 {
+        self.spaces.iter().map(Space::bytes).sum()
+    }
 }
 
 impl<'a> Work<'a> {
@@ -79,6 +105,8 @@ impl<'a> Work<'a> {
             publishing: None,
             inputs_bytes: 0,
             inputs: Mutex::default(),
+            kept: Mutex::default(),
+            writers: Arc::default(),
         }
     }
 
@@ -122,7 +150,14 @@ impl<'a> Work<'a> {
         }
     }
 
+    /// Does all of it. When this returns, nothing writes into its folders any more.
     pub(crate) async fn run(&mut self, attempt: Attempt, ground: Ground) -> Result<Outcome, Error> {
+        let done = self.run_all(attempt, ground).await;
+        self.end_writing().await;
+        done
+    }
+
+    async fn run_all(&mut self, attempt: Attempt, ground: Ground) -> Result<Outcome, Error> {
         self.attempt = Some(attempt);
         // Before anything of another is cleared that may have taken the task over.
         self.claim.check()?;
@@ -178,7 +213,7 @@ impl<'a> Work<'a> {
         let complete = complete.await?;
         if let Err(error) = complete.note(scratch, self.planned) {
             // On a full disk: it can be published nevertheless, though only now.
-            self.report.warning = Some(error.to_string());
+            self.report.warnings.push(error.to_string());
         }
         reach("attempt: complete");
         self.publish(image, &complete, places).await?;
@@ -315,7 +350,12 @@ impl<'a> Work<'a> {
         }
         let space = async {
             // Those that are staged ahead leave space for a window, or the one that is served could not go on.
-            let (staged, left) = self.context.warm.stage(self.planned).await;
+            let (staged, mut left) = self.context.warm.stage(self.planned).await;
+            if self.context.options.republish {
+                // All of its windows may be kept until the last one is there.
+                let windows = self.planned.windows().map_or(1, |windows| windows.len());
+                left = left.saturating_mul(windows as u64);
+            }
             (staged, disk.reserve_for_inputs(bytes, left).await)
         };
         tokio::select! {
@@ -346,6 +386,10 @@ impl<'a> Work<'a> {
         let mut inputs = self.inputs.lock().unwrap_or_else(PoisonError::into_inner);
         inputs.take();
         Ok(())
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept<'a>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn identity(&self, ground: &Ground, inputs: &[InputRecord]) -> Digest {
@@ -550,7 +594,7 @@ impl<'a> Work<'a> {
     fn warn_of_log(&mut self, log: &Path, written: std::io::Result<()>) {
         if let Err(error) = written {
             let warning = format!("its log {} could not be written: {error}", log.display());
-            self.report.warning.get_or_insert(warning);
+            self.report.warnings.push(warning);
         }
     }
 
@@ -611,17 +655,6 @@ impl<'a> Work<'a> {
         })
     }
 
-    /// Runs what blocks on a thread of its own; when told to stop, does not wait for its end.
-    async fn unless_cancelled<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Error> {
-        tokio::select! {
-            done = tokio::task::spawn_blocking(work) => Ok(done?),
-            () = self.context.cancel.cancelled() => Err(Error::Interrupted),
-        }
-    }
-
     /// An error that follows from being told to stop is not an error of the store.
     fn interrupted_or(&self, error: Error) -> Error {
         match self.context.cancel.is_cancelled() {
@@ -629,10 +662,4 @@ impl<'a> Work<'a> {
             false => error,
         }
     }
-}
-
-/// Does something with many files on a thread of its own, so that what else is under way, such as the next
-/// member, does not wait for it.
-async fn aside(work: impl FnOnce() -> Result<(), Error> + Send + 'static) -> Result<(), Error> {
-    tokio::task::spawn_blocking(work).await?
 }

@@ -236,12 +236,12 @@ fn line(event: &Event) -> Option<String> {
         Event::Log { task, line, .. } => Some(format!("{task}: | {line}")),
         Event::TaskFinished(report) => {
             let task = &report.task;
-            Some(match (&report.error, &report.warning) {
-                (Some(error), _) => format!("{task}: failed: {error}"),
-                (None, Some(warning)) => {
-                    format!("{task}: {}, but {warning}", outcome(report.outcome))
-                }
-                (None, None) => format!("{task}: {}", outcome(report.outcome)),
+            let warnings = report.warnings.join("; ");
+            Some(match (&report.error, warnings.as_str()) {
+                (Some(error), "") => format!("{task}: failed: {error}"),
+                (Some(error), warnings) => format!("{task}: failed: {error} (also: {warnings})"),
+                (None, "") => format!("{task}: {}", outcome(report.outcome)),
+                (None, warnings) => format!("{task}: {}, but {warnings}", outcome(report.outcome)),
             })
         }
     }

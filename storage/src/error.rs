@@ -284,6 +284,17 @@ pub enum Error {
         /// Path of the object below it.
         object: String,
     },
+    /// A file among those to be sent that has the name of one that is being written.
+    #[error(
+        "`{object}` was not sent to {uri}: by its name it is still being written, or was left when that ended; \
+         only files that are complete may lie there"
+    )]
+    Unfinished {
+        /// The URI of the output.
+        uri: String,
+        /// Path of the file below its folder.
+        object: String,
+    },
     /// There is data that mlwm did not publish.
     #[error(
         "{uri} already holds {objects} objects that mlwm did not publish: choose another place, or \
@@ -375,9 +386,10 @@ impl Error {
                 source,
             }
             .exit_code(),
-            Self::WrongManifest { .. } | Self::SentTwice { .. } | Self::Broken { .. } => {
-                ExitCode::Failed
-            }
+            Self::WrongManifest { .. }
+            | Self::SentTwice { .. }
+            | Self::Unfinished { .. }
+            | Self::Broken { .. } => ExitCode::Failed,
             Self::BucketMissing { .. }
             | Self::AccessDenied { .. }
             | Self::NoCredentials { .. }

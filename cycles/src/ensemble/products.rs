@@ -267,13 +267,15 @@ fn plan(
     Ok(ForecastStore::plan(&dataset, windows, &options)?)
 }
 
-/// Runs what blocks on a thread of its own; when told to stop, does not wait for its end.
+/// Runs what blocks on a thread of its own, and waits for its end also when told to stop: another mlwm may be at the
+/// same folder as soon as this one is not.
 async fn unless_cancelled<T: Send + 'static>(
     context: &Context<'_>,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Error> {
-    tokio::select! {
-        done = tokio::task::spawn_blocking(work) => Ok(done?),
-        () = context.cancel.cancelled() => Err(Error::Interrupted),
+    let done = tokio::task::spawn_blocking(work).await?;
+    match context.cancel.is_cancelled() {
+        true => Err(Error::Interrupted),
+        false => Ok(done),
     }
 }

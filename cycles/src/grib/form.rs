@@ -74,7 +74,10 @@ impl Form {
         let mut variables = Vec::new();
         let mut not_encoded = Vec::new();
         for name in store.variables() {
-            let coded = Coded::of(options, name).and_then(|coded| fields(store, &coded));
+            let coded = Coded::of(options, name).and_then(|coded| {
+                coded.check_units(store.units(name))?;
+                fields(store, &coded)
+            });
             let tried = coded.and_then(|(fields, points)| {
                 let tried = fields.into_iter();
                 let tried = tried.map(|field| trial.encode(field, step_hours));

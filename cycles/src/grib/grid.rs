@@ -5,7 +5,7 @@ use mlwm_datasets::{Definition, Values};
 use mlwm_grib::{Grid, ReducedGaussian, RegularLatLon, Rows, Scanning};
 use mlwm_spec::configuration::GaussianGrid;
 
-use super::named_grid;
+use super::{is_level, named_grid};
 
 /// How far a coordinate may lie from that of the grid, in degrees: those of float32 have lost that much.
 const NEAR: f64 = 1e-3;
@@ -16,24 +16,32 @@ pub(super) fn of(
     dims: &[(&str, u64)],
     named: Option<GaussianGrid>,
 ) -> Result<Grid, String> {
-    let grid = match (named, dims) {
-        (Some(named), [(dim, _)]) => gaussian(store, named, dim)?,
-        (None, [(first, _), (second, _)]) => regular(store, first, second)?,
-        (Some(named), _) => {
-            return Err(format!(
-                "points of {named} have one dimension, and these have {}",
-                in_words(dims)
-            ));
-        }
-        (None, _) => {
-            return Err(format!(
-                "the points have {}, which are not latitudes and longitudes at constant distances: name their \
-                 `grid`, such as `O96`",
-                in_words(dims)
-            ));
-        }
-    };
     let points: u64 = dims.iter().map(|(_, length)| length).product();
+    match (named, dims) {
+        (Some(named), [(dim, _)]) => {
+            let grid = named_grid(named)?;
+            // Before its coordinates are made, which may be many.
+            let grid = of_points(Grid::ReducedGaussian(grid), points)?;
+            if let Grid::ReducedGaussian(grid) = &grid {
+                compare(store, grid, named, dim)?;
+            }
+            Ok(grid)
+        }
+        (None, [(first, _), (second, _)]) => of_points(regular(store, first, second)?, points),
+        (Some(named), _) => Err(format!(
+            "points of {named} have one dimension, and these have {}",
+            in_words(dims)
+        )),
+        (None, _) => Err(format!(
+            "the points have {}, which are not latitudes and longitudes at constant distances: name their \
+             `grid`, such as `O96`",
+            in_words(dims)
+        )),
+    }
+}
+
+/// The grid again, if it has so many points.
+fn of_points(grid: Grid, points: u64) -> Result<Grid, String> {
     match grid.points() as u64 == points {
         true => Ok(grid),
         false => Err(format!(
@@ -48,12 +56,6 @@ pub(super) fn of(
 pub(super) fn in_words(dims: &[(&str, u64)]) -> String {
     let dims: Vec<String> = dims.iter().map(|(dim, n)| format!("{dim}: {n}")).collect();
     format!("the dimensions ({})", dims.join(", "))
-}
-
-fn gaussian(store: &ForecastStore, named: GaussianGrid, dim: &str) -> Result<Grid, String> {
-    let grid = named_grid(named)?;
-    compare(store, &grid, named, dim)?;
-    Ok(Grid::ReducedGaussian(grid))
 }
 
 /// Refuses points whose coordinates, if the dataset has them, are not those of the grid.
@@ -145,7 +147,8 @@ pub(super) fn levels(store: &ForecastStore, dim: &str, count: u64) -> Result<Vec
         .get("units")
         .is_some_and(|units| units == "Pa");
     let unit = if in_pascals { 100.0 } else { 1.0 };
-    Ok(decimal(values)?.iter().map(|level| level / unit).collect())
+    let levels = decimal(values)?.into_iter();
+    levels.map(|level| is_level(level / unit)).collect()
 }
 
 /// Values, where those of float32 are what they are in decimals: `359.9`, not 359.8999939.

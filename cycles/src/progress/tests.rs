@@ -198,6 +198,24 @@ fn what_the_model_has_done_is_not_expected_again() {
     run.phase(2, Phase::Run, 272.0);
     let progress = run.step(2, 33, 305.0).unwrap();
     assert_eq!(progress.eta_seconds, Some(99.0 + 2.0));
+    run.publish(1, 306.0, 132.0);
+    run.end_phase(2, Phase::Run, 404.0, 132.0, 0);
+    run.phase(2, Phase::Publish, 404.0);
+    let progress = run.step(2, STEPS, 407.0);
+    // The last one has nothing before it but its own 2 s.
+    assert_eq!(progress, None);
+    let progress = run.tracker.tell(None, 407.0);
+    assert_eq!(progress.eta_seconds, Some(2.0));
+}
+
+/// Each attempt is paid for.
+#[test]
+fn what_is_staged_again_counts_again() {
+    let mut run = Run::members(1);
+    run.start(0, 0.0);
+    run.end_phase(0, Phase::Stage, 1.0, 1.0, 10);
+    run.end_phase(0, Phase::Stage, 5.0, 1.0, 10);
+    assert_eq!(run.tracker.used(&run.title(0)).unwrap().bytes_in, 20);
 }
 
 #[test]

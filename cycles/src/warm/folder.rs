@@ -10,12 +10,16 @@ use mlwm_spec::Digest;
 use mlwm_spec::contract::OutputRequest;
 use mlwm_spec::contract::stream::{self, END, GO, IN, OUT, STREAM_DIR, WORK_FILE, WindowedOutput};
 
+use super::taken;
 use crate::Error;
 use crate::plan::PlannedTask;
 use crate::scratch::{self, Scratch, create, failed};
 
 /// In the folder of a container, the process that it belongs to.
 const OWNER: &str = "owner";
+/// Beside what the container sees: what is made for it, and what was taken from it.
+const NEW: &str = "new";
+const TAKEN: &str = "taken";
 
 /// The folders of one container.
 #[derive(Debug)]
@@ -35,7 +39,8 @@ pub(crate) struct Work {
     pub(crate) name: String,
     input: PathBuf,
     output: PathBuf,
-    _root: Arc<Root>,
+    taken: PathBuf,
+    root: Arc<Root>,
 }
 
 impl Folder {
@@ -48,7 +53,7 @@ impl Folder {
             root: Arc::new(Root(root)),
             works: 0,
         };
-        for name in [IN, OUT] {
+        for name in [IN, OUT, NEW, TAKEN] {
             create(&folder.root.0.join(name))?;
         }
         let file = folder.root.0.join(OWNER);
@@ -82,12 +87,17 @@ impl Folder {
         let work = Work {
             input: self.root.0.join(IN).join(&name),
             output: self.root.0.join(OUT).join(&name),
+            taken: self.root.0.join(TAKEN).join(&name),
             name,
-            _root: Arc::clone(&self.root),
+            root: Arc::clone(&self.root),
         };
+        // Not made where the container could put a link in the way.
+        let new = self.root.0.join(NEW).join(&work.name);
         for output in &task.outputs {
-            create(&work.output.join(&output.name))?;
+            create(&new.join(&output.name))?;
+            create(&work.taken.join(&output.name))?;
         }
+        fs::rename(&new, &work.output).map_err(|source| failed(&work.output, source))?;
         let hidden = self.root.0.join(IN).join(format!(".{}", work.name));
         let inputs = hidden.join("inputs");
         create(&inputs)?;
@@ -127,9 +137,10 @@ impl Drop for Root {
 
 impl Drop for Work {
     fn drop(&mut self) {
-        // What stays goes with the folder of the container.
+        // What stays goes with the folder of the container, when that can put nothing in the way any more.
         let _ = scratch::remove(&self.input);
-        let _ = scratch::remove(&self.output);
+        let _ = fs::remove_dir_all(&self.output);
+        let _ = scratch::remove(&self.taken);
     }
 }
 
@@ -139,21 +150,25 @@ impl Work {
         touch(&self.input.join(GO).join(window))
     }
 
-    /// A window of an output, as the container wrote it.
-    pub(crate) fn window(&self, output: &str, window: &str) -> PathBuf {
-        self.output.join(output).join(window)
+    /// Where a window of an output lies when it was taken from the container.
+    pub(crate) fn taken(&self, output: &str, window: &str) -> PathBuf {
+        self.taken.join(output).join(window)
+    }
+
+    /// Takes a window of an output from the container to `to`, where it cannot reach it. The error says what is
+    /// wrong, to be read after the words "window `x`".
+    pub(crate) fn take(&self, output: &str, window: &str, to: &Path) -> Result<(), String> {
+        let out = self.root.0.join(OUT);
+        match taken::take(&out, &[&self.name, output, window], to)? {
+            true => Ok(()),
+            false => Err("was not written, or is a link".to_owned()),
+        }
     }
 
     /// Removes what the container was given: it is done with it.
     pub(crate) fn clear_inputs(&self) -> Result<(), Error> {
         fs::remove_dir_all(&self.input).map_err(|source| failed(&self.input, source))
     }
-}
-
-/// Whether a container wrote a folder there, and not a link to one, in a folder that is none either.
-pub(crate) fn is_folder(path: &Path) -> bool {
-    let is_real = |path: &Path| fs::symlink_metadata(path).is_ok_and(|found| found.is_dir());
-    path.parent().is_some_and(is_real) && is_real(path)
 }
 
 /// Removes the folders of containers whose mlwm died.

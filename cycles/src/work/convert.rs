@@ -179,9 +179,9 @@ impl Work<'_> {
         let made = self.context.scratch.input(self.planned, &input.name);
         let take = {
             let (folder, made) = (folder.clone(), made.clone());
-            move || take(&folder, &name, room, &made)
+            move |_: &CancellationToken| take(&folder, &name, room, &made)
         };
-        let bytes = self.unless_cancelled(take).await?.map_err(refused)?;
+        let bytes = self.write(take).await?.map_err(refused)?;
         reach("convert: taken");
         remove(&folder)?;
         Ok((bytes, written))

@@ -1,7 +1,5 @@
 //! The part of an attempt that a warm container does.
 
-use std::fs;
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -15,15 +13,16 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::Work;
+use super::threads::aside;
 use super::windows::{Cut, Gate, Listening};
-use super::{Work, aside};
 use crate::Error;
 use crate::container::{Lines, Ran, printable};
 use crate::disk::Excess;
 use crate::ending::judge;
 use crate::event::{Event, Phase};
 use crate::record::Attempt;
-use crate::scratch::{self, failed};
+use crate::scratch;
 use crate::warm::{self, Job, Told, knows_streaming};
 
 impl Work<'_> {
@@ -208,7 +207,7 @@ impl Work<'_> {
                             self.waits_for_space();
                         }
                     }
-                    None => self.take(&work, &window)?,
+                    None => self.take(&work, window).await?,
                 },
                 Told::Done => {
                     // From now on the model serves another.
@@ -260,20 +259,24 @@ impl Work<'_> {
     }
 
     /// Takes the whole forecast from where the container wrote it to where it is published from.
-    fn take(&self, work: &warm::Work, window: &str) -> Result<(), Error> {
+    async fn take(&self, work: &Arc<warm::Work>, window: String) -> Result<(), Error> {
         let windows = self.planned.windows().unwrap_or_default();
         if !windows.iter().any(|known| known.to_string() == window) {
-            return Err(Error::UnknownWindow(printable(window)));
+            return Err(Error::UnknownWindow(printable(&window)));
         }
         for output in &self.planned.outputs {
-            let from = work.window(&output.name, window);
             let to = self.context.scratch.output(self.planned, &output.name);
-            scratch::create(to.parent().unwrap_or(Path::new(".")))?;
-            match warm::is_folder(&from) {
-                true => fs::rename(&from, &to).map_err(|source| failed(&to, source))?,
-                // What is not there is found when the output is checked.
-                false => scratch::create(&to)?,
-            }
+            let (work, name, window) = (Arc::clone(work), output.name.clone(), window.clone());
+            let take = move |_: &CancellationToken| {
+                scratch::create(to.parent().unwrap_or(&to))?;
+                let taken = work.take(&name, &window, &to);
+                taken.map_err(|reason| Error::BadWindow {
+                    output: name,
+                    window,
+                    reason,
+                })
+            };
+            self.write(take).await??;
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! Outputs that are published window by window, while the model still runs.
 
+mod flow;
 mod gate;
 mod target;
 
@@ -18,19 +19,19 @@ use mlwm_spec::contract::stream::Window;
 use mlwm_spec::manifest::InputRecord;
 use mlwm_storage::points::reach;
 use mlwm_storage::{Publishing, Store};
-use tokio::sync::mpsc::unbounded_channel;
 use tokio_util::sync::CancellationToken;
 
 pub(super) use self::gate::{Gate, Listening};
 use self::target::Target;
-use super::{Work, aside};
+use super::Work;
+use super::threads::aside;
 use crate::complete::Complete;
 use crate::event::{Outcome, Phase};
 use crate::grib::Unwritten;
 use crate::place::Place;
 use crate::record::Attempt;
 use crate::scratch::{create, failed, remove};
-use crate::space::{Held, Space};
+use crate::space::Held;
 use crate::{Error, publication};
 
 /// So many bytes of files that are made of windows are sent at once where there is space.
@@ -52,7 +53,7 @@ pub(super) struct Cut<'p> {
     replaces: bool,
 }
 
-impl Work<'_> {
+impl<'a> Work<'a> {
     /// The part of an attempt from its checked inputs to its publication, of outputs that are cut.
     pub(super) async fn run_cut(
         &mut self,
@@ -117,120 +118,6 @@ impl Work<'_> {
         Ok(Outcome::Published)
     }
 
-    /// Publishes windows as they come, as long as there is space for them.
-    pub(super) async fn publish_windows(
-        &self,
-        listening: Listening<'_>,
-        cuts: &mut [Cut<'_>],
-        ended: &CancellationToken,
-    ) -> Result<(), Error> {
-        let gate = listening.gate();
-        let mut written = listening.written;
-        let (give, mut spaces) = unbounded_channel();
-        let publishing = async {
-            for expected in 0..gate.windows.len() {
-                let Some(window) = gate::next(&mut written, ended).await else {
-                    return Err(Error::WindowMissing(gate.windows[expected].to_string()));
-                };
-                if window.number != expected {
-                    return Err(Error::WindowMissing(gate.windows[expected].to_string()));
-                }
-                let mut space: Option<Space<'_>> = spaces.recv().await;
-                for cut in cuts.iter() {
-                    let folder = &window.folders[&cut.place.output.name];
-                    let is_there = target::is_written(folder);
-                    is_there.map_err(|reason| refused(cut, &gate.windows[expected], reason))?;
-                }
-                let (bytes, largest) = window.bytes()?;
-                let mut needed = bytes.saturating_add(largest);
-                for cut in cuts.iter_mut() {
-                    let folder = &window.folders[&cut.place.output.name];
-                    let encoded = self.encoded_bytes(cut, &gate.windows[expected], folder);
-                    needed = needed.saturating_add(encoded.await?);
-                }
-                self.context.warm.saw_window(self.planned, needed);
-                gate.is_sized.notify_one();
-                if let Some(space) = &mut space {
-                    let known = self.context.warm.window_space(self.planned);
-                    space.shrink_to(known.unwrap_or(needed));
-                }
-                let disk = &self.context.machine.disk;
-                // What is made of a small window is sent all at once, if there happens to be space for it.
-                let more = disk.try_reserve(bytes.min(SPARE), 0);
-                let reserved = space.as_ref().map_or(0, Space::bytes);
-                let reserved = reserved.saturating_add(more.as_ref().map_or(0, Space::bytes));
-                let spare = reserved.saturating_sub(bytes);
-                let held = self.context.machine.disk.hold(bytes);
-                for cut in cuts.iter_mut() {
-                    let folder = &window.folders[&cut.place.output.name];
-                    self.publish_window(cut, &gate.windows, expected, folder, spare)
-                        .await?;
-                }
-                for folder in window.folders.into_values() {
-                    aside(move || remove(&folder)).await?;
-                }
-                reach("window: removed");
-                drop((held, more));
-            }
-            Ok(())
-        };
-        let granting = async {
-            gate.has_begun.notified().await;
-            for number in 0..gate.windows.len() {
-                if number > 0 && self.context.warm.window_space(self.planned).is_none() {
-                    gate.is_sized.notified().await;
-                }
-                let space = self.window_space().await?;
-                if gate.open()? {
-                    self.has_space();
-                }
-                let _ = give.send(space);
-            }
-            std::future::pending::<Result<(), Error>>().await
-        };
-        tokio::select! {
-            published = publishing => published,
-            failed = granting => failed,
-        }
-    }
-
-    /// Space for a window; as long as it is not known how large one is, all that is free.
-    async fn window_space(&self) -> Result<Space<'_>, Error> {
-        let disk = &self.context.machine.disk;
-        let Some(window) = self.context.warm.window_space(self.planned) else {
-            return Ok(disk.reserve_all());
-        };
-        let (inputs, budget) = (self.inputs_bytes, disk.budget());
-        if window.saturating_add(inputs) > budget {
-            return Err(Error::WindowTooLarge {
-                window,
-                inputs,
-                budget,
-            });
-        }
-        let space = disk.reserve_for_window(window).await;
-        space.ok_or(Error::NoSpaceForWindow { window, budget })
-    }
-
-    /// The most bytes that a window takes as GRIB beside the one that the container wrote: there is no file of a
-    /// whole window in a Zarr store.
-    async fn encoded_bytes(
-        &self,
-        cut: &mut Cut<'_>,
-        window: &Window,
-        folder: &Path,
-    ) -> Result<u64, Error> {
-        if cut.place.output.grib().is_none() {
-            return Ok(0);
-        }
-        let target = match &cut.target {
-            Some(known) => Arc::clone(known),
-            None => self.open(cut, window, folder).await?.1,
-        };
-        let form = target.grib.as_ref();
-        Ok(form.map_or(0, |form| form.most_bytes(window.steps())))
-    }
-
     /// A window of an output, and what the output becomes.
     async fn open(
         &self,
@@ -253,7 +140,7 @@ impl Work<'_> {
             Ok((Arc::new(dataset), target))
         };
         let opened = self.unless_cancelled(open).await?;
-        let (dataset, target) = opened.map_err(|reason| refused(cut, window, reason))?;
+        let (dataset, target) = opened.map_err(|reason| refused(cut.name(), window, reason))?;
         cut.target = Some(Arc::clone(&target));
         Ok((dataset, target))
     }
@@ -317,21 +204,15 @@ impl Work<'_> {
         cut: &Cut<'_>,
         window: &Window,
         write: impl FnOnce(&Path, &CancellationToken) -> Result<u64, Unwritten> + Send + 'static,
-    ) -> Result<(u64, Held<'_>), Error> {
-        let files = self
-            .context
-            .scratch
-            .output(self.planned, &cut.place.output.name);
+    ) -> Result<(u64, Held<'a>), Error> {
+        let files = self.context.scratch.output(self.planned, cut.name());
         create(&files)?;
-        // On every way out of here: the folder may be cleared then.
-        let stop = CancellationToken::new();
-        let _guard = stop.clone().drop_guard();
-        let written = self.unless_cancelled(move || write(&files, &stop)).await?;
+        let written = self.write(move |stop| write(&files, stop)).await?;
         let bytes = written.map_err(|unwritten| match unwritten {
             Unwritten::Store(error @ StoreError::Write { .. }) => Error::Window(error),
-            Unwritten::Store(error) => refused(cut, window, error.to_string()),
+            Unwritten::Store(error) => refused(cut.name(), window, error.to_string()),
             Unwritten::Grib(error @ mlwm_grib::Error::Write { .. }) => Error::Eccodes(error),
-            Unwritten::Grib(error) => refused(cut, window, error.to_string()),
+            Unwritten::Grib(error) => refused(cut.name(), window, error.to_string()),
             Unwritten::Stopped => Error::Interrupted,
         })?;
         reach("window: encoded");
@@ -339,17 +220,15 @@ impl Work<'_> {
     }
 
     /// Sends the files that were written, unless they are kept until they replace something, and removes them.
-    async fn send_files(&self, cut: &mut Cut<'_>, held: Vec<Held<'_>>) -> Result<(), Error> {
+    async fn send_files(&self, cut: &mut Cut<'_>, held: Vec<Held<'a>>) -> Result<(), Error> {
         if cut.replaces {
+            self.kept().held.extend(held);
             return Ok(());
         }
-        let files = self
-            .context
-            .scratch
-            .output(self.planned, &cut.place.output.name);
+        let files = self.context.scratch.output(self.planned, cut.name());
         self.send(cut, &files).await?;
         reach("window: sent");
-        remove(&files)?;
+        aside(move || remove(&files)).await?;
         drop(held);
         Ok(())
     }
@@ -377,17 +256,15 @@ impl Work<'_> {
     /// Cuts what a container wrote that does not know windows.
     async fn cut_whole(&self, windows: &[Window], cuts: &mut [Cut<'_>]) -> Result<(), Error> {
         for cut in cuts {
-            let whole = self
-                .context
-                .scratch
-                .output(self.planned, &cut.place.output.name);
-            let aside = whole.with_extension("whole");
-            fs::rename(&whole, &aside).map_err(|source| failed(&whole, source))?;
+            let whole = self.context.scratch.output(self.planned, cut.name());
+            let written = whole.with_extension("written");
+            fs::rename(&whole, &written).map_err(|source| failed(&whole, source))?;
+            let whole = written;
             for number in 0..windows.len() {
-                self.publish_window(cut, windows, number, &aside, SPARE)
+                self.publish_window(cut, windows, number, &whole, SPARE)
                     .await?;
             }
-            remove(&aside)?;
+            aside(move || remove(&whole)).await?;
         }
         Ok(())
     }
@@ -408,20 +285,16 @@ impl Work<'_> {
             // Nothing is passed over here: what is not published must not be reported to be.
             let missing = || Error::WindowMissing(format!("of `{}`", cut.place.output.name));
             let target = cut.target.clone().ok_or_else(missing)?;
-            let folder = self
-                .context
-                .scratch
-                .output(self.planned, &cut.place.output.name);
+            let folder = self.context.scratch.output(self.planned, cut.name());
             let grib = target.grib.as_ref();
             if grib.is_none() {
                 create(&folder)?;
                 let (to, target) = (folder.clone(), Arc::clone(&target));
-                self.unless_cancelled(move || target.store.finish(&to))
-                    .await??;
+                self.write(move |_| target.store.finish(&to)).await??;
             }
-            if let Some(warning) = grib.and_then(|form| form.warning()) {
-                self.report.warning.get_or_insert(warning);
-            }
+            self.report
+                .warnings
+                .extend(grib.and_then(|form| form.warning()));
             let grib = grib.map(|form| form.record());
             let place = cut.place;
             if cut.replaces {
@@ -456,10 +329,17 @@ impl Work<'_> {
     }
 }
 
+impl Cut<'_> {
+    /// The name of the output.
+    fn name(&self) -> &str {
+        &self.place.output.name
+    }
+}
+
 /// The error of a window that is not what it should be.
-fn refused(cut: &Cut<'_>, window: &Window, reason: String) -> Error {
+fn refused(output: &str, window: &Window, reason: String) -> Error {
     Error::BadWindow {
-        output: cut.place.output.name.clone(),
+        output: output.to_owned(),
         window: window.to_string(),
         reason,
     }

@@ -164,6 +164,12 @@ impl ForecastStore {
             .collect())
     }
 
+    /// The units of a variable, if its attributes say them.
+    pub fn units(&self, variable: &str) -> Option<&str> {
+        let attributes = &self.variables.get(variable)?.attributes;
+        attributes.get("units")?.as_str()
+    }
+
     /// The coordinates that do not change along the steps, with their values.
     pub fn coordinates(&self) -> impl Iterator<Item = &(Definition, Values)> {
         self.coordinates.fixed.iter()

@@ -75,7 +75,8 @@ impl Publishing {
     /// names them itself: the local ones may be deleted. Returns their bytes.
     ///
     /// # Errors
-    /// If they cannot be read or sent, if an object was sent before, if another publication took over.
+    /// If they cannot be read or sent, if an object was sent before, if one of them or its folder has a name that
+    /// begins with a dot, as those of files have that are being written, if another publication took over.
     pub async fn add(
         &mut self,
         local: &Path,
@@ -87,6 +88,12 @@ impl Publishing {
             |file: &&LocalFile| self.sent.iter().any(|(object, _)| object.path == file.name);
         if let Some(file) = files.iter().find(is_sent) {
             return Err(Error::SentTwice {
+                uri: self.uri.to_string(),
+                object: file.name.clone(),
+            });
+        }
+        if let Some(file) = files.iter().find(|file| is_unfinished(&file.name)) {
+            return Err(Error::Unfinished {
                 uri: self.uri.to_string(),
                 object: file.name.clone(),
             });
@@ -131,6 +138,15 @@ impl Publishing {
         work.check_arrived(&self.sent).await?;
         work.close(&self.marker, self.sent, make_manifest).await
     }
+}
+
+/// Files that begin with a dot and are complete: the metadata of Zarr version 2.
+const OF_ZARR: [&str; 4] = [".zarray", ".zattrs", ".zgroup", ".zmetadata"];
+
+fn is_unfinished(name: &str) -> bool {
+    let (folders, file) = name.rsplit_once('/').unwrap_or(("", name));
+    let is_hidden = |part: &str| part.starts_with('.');
+    folders.split('/').any(is_hidden) || is_hidden(file) && !OF_ZARR.contains(&file)
 }
 
 fn occupied(uri: &Uri, theirs: &Manifest) -> Error {

@@ -68,6 +68,31 @@ async fn what_is_sent_in_pieces_is_seen_when_all_is_there_and_not_before() {
 }
 
 #[tokio::test]
+async fn what_is_still_being_written_is_not_sent() {
+    let (none, go_on) = (Progress::none(), CancellationToken::new());
+    let site = tempfile::tempdir().unwrap();
+    let uri = site.path().join("out.zarr").display().to_string();
+    let uri: mlwm_storage::Uri = uri.parse().unwrap();
+    let store = mlwm_storage::Store::open(&uri).await.unwrap();
+    let begun = store.begin(&uri, task("a"), None, &go_on).await;
+    let mut publishing = begun.unwrap();
+    for name in [".2.partial", ".gone/2"] {
+        let local = window(1);
+        let path = local.path().join("t2m/c").join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, "half of").unwrap();
+        let error = publishing.add(local.path(), &none, &go_on).await;
+        let error = error.unwrap_err();
+        assert!(matches!(&error, Error::Unfinished { .. }), "{error}");
+        assert!(error.to_string().contains(name), "{error}");
+    }
+    let local = window(1);
+    fs::write(local.path().join(".zattrs"), "{}").unwrap();
+    let sent = publishing.add(local.path(), &none, &go_on).await;
+    assert_eq!(sent.unwrap(), 3003);
+}
+
+#[tokio::test]
 async fn pieces_that_were_left_are_no_part_of_what_is_published_later() {
     let (none, go_on) = (Progress::none(), CancellationToken::new());
     for place in Place::all("left-pieces").await {

@@ -1,27 +1,43 @@
 //! What stands between a container and the space on the disk, and what is heard of its windows.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mlwm_spec::contract::stream::Window;
+use rustix::fs::SeekFrom;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 
 use crate::container::printable;
-use crate::plan::{PlannedOutput, PlannedTask};
-use crate::scratch::failed;
+use crate::plan::PlannedTask;
 use crate::{Error, warm};
 
-/// A window of a member, as its container wrote it.
+/// A window of a member, which its container says that it wrote.
 pub(super) struct Written {
     pub(super) number: usize,
+    name: String,
+    outputs: Vec<String>,
+    work: Arc<warm::Work>,
+}
+
+/// A window of a member, where its container does not reach it.
+pub(super) struct Taken {
     /// The folder of each output, by its name.
     pub(super) folders: BTreeMap<String, PathBuf>,
+    /// Bytes that its files take.
+    pub(super) bytes: u64,
+    /// Those of the largest variable: what is made of that has about as many.
+    pub(super) largest: u64,
 }
+
+/// An output whose window is none, and why.
+pub(super) type NotTaken = (String, String);
 
 /// What stands between a container and the space on the disk: it may write a window when there is room.
 pub(in crate::work) struct Gate {
@@ -32,8 +48,9 @@ pub(in crate::work) struct Gate {
     /// How many of them are written.
     taken: AtomicUsize,
     pub(super) has_begun: Notify,
-    /// It is known how large a window is.
+    /// It is known how large a window is: so many bytes, the largest.
     pub(super) is_sized: Notify,
+    sized: AtomicU64,
 }
 
 /// What is heard of the windows of a member.
@@ -63,6 +80,7 @@ impl Gate {
             taken: AtomicUsize::new(0),
             has_begun: Notify::new(),
             is_sized: Notify::new(),
+            sized: AtomicU64::new(0),
         };
         (gate, heard)
     }
@@ -92,6 +110,18 @@ impl Gate {
         Ok(self.is_at_end(state.1 - 1))
     }
 
+    /// A window takes so many bytes: so may those that follow.
+    pub(super) fn sized(&self, bytes: u64) {
+        self.sized.fetch_max(bytes, Ordering::Relaxed);
+        self.is_sized.notify_one();
+    }
+
+    /// Space that a window needs by those that were seen, if any was.
+    pub(super) fn window_space(&self) -> Option<u64> {
+        let sized = self.sized.load(Ordering::Relaxed);
+        (sized > 0).then(|| warm::with_slack(sized))
+    }
+
     /// Whether all is written that may be, and something is to come.
     fn is_at_end(&self, allowed: usize) -> bool {
         self.taken.load(Ordering::Relaxed) == allowed && allowed < self.windows.len()
@@ -100,7 +130,7 @@ impl Gate {
     /// A window is written; whether its container now stands still until there is room for the next.
     pub(in crate::work) fn take(
         &self,
-        work: &warm::Work,
+        work: &Arc<warm::Work>,
         planned: &PlannedTask,
         name: &str,
     ) -> Result<bool, Error> {
@@ -113,13 +143,12 @@ impl Gate {
             .filter(|number| *number < allowed)
             .ok_or_else(|| Error::UnknownWindow(printable(name)))?;
         let outputs = planned.outputs.iter();
-        let folder = |output: &PlannedOutput| work.window(&output.name, name);
         // If nobody listens any more, that has its own error.
         let _ = self.written.send(Written {
             number,
-            folders: outputs
-                .map(|output| (output.name.clone(), folder(output)))
-                .collect(),
+            name: name.to_owned(),
+            outputs: outputs.map(|output| output.name.clone()).collect(),
+            work: Arc::clone(work),
         });
         self.taken.store(number + 1, Ordering::Relaxed);
         Ok(self.is_at_end(allowed))
@@ -127,15 +156,27 @@ impl Gate {
 }
 
 impl Written {
-    /// The size of its files, and of the largest variable: what is made of that has about as many.
-    pub(super) fn bytes(&self) -> Result<(u64, u64), Error> {
-        let (mut bytes, mut largest) = (0_u64, 0);
-        for folder in self.folders.values() {
-            let (all, variable) = size(folder).map_err(|source| failed(folder, source))?;
+    /// Takes it from its container. This blocks.
+    pub(super) fn take(self) -> Result<Taken, NotTaken> {
+        let (mut folders, mut bytes, mut largest) = (BTreeMap::new(), 0_u64, 0);
+        for output in self.outputs {
+            let folder = self.work.taken(&output, &self.name);
+            let taken = self.work.take(&output, &self.name, &folder);
+            let sized = taken
+                .and_then(|()| size(&folder).map_err(|error| format!("cannot be read: {error}")));
+            let (all, variable) = match sized {
+                Ok(sizes) => sizes,
+                Err(reason) => return Err((output, reason)),
+            };
             bytes = bytes.saturating_add(all);
             largest = variable.max(largest);
+            folders.insert(output, folder);
         }
-        Ok((bytes, largest))
+        Ok(Taken {
+            folders,
+            bytes,
+            largest,
+        })
     }
 }
 
@@ -152,17 +193,49 @@ pub(super) async fn next(
 }
 
 /// Bytes of all files below a folder, and of the largest of what lies in it.
-fn size(folder: &Path) -> std::io::Result<(u64, u64)> {
+fn size(folder: &Path) -> io::Result<(u64, u64)> {
     let (mut bytes, mut largest) = (0_u64, 0);
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let found = entry.metadata()?;
         let one = match found.is_dir() {
             true => size(&entry.path())?.0,
-            false => found.len(),
+            false => taken_by(&entry.path(), &found)?,
         };
         bytes = bytes.saturating_add(one);
         largest = one.max(largest);
     }
     Ok((bytes, largest))
+}
+
+/// Bytes that a file takes: its length, but of one with holes, which may be as long as anybody likes, what is
+/// allocated. One that the file system compresses has none.
+fn taken_by(path: &Path, found: &Metadata) -> io::Result<u64> {
+    let (length, allocated) = (found.len(), found.blocks().saturating_mul(512));
+    if allocated >= length {
+        return Ok(length);
+    }
+    let hole = rustix::fs::seek(File::open(path)?, SeekFrom::Hole(0));
+    Ok(match hole {
+        Ok(hole) if hole < length => allocated,
+        // A file system that knows no holes says so.
+        _ => length,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_only_long_takes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("t2m")).unwrap();
+        fs::write(folder.path().join("t2m/c"), vec![1; 300_000]).unwrap();
+        fs::write(folder.path().join("zarr.json"), "{}").unwrap();
+        assert_eq!(size(folder.path()).unwrap(), (300_002, 300_000));
+        let sparse = File::create(folder.path().join("sparse")).unwrap();
+        sparse.set_len(1 << 40).unwrap();
+        assert_eq!(size(folder.path()).unwrap(), (300_002, 300_000));
+    }
 }

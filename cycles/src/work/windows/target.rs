@@ -9,8 +9,8 @@ use mlwm_spec::Period;
 use mlwm_spec::configuration::StoredAs;
 
 use crate::grib::Form;
+use crate::output;
 use crate::plan::{PlannedOutput, PlannedTask};
-use crate::{output, warm};
 
 /// What an output becomes.
 pub(super) struct Target {
@@ -37,17 +37,8 @@ impl Target {
     }
 }
 
-/// Refuses a window that is no folder of its container.
-pub(super) fn is_written(folder: &Path) -> Result<(), String> {
-    match warm::is_folder(folder) {
-        true => Ok(()),
-        false => Err("was not written, or is a link".to_owned()),
-    }
-}
-
-/// A window that a container wrote.
+/// A window that a container wrote and does not reach any more.
 pub(super) fn open(folder: &Path) -> Result<Dataset, String> {
-    is_written(folder)?;
     output::refuse_special_files(folder)?;
     Dataset::open(folder).map_err(|error| error.to_string())
 }

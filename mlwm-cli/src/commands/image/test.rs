@@ -120,7 +120,7 @@ fn is_of_publication(event: &Event) -> bool {
         Event::PhaseStarted { phase, .. }
         | Event::Progress { phase, .. }
         | Event::PhaseFinished { phase, .. } => *phase == Phase::Publish,
-        Event::TaskFinished(report) => report.error.is_none() && report.warning.is_none(),
+        Event::TaskFinished(report) => report.error.is_none() && report.warnings.is_empty(),
         Event::RunProgress(_) | Event::RunFinished(_) => true,
         _ => false,
     }

@@ -1,0 +1,342 @@
+//! Windows of an ensemble on their way to a real store: each byte goes once, nothing is removed here before the store
+//! was asked for it, and what is wrong there is found.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, LazyLock, Mutex};
+
+use mlwm_spec::Manifest;
+use mlwm_tests::counting_proxy::CountingProxy;
+use mlwm_tests::faulty::{Fault, Faulty};
+use mlwm_tests::s3::S3Server;
+use mlwm_tests::scripted::{no_container_left, windowed};
+use mlwm_tests::site::{Ran, Site, oracle, python, ran, repository};
+
+const RUN: [&str; 3] = ["run", "--analysis-time", "2022-04-07T03:00Z"];
+const MEMBERS: u64 = 3;
+const VARIABLES: u64 = 2;
+/// Windows of 24, 24 and 12 hours, that is of 4, 4 and 2 steps.
+const WINDOWS: [&str; 3] = ["h000-024", "h024-048", "h048-060"];
+/// Bytes of the values that a member publishes: float32, 10 steps at 40,000 points.
+const LOGICAL: u64 = VARIABLES * 10 * 40_000 * 4;
+
+static SERVER: LazyLock<S3Server> = LazyLock::new(S3Server::garage);
+
+/// A site whose members' windows are in their inputs, in a bucket, to which they are published, too.
+struct Bench {
+    site: Site,
+    bucket: String,
+}
+
+impl Bench {
+    fn new(bucket: &str) -> Self {
+        let bench = Self {
+            site: Site::new(),
+            bucket: SERVER.bucket(bucket),
+        };
+        let store = bench.site.path("store");
+        let members = MEMBERS.to_string();
+        oracle("windows.py", &["make", store.to_str().unwrap(), &members]);
+        bench.oracle(&["put", store.to_str().unwrap(), &bench.bucket, "in"]);
+        bench.publish_to("out");
+        bench
+    }
+
+    fn publish_to(&self, folder: &str) {
+        let place = format!("s3://{}", self.bucket);
+        configure(
+            &self.site,
+            &format!("{place}/in"),
+            &format!("{place}/{folder}"),
+        );
+    }
+
+    /// Runs a command that finds the store at an endpoint.
+    fn mlwm(&self, arguments: &[&str], endpoint: &str) -> Ran {
+        let mut command = self.site.command(arguments);
+        command.envs(SERVER.environment());
+        command.env("AWS_ENDPOINT_URL", endpoint);
+        command.env("MLWM_PATIENCE", "PT10S");
+        ran(&command.output().unwrap())
+    }
+
+    fn oracle(&self, arguments: &[&str]) -> String {
+        let output = Command::new(python())
+            .arg(repository().join("tests/oracles/objects.py"))
+            .args(arguments)
+            .envs(SERVER.environment())
+            .env_remove("AWS_CA_BUNDLE")
+            .output()
+            .unwrap();
+        ran(&output).expect(0, &[]).stdout
+    }
+
+    /// All objects of a folder with their content, by a client that is not ours.
+    fn objects(&self, folder: &str) -> BTreeMap<String, Vec<u8>> {
+        let got = tempfile::tempdir().unwrap();
+        let to = got.path().to_str().unwrap();
+        self.oracle(&["get", &self.bucket, &format!("{folder}/"), to]);
+        let root = got.path().join(folder);
+        let mut found = BTreeMap::new();
+        let mut folders = vec![root.clone()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).into_iter().flatten() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                let name = path.strip_prefix(&root).unwrap().display().to_string();
+                found.insert(name, fs::read(path).unwrap());
+            }
+        }
+        found
+    }
+}
+
+fn configure(site: &Site, from: &str, to: &str) {
+    let yaml = format!(
+        "docker_image: {}
+members: 0-{}
+forecast_duration: PT60H
+time_layout: time
+retries: 0
+inputs:
+  surface: {{uri: '{from}/member{{member}}', internal_path: /in/surface}}
+outputs:
+  surface:
+    uri: '{to}/member{{member}}.zarr'
+    internal_path: /out/surface.zarr
+    variables: [t2m, msl]
+    windows: {{length: PT24H}}
+",
+        windowed("to-a-store"),
+        MEMBERS - 1
+    );
+    site.configure("danra", &yaml);
+}
+
+fn manifests(objects: &BTreeMap<String, Vec<u8>>) -> Vec<Manifest> {
+    let manifests = objects.iter();
+    manifests
+        .filter(|(name, _)| name.ends_with(".manifest.json"))
+        .map(|(_, bytes)| serde_json::from_slice(bytes).unwrap())
+        .collect()
+}
+
+fn nothing_is_left(site: &Site) {
+    assert_eq!(site.files("mlwm-work/tasks"), [""; 0]);
+    assert_eq!(site.files("mlwm-work/warm"), [""; 0]);
+    no_container_left();
+}
+
+/// I12: what moves is what there is, in either direction.
+#[test]
+fn each_byte_moves_once() {
+    let bench = Bench::new("once");
+    let proxy = CountingProxy::to(&SERVER.endpoint);
+    bench.mlwm(&RUN, &proxy.endpoint).expect(0, &["published"]);
+    let counts = proxy.counts();
+    let input: u64 = bench
+        .objects("in")
+        .values()
+        .map(|bytes| bytes.len() as u64)
+        .sum();
+    assert!(
+        counts.received >= input && 100 * counts.received <= 105 * input,
+        "{} of {input} bytes came",
+        counts.received
+    );
+    let published = bench.objects("out");
+    let output: u64 = published.values().map(|bytes| bytes.len() as u64).sum();
+    assert!(
+        counts.sent >= output && 100 * counts.sent <= 105 * output,
+        "{} of {output} bytes went",
+        counts.sent
+    );
+    let manifests = manifests(&published);
+    assert_eq!(manifests.len() as u64, MEMBERS);
+    for manifest in manifests {
+        let bytes: u64 = manifest.objects.iter().map(|object| object.size).sum();
+        assert!(100 * bytes <= 105 * LOGICAL, "{bytes}");
+        let paths = manifest.objects.iter().map(|object| object.path.as_str());
+        let is_shard = |path: &&str| path.starts_with("t2m/c/") || path.starts_with("msl/c/");
+        let (shards, others): (Vec<&str>, Vec<&str>) = paths.partition(is_shard);
+        assert_eq!(shards.len() as u64, VARIABLES * WINDOWS.len() as u64);
+        // The group, each variable, and time with its values.
+        assert_eq!(others.len(), 5, "{others:?}");
+    }
+    nothing_is_left(&bench.site);
+}
+
+/// The folder of a window that was taken from the container, if it is there.
+fn taken(work: &Path, member: &str, window: &str) -> Option<PathBuf> {
+    let folders = |path: PathBuf| {
+        let entries = fs::read_dir(path).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path())
+    };
+    let containers = folders(work.join("warm/danra")).flat_map(folders);
+    let mut windows = containers.map(|container| {
+        let of_member = format!("taken/000{member}/surface");
+        container.join(of_member).join(window)
+    });
+    windows.find(|window| window.join("zarr.json").is_file())
+}
+
+/// The member and the window whose shard a request is about.
+fn shard(line: &str) -> Option<(String, &'static str)> {
+    let (_, path) = line.split_once("/out/member")?;
+    let (member, path) = path.split_once(".zarr/")?;
+    let (_, number) = path.split_once("/c/")?;
+    let number: usize = number.split(['/', '?', ' ']).next()?.parse().ok()?;
+    let is_of_values = path.starts_with("t2m/") || path.starts_with("msl/");
+    is_of_values.then(|| (member.to_owned(), WINDOWS[number]))
+}
+
+/// I7: whatever is asked of the store, the window that it is about is still here, up to the last question, which is
+/// whether the store has it.
+#[test]
+fn a_window_is_removed_after_the_store_was_asked_for_all_of_it() {
+    let bench = Bench::new("asked");
+    let work = bench.site.path("mlwm-work");
+    let gone = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&gone);
+    let proxy = Faulty::to(&SERVER.endpoint, move |line| {
+        if let Some((member, window)) = shard(line)
+            && (line.starts_with("PUT") || line.starts_with("HEAD"))
+            && taken(&work, &member, window).is_none()
+        {
+            noted.lock().unwrap().push(line.to_owned());
+        }
+        None
+    });
+    bench.mlwm(&RUN, &proxy.endpoint).expect(0, &["published"]);
+    assert_eq!(*gone.lock().unwrap(), [""; 0]);
+    let seen = proxy.seen();
+    let asked = |method: &str| {
+        let lines = seen.iter().map(|(line, _)| line.as_str());
+        let of_method = lines.filter(|line| line.starts_with(method));
+        of_method
+            .filter(|line| shard(line).is_some())
+            .map(|line| line.split([' ', '?']).nth(1).unwrap().to_owned())
+            .collect::<BTreeSet<String>>()
+    };
+    let (sent, verified) = (asked("PUT"), asked("HEAD"));
+    let shards = MEMBERS * VARIABLES * WINDOWS.len() as u64;
+    assert_eq!(sent.len() as u64, shards);
+    assert_eq!(verified, sent, "each is asked for after it was sent");
+    nothing_is_left(&bench.site);
+}
+
+/// I7: nothing of a window that cannot be sent goes before the attempt has ended; its member alone is made again.
+#[test]
+fn a_window_that_cannot_be_sent_stays_until_its_member_has_failed() {
+    let bench = Bench::new("refuses");
+    bench.mlwm(&RUN, &SERVER.endpoint).expect(0, &["published"]);
+    let undisturbed = bench.objects("out");
+    bench.publish_to("again/out");
+    let work = bench.site.path("mlwm-work");
+    let gone = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&gone);
+    let proxy = Faulty::to(&SERVER.endpoint, move |line| {
+        let (member, window) = shard(line).filter(|_| line.starts_with("PUT"))?;
+        if taken(&work, &member, window).is_none() {
+            noted.lock().unwrap().push(line.to_owned());
+        }
+        // The second window of a member never comes.
+        (member == "1" && window == WINDOWS[1]).then_some(Fault::Answer(503, None))
+    });
+    let run = [&RUN[..], &["--json"]].concat();
+    let failed = bench.mlwm(&run, &proxy.endpoint);
+    assert_eq!(failed.code, 30, "{}{}", failed.stdout, failed.stderr);
+    assert!(failed.stdout.contains("HTTP 503"), "{}", failed.stdout);
+    let refused = proxy
+        .seen()
+        .iter()
+        .filter(|(_, fault)| fault.is_some())
+        .count();
+    assert!(refused > 2, "it is sent again and again: {refused}");
+    assert_eq!(*gone.lock().unwrap(), [""; 0]);
+    let there = bench.objects("again/out");
+    let published =
+        |member: &str| there.contains_key(&format!("member{member}.zarr.manifest.json"));
+    assert_eq!(["0", "1", "2"].map(published), [true, false, true]);
+    assert!(!there.contains_key("member1.zarr/zarr.json"));
+    nothing_is_left(&bench.site);
+
+    let status = ["status", "--analysis-time", "2022-04-07T03:00Z", "--json"];
+    let attempts = || {
+        let status = bench.mlwm(&status, &SERVER.endpoint).json();
+        let tasks = status["tasks"].as_array().unwrap().clone();
+        let attempts = tasks
+            .iter()
+            .map(|task| task["attempts"].as_array().unwrap().len());
+        attempts.collect::<Vec<_>>()
+    };
+    let before = attempts();
+    bench.mlwm(&RUN, &SERVER.endpoint).expect(0, &["published"]);
+    let more: Vec<usize> = attempts()
+        .iter()
+        .zip(before)
+        .map(|(now, then)| now - then)
+        .collect();
+    assert_eq!(more, [0, 1, 0], "the others are not made again");
+    let is_data = |(name, _): &(&String, &Vec<u8>)| !name.ends_with(".manifest.json");
+    let again = bench.objects("again/out");
+    assert!(
+        again
+            .iter()
+            .filter(is_data)
+            .eq(undisturbed.iter().filter(is_data))
+    );
+    nothing_is_left(&bench.site);
+}
+
+/// I16: a window that is gone, one too many, one of another cycle or member, a byte that is another.
+#[test]
+fn what_is_wrong_in_a_store_is_found() {
+    let site = Site::new();
+    let store = site.path("store");
+    let members = MEMBERS.to_string();
+    oracle("windows.py", &["make", store.to_str().unwrap(), &members]);
+    configure(&site, "./store", "./published");
+    site.mlwm(&RUN).expect(0, &["published"]);
+    let place = "published/member1.zarr";
+    let path = |name: &str| site.path(place).join(name);
+    let found = |name: &str, what: &str| {
+        site.mlwm(&["verify", place]).expect(12, &[name, what]);
+        site.mlwm(&["verify", "published/member0.zarr"])
+            .expect(0, &["all as published"]);
+    };
+    let window = fs::read(path("t2m/c/1/0")).unwrap();
+
+    fs::remove_file(path("t2m/c/1/0")).unwrap();
+    found("t2m/c/1/0", "is missing");
+    // What another cycle or member has in its place, by its name and length or not.
+    fs::copy(
+        site.path("published/member2.zarr/t2m/c/1/0"),
+        path("t2m/c/1/0"),
+    )
+    .unwrap();
+    found("t2m/c/1/0", "");
+    let mut flipped = window.clone();
+    flipped[1000] ^= 1;
+    fs::write(path("t2m/c/1/0"), flipped).unwrap();
+    found("t2m/c/1/0", "has other content");
+    fs::write(path("t2m/c/1/0"), &window).unwrap();
+    for foreign in ["t2m/c/3/0", "aifs_20220331_0000_member001_h000-024.grib"] {
+        fs::write(path(foreign), &window).unwrap();
+        found(foreign, "does not belong to it");
+        fs::remove_file(path(foreign)).unwrap();
+    }
+    // The manifest of another cycle or member is none of this place.
+    let manifest = site.path(&format!("{place}.manifest.json"));
+    let ours = fs::read(&manifest).unwrap();
+    fs::copy(site.path("published/member2.zarr.manifest.json"), &manifest).unwrap();
+    assert_ne!(site.mlwm(&["verify", place]).code, 0);
+    fs::write(&manifest, ours).unwrap();
+    site.mlwm(&["verify", place])
+        .expect(0, &["all as published"]);
+}
