@@ -234,7 +234,7 @@ pub(crate) fn name(
     let folder = Digest::of(context.scratch.root().as_os_str().as_bytes());
     format!(
         "mlwm-{}-{}-{of}-{}-{}",
-        scratch::folder_name(&planned.configuration),
+        planned.configuration.replace('/', "."),
         planned.analysis_time.path_text(),
         identity.short(),
         folder.short()

@@ -19,7 +19,10 @@ fn site(pipeline: &str) -> Site {
 }
 
 fn configure(site: &Site, pipeline: &str) {
-    let yaml = format!("docker_image: {}\nretries: {{infrastructure: 0}}\n{pipeline}", *SHELL);
+    let yaml = format!(
+        "docker_image: {}\nretries: {{infrastructure: 0}}\n{pipeline}",
+        *SHELL
+    );
     site.configure("land", &yaml);
 }
 
@@ -28,7 +31,7 @@ fn run(site: &Site) -> Ran {
 }
 
 /// Months of text, all of them in one, and a word about each.
-const MONTHS: &str = "
+const MONTHS: &str = r#"
 steps:
   - name: all
     command: ['for month in "$@"; do cat $month/month; done > {outputs.text}/all', '{inputs.months}']
@@ -43,7 +46,7 @@ steps:
     command: ['wc --chars < {inputs.month}/month > {outputs.words}/words']
     inputs: {month: {from: month.text, internal_path: /in/month}}
     outputs: {words: {uri: './out/words/{month}', internal_path: /out/words, format: files}}
-";
+"#;
 
 fn text(site: &Site, path: &str) -> String {
     fs::read_to_string(site.path(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
@@ -57,10 +60,18 @@ fn steps_run_behind_those_that_they_read_from_and_once() {
     assert_eq!(text(&site, "out/words/2020-02/words").trim(), "7");
     assert!(!site.path("out/words/2020-01").exists());
     let before = site.files("out");
-    assert!(before.iter().any(|file| file.starts_with("all.mlwm")), "{before:?}");
+    assert!(
+        before.iter().any(|file| file.starts_with("all.mlwm")),
+        "{before:?}"
+    );
 
     let again = run(&site).expect(0, &[]);
-    assert_eq!(again.stdout.matches("already published").count(), 6, "{}", again.stdout);
+    assert_eq!(
+        again.stdout.matches("already published").count(),
+        6,
+        "{}",
+        again.stdout
+    );
     assert_eq!(site.files("out"), before);
     assert_eq!(site.files("mlwm-work/tasks"), Vec::<String>::new());
     no_container_left();
@@ -83,10 +94,21 @@ fn a_step_can_be_run_alone_and_what_it_lacks_is_said() {
 fn a_month_that_is_added_is_made_and_all_is_made_again() {
     let site = site(MONTHS);
     run(&site).expect(0, &[]);
-    configure(&site, &MONTHS.replace("2020-01..2020-03", "2020-01..2020-04"));
+    configure(
+        &site,
+        &MONTHS.replace("2020-01..2020-03", "2020-01..2020-04"),
+    );
     let second = run(&site).expect(0, &[]);
-    assert_eq!(second.stdout.matches("already published").count(), 5, "{}", second.stdout);
-    assert_eq!(text(&site, "out/all/all"), "202001\n202002\n202003\n202004\n");
+    assert_eq!(
+        second.stdout.matches("already published").count(),
+        5,
+        "{}",
+        second.stdout
+    );
+    assert_eq!(
+        text(&site, "out/all/all"),
+        "202001\n202002\n202003\n202004\n"
+    );
 
     // The same in one go.
     let other = self::site(&MONTHS.replace("2020-01..2020-03", "2020-01..2020-04"));
@@ -94,14 +116,22 @@ fn a_month_that_is_added_is_made_and_all_is_made_again() {
     assert_eq!(text(&other, "out/all/all"), text(&site, "out/all/all"));
 
     // What does not give way is not overwritten.
-    configure(&site, &MONTHS.replace("2020-01..2020-03", "2020-01..2020-05").replace(", replace: true", ""));
+    configure(
+        &site,
+        &MONTHS
+            .replace("2020-01..2020-03", "2020-01..2020-05")
+            .replace(", replace: true", ""),
+    );
     run(&site).expect(31, &["out/all", "land/all"]);
-    assert_eq!(text(&site, "out/all/all"), "202001\n202002\n202003\n202004\n");
+    assert_eq!(
+        text(&site, "out/all/all"),
+        "202001\n202002\n202003\n202004\n"
+    );
 }
 
 #[test]
 fn what_follows_a_failure_is_not_begun_and_the_rest_is() {
-    let pipeline = "
+    let pipeline = r#"
 steps:
   - name: each
     foreach: file in ./in/*.txt
@@ -116,14 +146,17 @@ steps:
     command: ['cp {inputs.all}/all {outputs.last}/last']
     inputs: {all: {from: all, internal_path: /in/all}}
     outputs: {last: {uri: ./out/last, internal_path: /out/last, format: files}}
-";
+"#;
     let site = site(pipeline);
     run(&site).expect(10, &["no file is named like `./in/*.txt`"]);
     fs::create_dir(site.path("in")).unwrap();
     for (name, text) in [("a.txt", "a\n"), ("b.txt", ""), ("c.md", "c\n")] {
         fs::write(site.path("in").join(name), text).unwrap();
     }
-    let failed = run(&site).expect(20, &["land/each/b.txt 2023-01-01T00:00Z member 0 failed, which makes what it reads"]);
+    let failed = run(&site).expect(
+        20,
+        &["land/each/b.txt 2023-01-01T00:00Z member 0 failed, which makes what it reads"],
+    );
     assert!(!failed.stdout.contains("c.md"), "{}", failed.stdout);
     assert_eq!(text(&site, "out/a/a"), "a\n");
     assert!(!site.path("out/all").exists() && !site.path("out/last").exists());
@@ -131,7 +164,7 @@ steps:
 
 #[test]
 fn members_of_a_step_are_read_together_by_the_next() {
-    let pipeline = "
+    let pipeline = r#"
 steps:
   - name: run
     members: 0-3
@@ -142,7 +175,7 @@ steps:
     command: ['for member in \"$@\"; do cat $member/a; done > {outputs.mean}/mean', '{inputs.members}']
     inputs: {members: {from: run, internal_path: /in}}
     outputs: {mean: {uri: ./out/mean, internal_path: /out, format: files}}
-";
+"#;
     let site = site(pipeline);
     run(&site).expect(0, &[]);
     assert_eq!(text(&site, "out/mean/mean"), "0 100\n1 101\n2 102\n3 103\n");
@@ -158,27 +191,53 @@ fn configurations_that_read_what_others_publish_run_behind_them() {
         )
     };
     // By name, the reader would be first.
-    site.configure("a_reader", &one("cat /in/a > /out/a/b", "a: {uri: ./out/made/a, internal_path: /in/a}", "read"));
+    site.configure(
+        "a_reader",
+        &one(
+            "cat /in/a > /out/a/b",
+            "a: {uri: ./out/made/a, internal_path: /in/a}",
+            "read",
+        ),
+    );
     site.configure("b_maker", &one("sleep 1; echo made > /out/a/a", "", "made"));
     site.mlwm(&["run", "--analysis-time", TIME]).expect(0, &[]);
     assert_eq!(text(&site, "out/read/b"), "made\n");
     let graph = site.mlwm(&["plan", "--analysis-time", TIME, "--graph"]);
-    graph.expect(0, &["flowchart LR", "n0[\"b_maker\"]", "n1[\"a_reader\"]", "n0 --> n1"]);
+    graph.expect(
+        0,
+        &[
+            "flowchart LR",
+            "n0[\"b_maker\"]",
+            "n1[\"a_reader\"]",
+            "n0 --> n1",
+        ],
+    );
 }
 
 #[test]
 fn a_plan_is_drawn() {
     let site = site(MONTHS);
     let drawn = |form: &str| site.mlwm(&["plan", "--analysis-time", TIME, form]);
-    let mermaid = drawn("--graph").expect(0, &["flowchart LR", "land/month<br/>2020-01 … 2020-03<br/>3 tasks"]);
-    assert_eq!(mermaid.stdout.matches("-->").count(), 2, "{}", mermaid.stdout);
+    let mermaid = drawn("--graph").expect(
+        0,
+        &[
+            "flowchart LR",
+            "land/month<br/>2020-01 … 2020-03<br/>3 tasks",
+        ],
+    );
+    assert_eq!(
+        mermaid.stdout.matches("-->").count(),
+        2,
+        "{}",
+        mermaid.stdout
+    );
     let dot = drawn("--graph=dot").expect(0, &["digraph plan {", "rankdir=LR"]);
     assert_eq!(dot.stdout.matches("->").count(), 2, "{}", dot.stdout);
 }
 
 #[test]
 fn credentials_reach_the_container_and_nothing_else() {
-    let pipeline = "
+    let pipeline = r#"
 steps:
   - name: fetch
     network: true
@@ -188,7 +247,7 @@ steps:
   - name: alone
     command: ['ls /sys/class/net > {outputs.b}/networks']
     outputs: {b: {uri: ./out/b, internal_path: /out, format: files}}
-";
+"#;
     let mut site = site(pipeline);
     run(&site).expect(10, &["STORE_KEY"]);
     site.env("STORE_KEY", "very-secret-1234");
@@ -196,14 +255,20 @@ steps:
     assert_eq!(text(&site, "out/a/length"), "16\n");
     assert!(text(&site, "out/a/networks").contains("eth0"));
     assert!(!text(&site, "out/b/networks").contains("eth0"));
-    let log = site.files("mlwm-work/log").into_iter().find(|file| file.contains("fetch"));
+    let log = site
+        .files("mlwm-work/log")
+        .into_iter()
+        .find(|file| file.contains("fetch"));
     let log = text(&site, &format!("mlwm-work/log/{}", log.unwrap()));
     assert_eq!(log, "the key is [credential]\n");
     let secret = b"very-secret-1234";
     for folder in ["out", "mlwm-work"] {
         for file in site.files(folder) {
             let bytes = fs::read(site.path(folder).join(&file)).unwrap();
-            assert!(!bytes.windows(secret.len()).any(|part| part == secret), "{folder}/{file}");
+            assert!(
+                !bytes.windows(secret.len()).any(|part| part == secret),
+                "{folder}/{file}"
+            );
         }
     }
     assert!(!format!("{}{}", ran.stdout, ran.stderr).contains("very-secret"));
@@ -221,7 +286,8 @@ fn killed_anywhere_the_same_command_goes_on() {
             .spawn()
             .unwrap();
         let began = Instant::now();
-        while began.elapsed() < Duration::from_millis(after) && child.try_wait().unwrap().is_none() {
+        while began.elapsed() < Duration::from_millis(after) && child.try_wait().unwrap().is_none()
+        {
             std::thread::sleep(Duration::from_millis(10));
         }
         let _ = child.kill();
@@ -231,7 +297,9 @@ fn killed_anywhere_the_same_command_goes_on() {
     let files = |site: &Site| {
         let data = |file: &String| !file.contains(".mlwm");
         let files = site.files("out").into_iter().filter(data);
-        files.map(|file| (text(site, &format!("out/{file}")), file)).collect::<Vec<_>>()
+        files
+            .map(|file| (text(site, &format!("out/{file}")), file))
+            .collect::<Vec<_>>()
     };
     assert_eq!(files(&killed), files(&whole));
     assert_eq!(killed.files("mlwm-work/tasks"), Vec::<String>::new());
@@ -241,17 +309,54 @@ fn killed_anywhere_the_same_command_goes_on() {
 #[test]
 fn what_is_wrong_with_steps_is_said_with_its_line() {
     let site = site(MONTHS);
-    site.mlwm(&["check"]).expect(0, &["land: ok, 6 parts: runs mlwm-test/pipelines:latest"]);
+    site.mlwm(&["check"])
+        .expect(0, &["land: ok, 6 parts: runs mlwm-test/pipelines:latest"]);
     for (from, to, texts) in [
-        ("from: month,", "from: mont,", &["line 7", "no step `mont`"][..]),
-        ("month in 2020-01..2020-03", "month in 2020-01..2020-13", &["line 11", "month in 2020-02..2022-12"]),
-        ("'./out/{month}'", "./out/month", &["steps.1.outputs.text", "add {month}"]),
-        ("'./out/{month}'", "'./out/{mouth}'", &["`{mouth}` is not a known placeholder"]),
-        ("{inputs.month}/month >", "{inputs.mouth}/month >", &["no input `mouth`"]),
-        ("name: word", "name: month", &["`month` cannot be the name of a step"]),
-        ("steps:", "inputs: {}\nmembers: 0-3\nsteps:", &["`members`", "move it into a step"]),
-        ("name: word", "name: word\n    steps: [{name: a}]", &["a step has no steps"]),
-        ("foreach: month in 2020-02", "forech: month in 2020-02", &["foreach"]),
+        (
+            "from: month,",
+            "from: mont,",
+            &["line 7", "no step `mont`"][..],
+        ),
+        (
+            "month in 2020-01..2020-03",
+            "month in 2020-01..2020-13",
+            &["line 10", "month in 2020-02..2022-12"],
+        ),
+        (
+            "'./out/{month}'",
+            "./out/month",
+            &["steps.1.outputs.text", "add {month}"],
+        ),
+        (
+            "'./out/{month}'",
+            "'./out/{mouth}'",
+            &["`{mouth}` is not a known placeholder"],
+        ),
+        (
+            "{inputs.month}/month >",
+            "{inputs.mouth}/month >",
+            &["no input `mouth`"],
+        ),
+        (
+            "name: word",
+            "name: month",
+            &["`month` cannot be the name of a step"],
+        ),
+        (
+            "steps:",
+            "inputs: {}\nmembers: 0-3\nsteps:",
+            &["`members`", "move it into a step"],
+        ),
+        (
+            "name: word",
+            "name: word\n    steps: [{name: a}]",
+            &["a step has no steps"],
+        ),
+        (
+            "foreach: month in 2020-02",
+            "forech: month in 2020-02",
+            &["foreach"],
+        ),
     ] {
         let broken = MONTHS.replace(from, to);
         assert_ne!(broken, MONTHS, "{from}");

@@ -218,6 +218,7 @@ impl Work<'_> {
             timeout: converter.timeout.map(|timeout| timeout.duration()),
             labels: container::labels(conversion.identity),
             command: None,
+            network: false,
             user: container::caller()?,
             kill: CancellationToken::new(),
         })
