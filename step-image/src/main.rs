@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use mlwm_step::Error;
+use mlwm_step::{Error, grib2zarr, nc2zarr};
 
 /// One step of a data pipeline: reads files, writes one new dataset, whole or not at all.
 #[derive(Debug, Parser)]
@@ -15,7 +15,12 @@ struct Arguments {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {}
+enum Command {
+    /// GRIB messages of edition 1 and 2 into one Zarr store.
+    Grib2zarr(grib2zarr::Arguments),
+    /// NetCDF files, joined along time, into one Zarr store.
+    Nc2zarr(nc2zarr::Arguments),
+}
 
 fn main() -> ExitCode {
     match run(Arguments::parse().command) {
@@ -28,5 +33,8 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> Result<(), Error> {
-    match command {}
+    match command {
+        Command::Grib2zarr(arguments) => grib2zarr::run(&arguments),
+        Command::Nc2zarr(arguments) => nc2zarr::run(&arguments),
+    }
 }
