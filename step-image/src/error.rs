@@ -53,6 +53,19 @@ pub enum Error {
     /// A dataset that cannot be read or written.
     #[error(transparent)]
     Data(#[from] mlwm_datasets::Error),
+    /// A file that does not come.
+    #[error("cannot fetch `{uri}`: {reason}")]
+    Fetch {
+        /// Where it is, without what may be secret.
+        uri: String,
+        /// Why.
+        reason: String,
+        /// What kind of failure that is.
+        code: ExitCode,
+    },
+    /// A store that does not give what it should.
+    #[error(transparent)]
+    Storage(#[from] mlwm_storage::Error),
     /// Values that are not as many as their shape says: a fault of mlwm.
     #[error("a block of values does not have its shape ({0}): report this as a fault of mlwm")]
     Shape(String),
@@ -82,6 +95,8 @@ impl Error {
                 mlwm_datasets::Error::Definition { .. } => ExitCode::BadConfiguration,
                 _ => ExitCode::InputCorrupt,
             },
+            Self::Fetch { code, .. } => *code,
+            Self::Storage(error) => error.exit_code(),
             Self::Shape(_) => ExitCode::Failed,
         }
     }

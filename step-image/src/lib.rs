@@ -5,6 +5,7 @@
 
 mod axis;
 mod error;
+pub mod fetch;
 mod fold;
 pub mod grib2zarr;
 pub mod nc2zarr;

@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use mlwm_step::{Error, grib2zarr, nc2zarr};
+use mlwm_step::{Error, fetch, grib2zarr, nc2zarr};
 
 /// One step of a data pipeline: reads files, writes one new dataset, whole or not at all.
 #[derive(Debug, Parser)]
@@ -16,6 +16,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Files from elsewhere into one folder.
+    Fetch(fetch::Arguments),
     /// GRIB messages of edition 1 and 2 into one Zarr store.
     Grib2zarr(grib2zarr::Arguments),
     /// NetCDF files, joined along time, into one Zarr store.
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<(), Error> {
     match command {
+        Command::Fetch(arguments) => fetch::run(&arguments),
         Command::Grib2zarr(arguments) => grib2zarr::run(&arguments),
         Command::Nc2zarr(arguments) => nc2zarr::run(&arguments),
     }

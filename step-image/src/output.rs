@@ -10,7 +10,7 @@ use ndarray::{ArrayD, IxDyn};
 use serde_json::{Map, Value};
 
 use crate::resample::{Method, Resampling};
-use crate::{Error, Problems};
+use crate::{Error, Problems, Target};
 
 /// Options of steps that write a Zarr store.
 #[derive(Clone, Debug, Args)]
@@ -19,7 +19,7 @@ pub struct Output {
     #[arg(long, value_enum, default_value = "3")]
     pub zarr: Format,
     /// Length of the chunks along a dimension, such as `time=124`; else one time and one level, and all points.
-    /// About three chunks are in memory at once.
+    /// Two chunks and their compressed bytes are in memory at once; several if they are small.
     #[arg(long = "chunk", value_name = "DIM=N")]
     pub chunks: Vec<ChunkLength>,
     /// Windows of time, and how the fields in each become one, such as `6h=mean`: mean, sum, min, max, last or
@@ -145,6 +145,20 @@ impl Output {
             }
         }
     }
+}
+
+/// Writes a result into the folder that it gets; what fails leaves nothing.
+pub(crate) fn whole(
+    place: &Path,
+    write: impl FnOnce(&Path) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let target = Target::begin(place)?;
+    if let Err(error) = write(target.folder()) {
+        // What failed is told; that this fails, too, would not help, and the next attempt removes it.
+        let _ = std::fs::remove_dir_all(target.folder());
+        return Err(error);
+    }
+    target.finish()
 }
 
 /// The dimension of time.

@@ -15,6 +15,9 @@ use crate::resample::{Method, Part};
 /// More threads than these wait for the one that reads.
 const WRITERS: usize = 3;
 
+/// Blocks of more bytes than this are written by one thread, so that only two are in memory.
+const LARGE: u64 = 16 << 20;
+
 /// Fields, by their numbers.
 pub(crate) trait Fields {
     /// Reads the values of a field, which replace those that are there.
@@ -46,6 +49,22 @@ pub(crate) struct Series {
     pub(crate) cells: Vec<Vec<Cell>>,
 }
 
+impl Series {
+    /// The size of the blocks that are written at once.
+    fn block_bytes(&self) -> u64 {
+        let Definition {
+            shape,
+            chunks,
+            element,
+            ..
+        } = &self.definition;
+        let led = usize::from(self.has_time) + usize::from(self.has_level);
+        let lengths = chunks[..led].iter().chain(&shape[led..]);
+        let size = if *element == Element::F64 { 8 } else { 4 };
+        lengths.fold(size, |bytes, length| bytes.saturating_mul(*length))
+    }
+}
+
 /// A part of a variable, of whole chunks.
 struct Block<'a> {
     name: &'a str,
@@ -63,8 +82,12 @@ pub(crate) fn pour(
     fields: &mut impl Fields,
 ) -> Result<(), Error> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    let writers = cores.saturating_sub(1).clamp(1, WRITERS);
-    let (send, receive) = sync_channel(1);
+    let writers = match series.iter().any(|series| series.block_bytes() > LARGE) {
+        true => 1,
+        false => cores.saturating_sub(1).clamp(1, WRITERS),
+    };
+    // A block is handed over to a thread that has nothing else to do: none waits in memory.
+    let (send, receive) = sync_channel(0);
     let receive = Mutex::new(receive);
     let failed = AtomicBool::new(false);
     thread::scope(|scope| {

@@ -101,7 +101,7 @@ impl Report {
         }
         self.problems = problems.all().to_vec();
         if let Some(path) = asked {
-            self.write(path)?;
+            write_json(path, self)?;
         }
         Err(Error::Problems(problems))
     }
@@ -112,22 +112,23 @@ impl Report {
     /// [`Error::Write`].
     pub fn finish(&self, asked: Option<&Path>, folder: &Path) -> Result<(), Error> {
         match asked {
-            Some(path) => self.write(path),
-            None => self.write(&folder.join(REPORT)),
+            Some(path) => write_json(path, self),
+            None => write_json(&folder.join(REPORT), self),
         }
     }
+}
 
-    fn write(&self, path: &Path) -> Result<(), Error> {
-        let failed = |source| Error::Write {
-            path: path.to_owned(),
-            source,
-        };
-        let mut text = serde_json::to_vec(self).map_err(|error| failed(error.into()))?;
-        text.push(b'\n');
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let partial = path.with_file_name(format!(".{name}.part"));
-        fs::write(&partial, text)
-            .and_then(|()| fs::rename(&partial, path))
-            .map_err(failed)
-    }
+/// Writes a document, which appears whole or not at all.
+pub(crate) fn write_json(path: &Path, document: &impl Serialize) -> Result<(), Error> {
+    let failed = |source| Error::Write {
+        path: path.to_owned(),
+        source,
+    };
+    let mut text = serde_json::to_vec(document).map_err(|error| failed(error.into()))?;
+    text.push(b'\n');
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let partial = path.with_file_name(format!(".{name}.part"));
+    fs::write(&partial, text)
+        .and_then(|()| fs::rename(&partial, path))
+        .map_err(failed)
 }

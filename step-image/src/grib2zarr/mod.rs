@@ -16,9 +16,9 @@ use self::index::Index;
 use self::plan::Plan;
 use self::table::{Layout, Table};
 use self::write::{Points, write};
-use crate::output::{Output, files};
+use crate::output::{Output, files, whole};
 use crate::report::Report;
-use crate::{Error, Problems, Target, points};
+use crate::{Error, Problems, points};
 
 /// GRIB messages of edition 1 and 2 into one Zarr store; every message is used or refused with a reason.
 #[derive(Clone, Debug, Args)]
@@ -87,8 +87,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
     let Some(points) = points else {
         return Err(Error::NoFiles(arguments.files.clone()));
     };
-    let target = Target::begin(&arguments.target)?;
-    write(&index, &plan, &points, arguments, target.folder())?;
-    report.finish(arguments.output.report.as_deref(), target.folder())?;
-    target.finish()
+    whole(&arguments.target, |folder| {
+        write(&index, &plan, &points, arguments, folder)?;
+        report.finish(arguments.output.report.as_deref(), folder)
+    })
 }

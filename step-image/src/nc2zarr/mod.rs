@@ -16,9 +16,9 @@ use mlwm_spec::AnalysisTime;
 use self::index::Index;
 use self::names::Rename;
 use self::plan::Plan;
-use crate::output::{Output, files};
+use crate::output::{Output, files, whole};
 use crate::report::Report;
-use crate::{Error, Problems, Target};
+use crate::{Error, Problems};
 
 /// NetCDF files, joined along time, into one Zarr store.
 #[derive(Clone, Debug, Args)]
@@ -65,8 +65,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
         .output
         .check_chunks(&plan.dim_names(), &mut problems);
     report.refuse(problems, arguments.output.report.as_deref())?;
-    let target = Target::begin(&arguments.target)?;
-    write::write(&index, &plan, arguments, target.folder())?;
-    report.finish(arguments.output.report.as_deref(), target.folder())?;
-    target.finish()
+    whole(&arguments.target, |folder| {
+        write::write(&index, &plan, arguments, folder)?;
+        report.finish(arguments.output.report.as_deref(), folder)
+    })
 }

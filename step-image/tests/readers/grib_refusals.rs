@@ -186,3 +186,16 @@ fn the_place_of_the_result_must_be_free() {
     let again = refuse(&["grib2zarr", &input, &store], 31, &case.path("out.zarr"));
     assert_said(&again, &["exists already"]);
 }
+
+#[test]
+fn what_is_stored_once_must_not_change() {
+    let case = Case::new(&json!([hours(167, &[0, 1])]));
+    let table = case.write(
+        "table.yaml",
+        "variables:\n  t2m: {param: 2t, static: true}\n",
+    );
+    assert_said(
+        &said(&case, &["--table", &table]),
+        &["`t2m` is `static` in the table", "a.grib", "differs from"],
+    );
+}

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod fetch;
 mod grib;
 mod grib_refusals;
 mod netcdf;
