@@ -93,6 +93,13 @@ impl Decoding {
         Ok(decoding)
     }
 
+    /// With values that are scaled in single precision.
+    #[cfg(feature = "netcdf")]
+    pub(crate) fn in_single(mut self) -> Self {
+        self.element = Element::F32;
+        self
+    }
+
     /// The type after decoding.
     pub(crate) fn element(&self) -> Element {
         self.element

@@ -23,6 +23,22 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
+    /// A file that is no NetCDF, or a damaged one.
+    #[error("`{}` cannot be read as NetCDF: {reason}", path.display())]
+    NotNetCdf {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A `.npy` that has not what is wanted, or is damaged.
+    #[error("`{}` cannot be used: {reason}", path.display())]
+    Npy {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// Metadata that does not say what it must.
     #[error("the Zarr metadata in `{}` is not valid: {reason}", path.display())]
     Metadata {

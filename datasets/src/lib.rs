@@ -18,6 +18,10 @@ mod error;
 pub mod forecast_store;
 mod group;
 pub mod input_state;
+#[cfg(feature = "netcdf")]
+mod netcdf;
+#[cfg(feature = "netcdf")]
+mod netcdf_file;
 pub mod prepare;
 mod statistics;
 #[cfg(test)]
@@ -35,6 +39,9 @@ pub use cf_time::{duration_attributes, time_attributes};
 pub use dataset::Dataset;
 pub use error::Error;
 pub use group::ZarrFormat;
+pub use input_state::npy_integers;
+#[cfg(feature = "netcdf")]
+pub use netcdf_file::NetCdfFile;
 pub use statistics::{StatisticValues, Statistics, extract_statistics};
 pub use values::{Element, Values};
 pub use variable::Variable;

@@ -316,7 +316,7 @@ impl Variable {
 }
 
 /// The number of values in a shape; `None` beyond 64 bits.
-fn decoded(attributes: &Map<String, Value>) -> Map<String, Value> {
+pub(crate) fn decoded(attributes: &Map<String, Value>) -> Map<String, Value> {
     let mut attributes = attributes.clone();
     attributes.retain(|name, _| !ENCODING_ATTRIBUTES.contains(&name.as_str()));
     attributes

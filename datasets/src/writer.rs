@@ -110,6 +110,31 @@ impl Writer {
             },
             _ => failed(&error),
         })?;
+        Self::begin(path, format, attributes)
+    }
+
+    /// Starts a group in a folder that is there and empty.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] if there is something in it, [`Error::Read`], [`Error::Write`].
+    pub fn begin(
+        path: &Path,
+        format: ZarrFormat,
+        attributes: Map<String, Value>,
+    ) -> Result<Self, Error> {
+        let mut entries = path.read_dir().map_err(|source| Error::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        if entries.next().is_some() {
+            return Err(Error::Exists {
+                path: path.to_owned(),
+            });
+        }
+        let failed = |error: &dyn std::fmt::Display| Error::Write {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        };
         Ok(Self {
             path: path.to_owned(),
             format,

@@ -111,6 +111,12 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// A message that was there when the file was read before.
+    #[error("{place} were a message, and are none now: the file changed while it was read")]
+    Changed {
+        /// Where.
+        place: Place,
+    },
     /// A grid that mlwm does not read.
     #[error(
         "{place} are a message on {grid}: mlwm reads reduced and regular Gaussian grids of the \
@@ -201,6 +207,7 @@ impl Error {
             | Self::MultiField { .. }
             | Self::TooLarge { .. }
             | Self::Message { .. }
+            | Self::Changed { .. }
             | Self::Grid { .. } => ExitCode::InputCorrupt,
             Self::Unencodable { .. } | Self::Forecast { .. } | Self::NoSample { .. } => {
                 ExitCode::BadConfiguration
@@ -223,6 +230,7 @@ impl Error {
             | Self::MultiField { place, .. }
             | Self::TooLarge { place, .. }
             | Self::Message { place, .. }
+            | Self::Changed { place }
             | Self::Grid { place, .. }
             | Self::Buffer { place, .. } => Some(place),
             _ => None,

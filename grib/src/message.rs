@@ -1,11 +1,22 @@
 //! One message: its header, its grid, and its values.
 
+use std::ffi::CStr;
+
 use crate::ffi::Handle;
 use crate::grid::{Grid, GridFailure};
 use crate::{Coordinates, Error, Header, Place};
 
 /// No field has a value like this one, so that it can stand for a missing one inside ecCodes.
 pub(crate) const MISSING: f64 = -1e300;
+
+/// Names of a field by the CF conventions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CfNames {
+    /// What its variable is usually called, such as `t2m`. Also what cfgrib calls it.
+    pub variable: Option<String>,
+    /// The standard name, such as `air_temperature`.
+    pub standard_name: Option<String>,
+}
 
 /// A GRIB message with one field.
 #[derive(Debug)]
@@ -110,6 +121,37 @@ impl Message {
             *value = *decoded as f32;
         }
         Ok(())
+    }
+
+    /// Like [`Self::values`], into a buffer that is kept by who reads many messages.
+    ///
+    /// # Errors
+    /// [`Error::Message`] if they cannot be decoded.
+    pub fn read_f64(&mut self, values: &mut Vec<f64>) -> Result<(), Error> {
+        self.decode(values)
+    }
+
+    /// What the CF conventions call the field, as far as ecCodes knows. It is not in the header since it is
+    /// the same for all messages of a parameter.
+    ///
+    /// # Errors
+    /// [`Error::Message`] if its keys cannot be read.
+    pub fn cf_names(&self) -> Result<CfNames, Error> {
+        let text = |key: &CStr| {
+            if !self.handle.has(key) {
+                return Ok(None);
+            }
+            let text = self.handle.text(key).map_err(|failure| {
+                let key = key.to_string_lossy();
+                self.damaged(format!("its {key} cannot be read ({failure})"))
+            })?;
+            let is_known = !matches!(text.as_str(), "" | "unknown" | "undef");
+            Ok(is_known.then_some(text))
+        };
+        Ok(CfNames {
+            variable: text(c"cfVarName")?,
+            standard_name: text(c"cfName")?,
+        })
     }
 
     fn decode(&mut self, values: &mut Vec<f64>) -> Result<(), Error> {

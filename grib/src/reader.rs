@@ -56,6 +56,38 @@ impl Reader {
         self.size
     }
 
+    /// The message at a place that an iteration over the file gave. The iteration goes on where it was.
+    ///
+    /// # Errors
+    /// [`Error::Changed`] if no message of this length is there any more, [`Error::Read`],
+    /// [`Error::Message`].
+    pub fn read_at(&mut self, place: &Place) -> Result<Message, Error> {
+        let read = |source| Error::Read {
+            path: self.path.to_path_buf(),
+            source,
+        };
+        let is_inside = place
+            .offset
+            .checked_add(place.length)
+            .is_some_and(|end| place.length >= 8 && end <= self.size);
+        let is_there = is_inside
+            && frame::next_begin(&self.file, place.offset, place.offset + 8).map_err(read)?
+                == Some(place.offset)
+            && frame::check(&self.file, place.offset, self.size).map_err(read)? == Ok(place.length);
+        if !is_there {
+            return Err(Error::Changed {
+                place: place.clone(),
+            });
+        }
+        let position = std::mem::replace(&mut self.position, place.offset);
+        let message = self.read_message(place.length);
+        self.position = position;
+        message.map_err(|source| Error::Read {
+            path: self.path.to_path_buf(),
+            source,
+        })?
+    }
+
     /// What comes at the position, which is before the end; the position is after it then.
     fn read(&mut self) -> io::Result<Result<Message, Error>> {
         let begin = frame::next_begin(&self.file, self.position, self.size)?.unwrap_or(self.size);

@@ -10,9 +10,9 @@ use std::{
 use serde_json::{Map, Value};
 
 use super::StateError;
-#[cfg(feature = "netcdf")]
-use super::netcdf::{NetCdf, is_netcdf};
 use super::npz::Npz;
+#[cfg(feature = "netcdf")]
+use crate::netcdf::{NetCdf, is_netcdf};
 use crate::{Dataset, Element, Values, Variable};
 
 /// A file with named arrays, open.

@@ -6,8 +6,6 @@
 mod check;
 mod error;
 mod file;
-#[cfg(feature = "netcdf")]
-mod netcdf;
 mod npy;
 mod npz;
 #[cfg(test)]
@@ -24,6 +22,7 @@ use crate::prepare::Schedule;
 
 pub use error::StateError;
 use file::StateFile;
+pub use npy::npy_integers;
 
 /// An input state that is asked for.
 #[derive(Clone, Copy, Debug)]

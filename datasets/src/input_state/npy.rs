@@ -1,12 +1,51 @@
 //! The header of a `.npy`, version 1 to 3, as NumPy writes it:
 //! `{'descr': '<f4', 'fortran_order': False, 'shape': (2, 544), }`.
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::Path;
+
+use crate::Error;
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 
 /// The longest header that is read; NumPy pads to 64 bytes, and needs few more.
 const LONGEST: usize = 4096;
+
+/// Reads a `.npy` of 64-bit integers in one dimension.
+///
+/// # Errors
+/// [`Error::Read`], [`Error::Npy`] if it is another array, or damaged.
+pub fn npy_integers(path: &Path) -> Result<Vec<i64>, Error> {
+    let read = |source| Error::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let refused = |reason: String| Error::Npy {
+        path: path.to_owned(),
+        reason,
+    };
+    let mut file = BufReader::new(File::open(path).map_err(read)?);
+    let header = Header::read(&mut file).map_err(refused)?;
+    if header.element != Element::I64 || header.shape.len() != 1 {
+        return Err(refused(format!(
+            "it has {} values in the shape {:?}: save int64 in one dimension",
+            header.type_name(),
+            header.shape
+        )));
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(read)?;
+    if header.size() != Some(bytes.len() as u64) {
+        return Err(refused(format!(
+            "it has {} bytes of values for the shape {:?}",
+            bytes.len(),
+            header.shape
+        )));
+    }
+    let values = bytes.as_chunks::<8>().0.iter();
+    Ok(values.map(|bytes| i64::from_le_bytes(*bytes)).collect())
+}
 
 /// What an array is.
 #[derive(Clone, Debug, PartialEq)]

@@ -109,6 +109,24 @@ fn an_array_has_exactly_the_bytes_of_its_shape() {
 }
 
 #[test]
+fn integers_of_a_npy_have_one_dimension_and_all_their_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("points.npy");
+    let bytes: Vec<u8> = [3_i64, 1].iter().flat_map(|n| n.to_le_bytes()).collect();
+    std::fs::write(&path, npy(&header("<i8", "(2,)"), &bytes)).unwrap();
+    assert_eq!(crate::npy_integers(&path).unwrap(), [3, 1]);
+    for wrong in [
+        npy(&header("<i8", "(3,)"), &bytes),
+        npy(&header("<i8", "(1, 2)"), &bytes),
+        npy(&header("<f8", "(2,)"), &bytes),
+    ] {
+        std::fs::write(&path, wrong).unwrap();
+        let error = crate::npy_integers(&path).unwrap_err();
+        assert!(matches!(error, crate::Error::Npy { .. }), "{error}");
+    }
+}
+
+#[test]
 fn a_zip_of_something_else_is_no_state() {
     let (_folder, path) = npz(&[("../evil", vec![1])]);
     let error = Npz::open(&path).err().unwrap();

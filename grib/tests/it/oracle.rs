@@ -73,7 +73,7 @@ pub(crate) fn describe(path: &Path) -> Vec<Value> {
 import json, sys
 import eccodes, numpy
 TEXTS = ["centre", "shortName", "name", "units", "typeOfLevel", "stepType", "gridType",
-         "packingType", "dataType"]
+         "packingType", "dataType", "cfVarName", "cfName"]
 NUMBERS = ["edition", "paramId", "dataDate", "dataTime", "number", "numberOfForecastsInEnsemble",
            "bitmapPresent", "bitsPerValue", "offset", "totalLength", "validityDate",
            "validityTime", "N", "isOctahedral", "numberOfDataPoints"]

@@ -73,6 +73,11 @@ fn compare_one(number: usize, message: &mut Message, expected: &Value) {
     for (key, said) in said.as_object().unwrap() {
         assert_eq!(said, &expected[key], "{key} of message {number}");
     }
+    let cf = message.cf_names().unwrap();
+    for (name, key) in [(cf.variable, "cfVarName"), (cf.standard_name, "cfName")] {
+        let expected = expected[key].as_str().filter(|name| *name != "unknown");
+        assert_eq!(name.as_deref(), expected, "{key} of message {number}");
+    }
     let values = message.values().expect("the values can be decoded");
     assert!(
         same(&values, &numbers(&expected["values"])),
@@ -296,6 +301,33 @@ fn reduced_gaussian_grids_have_all_their_points() {
         assert_ne!(grids[a].digest(), grids[b].digest());
     }
     assert_eq!(grids[0].points(), 5248);
+}
+
+#[test]
+fn a_message_is_read_again_unless_the_file_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("again.grib");
+    make(
+        &path,
+        &json!([
+            {"sample": "regular_ll_sfc_grib1", "keys": [], "points": 496},
+            {"sample": "regular_ll_sfc_grib2", "keys": [], "points": 496, "wave": 0.3},
+        ]),
+    );
+    let mut reader = Reader::open(&path).unwrap();
+    let mut messages: Vec<Message> = reader.by_ref().map(Result::unwrap).collect();
+    let place = messages[1].place().clone();
+    let mut again = reader.read_at(&place).unwrap();
+    assert_eq!(again.header(), messages[1].header());
+    assert_eq!(again.values().unwrap(), messages[1].values().unwrap());
+    assert!(reader.next().is_none());
+    let mut bytes = std::fs::read(&path).unwrap();
+    let end = bytes.len();
+    bytes[end - 1] = b'8';
+    std::fs::write(&path, bytes).unwrap();
+    let error = reader.read_at(&place).unwrap_err();
+    assert!(matches!(error, mlwm_grib::Error::Changed { .. }), "{error}");
+    reader.read_at(messages[0].place()).unwrap();
 }
 
 #[test]

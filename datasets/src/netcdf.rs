@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -24,13 +25,14 @@ const HDF5: &[u8] = b"\x89HDF\r\n\x1a\n";
 const NEVER_WRITTEN: f32 = 9.969_21e36;
 
 /// Whether a file begins as NetCDF does.
-pub(super) fn is_netcdf(start: &[u8]) -> bool {
+pub(crate) fn is_netcdf(start: &[u8]) -> bool {
     start.starts_with(CLASSIC) || start.starts_with(HDF5)
 }
 
 /// A NetCDF file, open.
-pub(super) struct NetCdf {
+pub(crate) struct NetCdf {
     file: netcdf::File,
+    attributes: Map<String, Value>,
     variables: Vec<Variable>,
 }
 
@@ -46,7 +48,7 @@ struct Variable {
 }
 
 impl NetCdf {
-    pub(super) fn open(path: &Path) -> Result<Self, String> {
+    pub(crate) fn open(path: &Path) -> Result<Self, String> {
         survived(|| {
             let file = netcdf::open(path).map_err(text)?;
             if file.groups().map_err(text)?.next().is_some() {
@@ -55,22 +57,31 @@ impl NetCdf {
             refuse_torn(path, &file)?;
             let variables = file.variables().map(|variable| describe(&variable));
             let variables = variables.collect::<Result<_, _>>()?;
-            Ok(Self { file, variables })
+            let mut attributes = Map::new();
+            for attribute in file.attributes() {
+                let value = attribute.value().map_err(text)?;
+                attributes.insert(attribute.name().to_owned(), json(value));
+            }
+            Ok(Self {
+                file,
+                attributes,
+                variables,
+            })
         })
     }
 
-    pub(super) fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<String> {
         let names = self.variables.iter().map(|variable| variable.name.clone());
         names.collect()
     }
 
     /// The dimensions of a variable.
-    pub(super) fn dims(&self, name: &str) -> Result<&[(String, u64)], String> {
+    pub(crate) fn dims(&self, name: &str) -> Result<&[(String, u64)], String> {
         Ok(&self.variable(name)?.dims)
     }
 
     /// The type of a variable's decoded values.
-    pub(super) fn element(&self, name: &str) -> Result<Element, String> {
+    pub(crate) fn element(&self, name: &str) -> Result<Element, String> {
         let variable = self.variable(name)?;
         Ok(match &variable.decoding {
             None => Element::Text,
@@ -80,13 +91,62 @@ impl NetCdf {
     }
 
     /// The attributes of a variable, without those that name others.
-    pub(super) fn attributes(&self, name: &str) -> Map<String, Value> {
+    pub(crate) fn attributes(&self, name: &str) -> Map<String, Value> {
         let variable = self.variable(name);
         variable.map_or_else(|_| Map::new(), |variable| plain(&variable.attributes))
     }
 
+    /// The attributes of a variable as they are.
+    pub(crate) fn raw_attributes(&self, name: &str) -> Result<&Map<String, Value>, String> {
+        Ok(&self.variable(name)?.attributes)
+    }
+
+    /// The attributes of the file.
+    pub(crate) fn file_attributes(&self) -> &Map<String, Value> {
+        &self.attributes
+    }
+
+    /// How the values of a variable are decoded as netCDF4 and xarray decode them: in single precision where
+    /// integers of at most two bytes are packed so. `None` of texts.
+    pub(crate) fn decoding(&self, name: &str) -> Result<Option<Decoding>, String> {
+        let variable = self.variable(name)?;
+        let is_short = |decoding: &Decoding| {
+            variable.is_single && decoding.stored().size().is_some_and(|size| size <= 2)
+        };
+        Ok(variable.decoding.clone().map(|decoding| match &decoding {
+            short if is_short(short) => decoding.in_single(),
+            _ => decoding,
+        }))
+    }
+
+    /// The values in a part of a variable, one range for each dimension.
+    pub(crate) fn read_range(
+        &self,
+        name: &str,
+        ranges: &[Range<u64>],
+        decoding: &Decoding,
+    ) -> Result<Values, String> {
+        let lengths = ranges
+            .iter()
+            .map(|range| (range.end - range.start) as usize);
+        let shape: Vec<usize> = lengths.collect();
+        let starts: Vec<usize> = ranges.iter().map(|range| range.start as usize).collect();
+        let raw = survived(|| {
+            let stored = self.file.variable(name).ok_or("it is not there")?;
+            stored
+                .get_raw_values((starts.as_slice(), shape.as_slice()))
+                .map_err(text)
+        })?;
+        let values = decoding.decode(ArrayBytes::new_flen(raw), &shape)?;
+        let attributes = &self.variable(name)?.attributes;
+        if !attributes.contains_key("_FillValue") && has_unwritten(&values) {
+            return Err("it has values that were never written".to_owned());
+        }
+        Ok(values)
+    }
+
     /// All values of a variable.
-    pub(super) fn read(&self, name: &str) -> Result<Values, String> {
+    pub(crate) fn read(&self, name: &str) -> Result<Values, String> {
         let variable = self.variable(name)?;
         let values = self.decoded(variable)?;
         if !variable.attributes.contains_key("_FillValue") && has_unwritten(&values) {
@@ -101,12 +161,21 @@ impl NetCdf {
     }
 
     /// The times in Unix seconds.
-    pub(super) fn times(&self, name: &str) -> Result<Vec<i64>, String> {
+    pub(crate) fn times(&self, name: &str) -> Result<Vec<i64>, String> {
+        self.times_in_units_of(name, name)
+    }
+
+    /// The times of a variable without units of its own, such as the bounds of another one.
+    pub(crate) fn times_in_units_of(&self, name: &str, other: &str) -> Result<Vec<i64>, String> {
         let variable = self.variable(name)?;
         let values = self.decoded(variable)?;
         let decoding = variable.decoding.as_ref().ok_or("its times are texts")?;
-        cf_time::times(&values, decoding.stored(), &variable.attributes)
-            .map_err(|reason| format!("`{name}`: {reason}"))
+        cf_time::times(
+            &values,
+            decoding.stored(),
+            &self.variable(other)?.attributes,
+        )
+        .map_err(|reason| format!("`{name}`: {reason}"))
     }
 
     fn decoded(&self, variable: &Variable) -> Result<Values, String> {

@@ -1,0 +1,319 @@
+//! The first pass: what is in the files, from the headers alone.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use mlwm_grib::{CfNames, Coordinates, Grid, Header, Message, Place, Reader};
+
+use super::table::{Table, Verdict};
+use crate::report::{FileReport, Refused, Report};
+use crate::resample::{Moment, StepType};
+use crate::{Error, Problems, time};
+
+/// A field of a file.
+#[derive(Clone, Debug)]
+pub(crate) struct Field {
+    /// The number of its file.
+    pub(crate) file: usize,
+    pub(crate) place: Place,
+    pub(crate) moment: Moment,
+    points: usize,
+    param_id: i64,
+}
+
+/// The fields of a variable.
+#[derive(Debug)]
+pub(crate) struct Variable {
+    /// Its number in the table; none of one that is called by its own name.
+    pub(crate) entry: Option<usize>,
+    /// What its first message says.
+    pub(crate) header: Header,
+    pub(crate) cf: CfNames,
+    pub(crate) step_type: StepType,
+    /// The numbers of its fields by level, then by the end of their intervals.
+    pub(crate) levels: BTreeMap<LevelKey, BTreeMap<i64, usize>>,
+}
+
+/// A level as a key: ordered as its number.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct LevelKey(pub(crate) f64);
+
+impl Eq for LevelKey {}
+
+impl PartialOrd for LevelKey {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for LevelKey {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.total_cmp(&other.0)
+    }
+}
+
+/// What is in the files.
+#[derive(Debug)]
+pub(crate) struct Index {
+    pub(crate) files: Vec<PathBuf>,
+    pub(crate) fields: Vec<Field>,
+    pub(crate) variables: BTreeMap<String, Variable>,
+    /// The grid of all fields, with where it came from and its points.
+    pub(crate) grid: Option<(Grid, Place, Coordinates)>,
+}
+
+impl Field {
+    /// Whether a message that is read again is the one that was read first.
+    pub(crate) fn is(&self, message: &Message) -> bool {
+        let header = message.header();
+        header.points == self.points
+            && header.param_id == self.param_id
+            && header.validity_time.as_second() == self.moment.end
+    }
+}
+
+impl Index {
+    /// Reads the headers of all messages. Whatever is wrong is a problem; only what keeps files from being read
+    /// at all is an error.
+    pub(crate) fn read(
+        files: Vec<PathBuf>,
+        table: &Table,
+        report: &mut Report,
+        problems: &mut Problems,
+    ) -> Result<Self, Error> {
+        mlwm_grib::eccodes_version()?;
+        let mut index = Self {
+            files: Vec::new(),
+            fields: Vec::new(),
+            variables: BTreeMap::new(),
+            grid: None,
+        };
+        for path in files {
+            let mut reader = Reader::open(&path)?;
+            let mut said = FileReport {
+                path: path.clone(),
+                bytes: reader.size(),
+                read: 0,
+                used: 0,
+                refused: Vec::new(),
+            };
+            index.files.push(path);
+            for message in &mut reader {
+                match message {
+                    Err(
+                        error @ (mlwm_grib::Error::Library { .. } | mlwm_grib::Error::Read { .. }),
+                    ) => {
+                        return Err(error.into());
+                    }
+                    Err(error) => problems.push(error.to_string()),
+                    Ok(message) => index.message(&message, table, &mut said, problems)?,
+                }
+            }
+            report.files.push(said);
+        }
+        Ok(index)
+    }
+
+    fn message(
+        &mut self,
+        message: &Message,
+        table: &Table,
+        file: &mut FileReport,
+        problems: &mut Problems,
+    ) -> Result<(), Error> {
+        file.read += 1;
+        let wrong =
+            |reason: &str| format!("{}: {}: {reason}", message.place(), what(message.header()));
+        let (name, entry) = match table.verdict(message.header()) {
+            Verdict::LeftOut(reason) => {
+                file.refused.push(Refused {
+                    what: what(message.header()),
+                    offset: Some(message.place().offset),
+                    reason,
+                });
+                return Ok(());
+            }
+            Verdict::Unexplained => {
+                problems.push(wrong(
+                    "nothing says what becomes of it: name it in `variables` or `leave_out` of the table",
+                ));
+                return Ok(());
+            }
+            Verdict::Ambiguous(reason) => {
+                problems.push(wrong(&reason));
+                return Ok(());
+            }
+            Verdict::Variable(number) => {
+                let named = table.variables.get_index(number);
+                let name = named.map_or_else(String::new, |(name, _)| name.clone());
+                (name, Some(number))
+            }
+            Verdict::ByItsName => match self.own_name(message)? {
+                Some(name) => (name, None),
+                None => {
+                    problems.push(wrong(
+                        "ecCodes does not know the parameter: name it, by its paramId, in a table",
+                    ));
+                    return Ok(());
+                }
+            },
+        };
+        if let Err(reason) = self.add(message, name, entry, table) {
+            problems.push(wrong(&reason));
+            return Ok(());
+        }
+        file.used += 1;
+        Ok(())
+    }
+
+    /// What a field is called if no table says so; none of an unknown parameter.
+    fn own_name(&self, message: &Message) -> Result<Option<String>, Error> {
+        let header = message.header();
+        let known = self
+            .variables
+            .iter()
+            .find(|(_, variable)| variable.entry.is_none() && variable.is_kind_of(header));
+        if let Some((name, _)) = known {
+            return Ok(Some(name.clone()));
+        }
+        if header.short_name == "unknown" {
+            return Ok(None);
+        }
+        let cf = message.cf_names()?;
+        Ok(Some(
+            cf.variable.unwrap_or_else(|| header.short_name.clone()),
+        ))
+    }
+
+    /// Adds a field to its variable; the reason if it does not fit.
+    fn add(
+        &mut self,
+        message: &Message,
+        name: String,
+        entry: Option<usize>,
+        table: &Table,
+    ) -> Result<(), String> {
+        let header = message.header();
+        self.check_grid(message)?;
+        let of_table = entry.and_then(|number| table.variables.get_index(number));
+        let said = of_table.and_then(|(_, entry)| entry.step_type);
+        let step_type = said.unwrap_or_else(|| StepType::of_grib(&header.step_type));
+        let may_mix = of_table.is_some_and(|(_, entry)| entry.level_type.all().len() > 1);
+        let fields = &mut self.fields;
+        let variable = match self.variables.entry(name.clone()) {
+            std::collections::btree_map::Entry::Occupied(there) => there.into_mut(),
+            std::collections::btree_map::Entry::Vacant(vacant) => vacant.insert(Variable {
+                entry,
+                cf: message.cf_names().map_err(|error| error.to_string())?,
+                header: header.clone(),
+                step_type,
+                levels: BTreeMap::new(),
+            }),
+        };
+        variable.check(header, step_type, may_mix, &name)?;
+        let reference = header.reference_time.as_second();
+        let moment = Moment {
+            label: header.validity_time.as_second(),
+            start: reference + header.start_step.as_secs(),
+            end: header.validity_time.as_second(),
+            run: reference,
+        };
+        let at_level = variable
+            .levels
+            .entry(LevelKey(header.level.value))
+            .or_default();
+        if let Some(there) = at_level.get(&moment.end) {
+            return Err(format!(
+                "there is another field of `{name}` at the same level and time: {}",
+                fields[*there].place
+            ));
+        }
+        at_level.insert(moment.end, fields.len());
+        fields.push(Field {
+            file: self.files.len() - 1,
+            place: message.place().clone(),
+            moment,
+            points: header.points,
+            param_id: header.param_id,
+        });
+        Ok(())
+    }
+
+    fn check_grid(&mut self, message: &Message) -> Result<(), String> {
+        let grid = message.grid().map_err(|error| error.to_string())?;
+        match &self.grid {
+            Some((first, _, _)) if first == grid => Ok(()),
+            Some((first, place, _)) => Err(format!(
+                "it is on the grid {}, but the first field ({place}) on {}{}",
+                grid.name(),
+                first.name(),
+                match grid.name() == first.name() {
+                    true => " with other corners or another order of points",
+                    false => "",
+                }
+            )),
+            None => {
+                let coordinates = message.coordinates().map_err(|error| error.to_string())?;
+                self.grid = Some((grid.clone(), message.place().clone(), coordinates));
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Variable {
+    /// Whether a field is of the same parameter on the same type of level.
+    fn is_kind_of(&self, header: &Header) -> bool {
+        self.header.param_id == header.param_id
+            && self.header.short_name == header.short_name
+            && self.header.level.kind == header.level.kind
+    }
+
+    /// The reason if a field is not of the kind of the others.
+    fn check(
+        &self,
+        header: &Header,
+        step_type: StepType,
+        may_mix: bool,
+        name: &str,
+    ) -> Result<(), String> {
+        let first = &self.header;
+        if first.param_id != header.param_id || first.units != header.units {
+            return Err(format!(
+                "it is of the parameter {} in {}, but `{name}` began with {} in {}: select one of them in a table",
+                header.param_id, header.units, first.param_id, first.units
+            ));
+        }
+        if first.level.kind != header.level.kind && !may_mix {
+            return Err(format!(
+                "it is at {}, but `{name}` began at {}: select one with `level_type` in a table, or list both",
+                header.level.kind, first.level.kind
+            ));
+        }
+        if self.step_type != step_type {
+            return Err(format!(
+                "its step type is {}, but `{name}` began with {}: say in a table what it is, with `step_type`",
+                header.step_type, first.step_type
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// A field as people call it: parameter, level and time.
+pub(crate) fn what(header: &Header) -> String {
+    let level = match header.level.kind.as_str() {
+        "surface" => String::new(),
+        kind => format!(" at {kind} {}", header.level.value),
+    };
+    let member = match header.member {
+        Some(member) if member > 0 => format!(", member {member}"),
+        _ => String::new(),
+    };
+    format!(
+        "`{}` ({}){level} of {}{member}",
+        header.short_name,
+        header.param_id,
+        time::text(header.validity_time.as_second())
+    )
+}
