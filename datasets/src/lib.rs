@@ -16,6 +16,7 @@ mod documents;
 pub mod ensemble;
 mod error;
 pub mod forecast_store;
+mod form;
 mod group;
 pub mod input_state;
 pub mod prepare;
@@ -23,6 +24,7 @@ mod statistics;
 #[cfg(test)]
 mod statistics_tests;
 mod stored;
+mod stored_chunks;
 #[cfg(test)]
 mod testing;
 mod values;
@@ -34,6 +36,7 @@ mod writer_tests;
 pub use cf_time::{duration_attributes, time_attributes};
 pub use dataset::Dataset;
 pub use error::Error;
+pub use form::{BloscCodecName, Compressor, Form, StoredDefinition};
 pub use group::ZarrFormat;
 pub use statistics::{StatisticValues, Statistics, extract_statistics};
 pub use values::{Element, Values};

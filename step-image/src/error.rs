@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use mlwm_spec::ExitCode;
 
+use crate::Fault;
+
 /// A step that did not come to its end: nothing is written under the name of its result.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -19,6 +21,9 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// A step on stores failed.
+    #[error(transparent)]
+    Fault(#[from] Fault),
 }
 
 impl Error {
@@ -27,6 +32,7 @@ impl Error {
         match self {
             Self::Exists(_) => ExitCode::Conflict,
             Self::Write { .. } => ExitCode::StorageFailed,
+            Self::Fault(fault) => fault.exit_code(),
         }
     }
 }

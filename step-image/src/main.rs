@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use mlwm_step::Error;
+use mlwm_step::{Error, concat, plot, rechunk, stats, validate};
 
 /// One step of a data pipeline: reads files, writes one new dataset, whole or not at all.
 #[derive(Debug, Parser)]
@@ -15,7 +15,13 @@ struct Arguments {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {}
+enum Command {
+    Concat(concat::Args),
+    Rechunk(rechunk::Args),
+    Stats(stats::Args),
+    Validate(validate::Args),
+    Plot(plot::Args),
+}
 
 fn main() -> ExitCode {
     match run(Arguments::parse().command) {
@@ -28,5 +34,11 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> Result<(), Error> {
-    match command {}
+    match command {
+        Command::Concat(args) => concat::run(&args),
+        Command::Rechunk(args) => rechunk::run(&args),
+        Command::Stats(args) => stats::run(&args),
+        Command::Validate(args) => validate::run(&args),
+        Command::Plot(args) => plot::run(&args),
+    }
 }
