@@ -75,7 +75,7 @@ pub(crate) fn draw(matrix: &Matrix) -> Result<Figure, Error> {
         times: (first, last + step),
         left: widest.ceil() as i32 + 2 * NEAR + TICK,
         height: each * matrix.rows.len() as i32 - BETWEEN,
-        foot: FAR + line(&FOOT) + NEAR,
+        foot: FAR / 2 + line(&FOOT) + NEAR,
     };
     chart.draw(&fonts, |canvas, field| {
         for (at, (name, (_, row))) in names.iter().zip(&matrix.rows).enumerate() {

@@ -4,7 +4,7 @@ use plotters::element::PathElement;
 use plotters::style::{RGBColor, ShapeStyle};
 
 use crate::Error;
-use crate::chart::Chart;
+use crate::chart::{Chart, WIDTH};
 use crate::colours::extremes;
 use crate::figure::{Align, Canvas, Figure, GRID_ALPHA, LINE, THICK, along, failed, opaque};
 use crate::layout::{self, Area, FAR, FOOT, LABEL, NEAR, NUMBER, TICK, label_of, line};
@@ -100,7 +100,7 @@ pub(crate) fn draw(series: &Series) -> Result<Figure, Error> {
         times: (first, last),
         left: line(&LABEL) + 2 * NEAR + numbers + NEAR + TICK,
         height: HEIGHT,
-        foot: FAR + line(&FOOT) + NEAR,
+        foot: FAR / 2 + line(&FOOT) + NEAR,
     };
     let label = label_of(&ticks, &units::typeset(&series.units));
     chart.draw(&fonts, |canvas, field| {
@@ -182,13 +182,46 @@ fn draw_line(
                 };
                 canvas.fill(dot, opaque([red, green, blue]))?;
             }
-            _ => canvas
-                .area
-                .draw(&PathElement::new(places, style))
-                .map_err(failed)?,
+            // Fewer times than columns of pixels: a smooth line.
+            places if series.times.len() < WIDTH as usize / 2 => {
+                let line = PathElement::new(places.to_vec(), style);
+                canvas.area.draw(&line).map_err(failed)?;
+            }
+            places => {
+                for area in columns(places) {
+                    canvas.fill(area, opaque([red, green, blue]))?;
+                }
+            }
         }
     }
     Ok(())
+}
+
+/// A line as what it covers of each column of pixels.
+fn columns(places: &[(i32, i32)]) -> Vec<Area> {
+    let mut extents: Vec<(i32, i32, i32)> = Vec::new();
+    let mut cover = |x: i32, one: i32, other: i32| {
+        let (low, high) = (one.min(other), one.max(other));
+        match extents.last_mut().filter(|extent| extent.0 == x) {
+            Some(extent) => (extent.1, extent.2) = (extent.1.min(low), extent.2.max(high)),
+            None => extents.push((x, low, high)),
+        }
+    };
+    for pair in places.windows(2) {
+        let ((x, y), (next_x, next_y)) = (pair[0], pair[1]);
+        let steps = (next_x - x).max(1);
+        let at = |step: i32| y + ((next_y - y) * step + steps / 2) / steps;
+        for step in 0..steps {
+            cover(x + step, at(step), at(step + 1));
+        }
+    }
+    let area = |(x, top, bottom): (i32, i32, i32)| Area {
+        left: x,
+        top: top - 1,
+        width: 1,
+        height: bottom - top + 2,
+    };
+    extents.into_iter().map(area).collect()
 }
 
 /// The names of the lines, and the extremes of all.

@@ -7,6 +7,7 @@ use mlwm_datasets::{Dataset, StoredDefinition, Variable, Writer, ZarrFormat};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde_json::Value;
 
+use super::agree::{Tolerance, check_metadata};
 use super::view::View;
 use crate::Fault;
 use crate::chunking::attributes_as_stored;
@@ -133,7 +134,11 @@ pub(super) fn link(
 }
 
 /// Whether the base already ends with these times: an earlier attempt came to its end. Its values must be the same.
-pub(super) fn is_there(base: &View<'_>, series: &[Vec<&View<'_>>]) -> Result<bool, Fault> {
+pub(super) fn is_there(
+    base: &View<'_>,
+    series: &[Vec<&View<'_>>],
+    tolerance: &Tolerance,
+) -> Result<bool, Fault> {
     let times = |views: &[&View<'_>]| -> Vec<i64> {
         views
             .iter()
@@ -150,7 +155,7 @@ pub(super) fn is_there(base: &View<'_>, series: &[Vec<&View<'_>>]) -> Result<boo
         let mut from = (base.times.values.len() - times(views).len()) as u64;
         for view in views {
             for name in view.changing() {
-                check_part(base, view, name, from)?;
+                check_part(base, view, name, from, tolerance)?;
             }
             from += view.times.values.len() as u64;
         }
@@ -159,7 +164,13 @@ pub(super) fn is_there(base: &View<'_>, series: &[Vec<&View<'_>>]) -> Result<boo
 }
 
 /// Compares a variable with the part of the base that begins at a number along time.
-fn check_part(base: &View<'_>, view: &View<'_>, name: &str, from: u64) -> Result<(), Fault> {
+fn check_part(
+    base: &View<'_>,
+    view: &View<'_>,
+    name: &str,
+    from: u64,
+    tolerance: &Tolerance,
+) -> Result<(), Fault> {
     let differs = |reason: String| Fault::Differs {
         store: view.path.clone(),
         other: base.path.clone(),
@@ -175,6 +186,7 @@ fn check_part(base: &View<'_>, view: &View<'_>, name: &str, from: u64) -> Result
         .iter()
         .position(|dim| dim == dimension)
         .unwrap_or(0);
+    check_metadata(name, (base, mine), (view, variable), Some(axis), tolerance)?;
     let chunks = Grid::regular(variable.shape(), &variable.chunk_shape());
     for cell in 0..chunks.cells() {
         let block = chunks.block(cell);

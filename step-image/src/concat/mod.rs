@@ -91,8 +91,12 @@ pub fn run(args: &Args) -> Result<(), Error> {
         None => None,
     };
     let series = series::group(&views, args.merge)?;
+    let tolerance = Tolerance {
+        degrees: args.tolerance,
+        ignored: args.ignore_attribute.clone(),
+    };
     if let Some(base) = &base
-        && append::is_there(base, &series)?
+        && append::is_there(base, &series, &tolerance)?
     {
         say(&format!(
             "{}: it has these times already",
@@ -100,10 +104,6 @@ pub fn run(args: &Args) -> Result<(), Error> {
         ));
         return Ok(());
     }
-    let tolerance = Tolerance {
-        degrees: args.tolerance,
-        ignored: args.ignore_attribute.clone(),
-    };
     let plan = series::plan(base.as_ref(), &series, &tolerance)?;
     for (name, apart) in plan.apart.iter().filter(|(_, apart)| **apart > 0.0) {
         say(&format!(

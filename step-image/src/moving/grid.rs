@@ -83,12 +83,6 @@ impl Grid {
         index
     }
 
-    /// The other way.
-    pub(crate) fn cell(&self, index: &[usize]) -> usize {
-        let along = index.iter().enumerate();
-        along.fold(0, |cell, (axis, at)| cell * self.count(axis) + at)
-    }
-
     pub(crate) fn block(&self, cell: usize) -> Block {
         let index = self.index(cell);
         let ends = index
@@ -174,7 +168,6 @@ mod tests {
         let grid = Grid::regular(&[7, 5], &[3, 2]);
         assert_eq!((grid.count(0), grid.count(1), grid.cells()), (3, 3, 9));
         assert_eq!(grid.index(5), [1, 2]);
-        assert_eq!(grid.cell(&[1, 2]), 5);
         let last = grid.block(8);
         assert_eq!(
             (last.start.as_slice(), last.shape.as_slice()),

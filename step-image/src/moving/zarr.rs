@@ -27,16 +27,6 @@ pub(crate) struct Part<'a> {
 }
 
 impl<'a> ZarrSource<'a> {
-    /// All of a variable.
-    pub(crate) fn one(variable: &'a Variable) -> Self {
-        let part = Part {
-            variable,
-            offset: 0,
-            first_chunk: 0,
-        };
-        Self::of(vec![part], 0)
-    }
-
     /// Parts that follow each other along a dimension, of which there is at least one.
     pub(crate) fn of(parts: Vec<Part<'a>>, axis: usize) -> Self {
         let shape = parts[0].variable.shape();
