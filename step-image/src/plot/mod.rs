@@ -313,7 +313,7 @@ fn draw_series(dataset: &Dataset, args: &Args) -> Result<Vec<(String, Picture)>,
             }
             let values = variable.read_range(&ranges)?.into_f64()?;
             lines.push(Line {
-                label: format!("{:.2}°, {:.2}°", nearest.latitude, nearest.longitude),
+                label: place::text(nearest.latitude, nearest.longitude),
                 values: values.into_iter().collect(),
             });
         }

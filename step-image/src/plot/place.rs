@@ -147,6 +147,24 @@ fn coordinate(dataset: &Dataset, names: [&str; 2], direction: &str) -> Result<Co
     })
 }
 
+/// A point as people write it: `51.83°N 11.23°E`.
+pub(super) fn text(latitude: f64, longitude: f64) -> String {
+    let longitude = if longitude > 180.0 {
+        longitude - 360.0
+    } else {
+        longitude
+    };
+    let (north, east) = (
+        if latitude < 0.0 { 'S' } else { 'N' },
+        if longitude < 0.0 { 'W' } else { 'E' },
+    );
+    format!(
+        "{:.2}°{north} {:.2}°{east}",
+        latitude.abs(),
+        longitude.abs()
+    )
+}
+
 /// What a map says of a number along a dimension: its coordinate, if there is one.
 pub(super) fn described(dataset: &Dataset, dim: &str, at: u64) -> String {
     let range = at..at + 1;
@@ -188,5 +206,6 @@ mod tests {
         assert_eq!(at(80.0, -90.0), [(1, 3)]);
         let grid = places.nearest(&Layout::Grid { y: 0, x: 2 }, 8.0, -5.0);
         assert_eq!(grid.indices, [(0, 1), (2, 0)]);
+        assert_eq!(text(51.826, 358.5), "51.83°N 1.50°W");
     }
 }

@@ -6,21 +6,21 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// The command with these arguments.
-pub fn step(arguments: &[&str], paths: &[&Path]) -> Command {
+pub(crate) fn step(arguments: &[&str], paths: &[&Path]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mlwm-step"));
     command.args(arguments).args(paths);
     command
 }
 
 /// Runs the command, which has to succeed; returns what it printed.
-pub fn run(command: &mut Command) -> String {
+pub(crate) fn run(command: &mut Command) -> String {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}: {}", stderr(&output));
     String::from_utf8(output.stdout).unwrap()
 }
 
 /// Runs the command, which has to fail; returns its exit code and message.
-pub fn refused(command: &mut Command) -> (i32, String) {
+pub(crate) fn refused(command: &mut Command) -> (i32, String) {
     let output = command.output().unwrap();
     assert!(!output.status.success(), "{command:?} succeeded");
     (output.status.code().unwrap(), stderr(&output))
@@ -31,7 +31,7 @@ fn stderr(output: &Output) -> String {
 }
 
 /// Runs a Python script; returns what it printed.
-pub fn python(script: &str, paths: &[&Path]) -> String {
+pub(crate) fn python(script: &str, paths: &[&Path]) -> String {
     let interpreter = match std::env::var_os("MLWM_TEST_PYTHON") {
         Some(path) => PathBuf::from(path),
         None => {
@@ -58,7 +58,7 @@ pub fn python(script: &str, paths: &[&Path]) -> String {
 }
 
 /// The files below a folder with their content, by relative path.
-pub fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+pub(crate) fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(current) = folders.pop() {
@@ -76,7 +76,7 @@ pub fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 /// Asserts that two stores have the same files with the same bytes.
-pub fn assert_same_files(one: &Path, other: &Path) {
+pub(crate) fn assert_same_files(one: &Path, other: &Path) {
     let (one, other) = (files(one), files(other));
     assert_eq!(
         one.keys().collect::<Vec<_>>(),
@@ -88,14 +88,14 @@ pub fn assert_same_files(one: &Path, other: &Path) {
 }
 
 /// What is in a folder besides stores: nothing may be left of an attempt that failed.
-pub fn left_over(folder: &Path) -> Vec<String> {
+pub(crate) fn left_over(folder: &Path) -> Vec<String> {
     let names = std::fs::read_dir(folder).unwrap();
     let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     names.filter(|name| name.starts_with('.')).collect()
 }
 
 /// Starts the command, kills it as soon as a file of this kind is in the folder, and says whether it was in time.
-pub fn kill_when(command: &mut Command, is_time: impl Fn() -> bool) -> bool {
+pub(crate) fn kill_when(command: &mut Command, is_time: impl Fn() -> bool) -> bool {
     let mut child = command.spawn().unwrap();
     loop {
         if let Some(status) = child.try_wait().unwrap() {
@@ -110,7 +110,7 @@ pub fn kill_when(command: &mut Command, is_time: impl Fn() -> bool) -> bool {
 }
 
 /// Runs the command to its end; returns the most memory that it had, in bytes.
-pub fn peak_memory(command: &mut Command) -> u64 {
+pub(crate) fn peak_memory(command: &mut Command) -> u64 {
     let mut child = command.spawn().unwrap();
     let status = format!("/proc/{}/status", child.id());
     let mut peak = 0;
