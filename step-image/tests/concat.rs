@@ -307,17 +307,15 @@ fn stores_that_do_not_fit_are_named() {
     let grown = folder.path().join("grown");
     run(&mut step(&CHUNK, &[&a, &b, &grown]));
     let before = files(&grown);
-    for (stores, expected) in [
-        (vec![b.as_path()], None),
-        (vec![a.as_path()], Some("overlap")),
+    for (store, expected) in [
+        (&b, None),
+        (&a, Some("overlap")),
         (
-            vec![folder.path().join("units.zarr").as_path()].to_vec(),
+            &folder.path().join("units.zarr"),
             Some("units.zarr does not fit"),
         ),
     ] {
-        let mut paths = stores.clone();
-        paths.push(&grown);
-        let mut append = step(&["concat", "--append"], &paths);
+        let mut append = step(&["concat", "--append"], &[store, &grown]);
         match expected {
             None => drop(run(&mut append)),
             Some(expected) => {
@@ -327,10 +325,9 @@ fn stores_that_do_not_fit_are_named() {
         }
         assert!(files(&grown) == before);
     }
-    let (code, message) = refused(&mut step(&["concat", "--append"], &[&c, &a]));
+    let (code, message) = refused(&mut step(&["concat", "--append"], &[&b, &a]));
     assert!(
-        code == 12 && message.contains("was not written by `mlwm-step`")
-            || message.contains("missing"),
+        code == 12 && message.contains("was not written by `mlwm-step`"),
         "{message}"
     );
 }

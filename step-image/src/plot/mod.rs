@@ -162,12 +162,13 @@ enum Picture {
 
 impl Picture {
     fn write(&self, file: &Path) -> Result<(), Fault> {
-        Ok(match self {
+        match self {
             Self::Grid(map) => mlwm_maps::draw(map, file)?,
             Self::Points(map) => mlwm_maps::draw_points(map, file)?,
             Self::Series(series) => mlwm_maps::draw_series(series, file)?,
             Self::Matrix(matrix) => mlwm_maps::draw_matrix(matrix, file)?,
-        })
+        }
+        Ok(())
     }
 }
 
