@@ -301,7 +301,7 @@ mod tests {
         // From the first to the last day, without the two days around the missing value.
         assert!(last - first > 1000, "{first} {last}");
         let missing = (first + last) / 2;
-        assert!(!columns.contains(&missing) && columns.contains(&(missing - 150)));
+        assert!(!columns.contains(&missing) && columns.contains(&(missing - 248)));
     }
 
     #[test]
