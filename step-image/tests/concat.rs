@@ -325,7 +325,16 @@ fn stores_that_do_not_fit_are_named() {
         }
         assert!(files(&grown) == before);
     }
-    let (code, message) = refused(&mut step(&["concat", "--append"], &[&b, &a]));
+    // Codecs that are not written here.
+    let foreign = folder.path().join("foreign");
+    python(
+        "import sys, xarray as xr, numcodecs\n\
+         ds = xr.open_zarr(sys.argv[1], consolidated=True).load()\n\
+         ds.swvl1.encoding['compressors'] = [numcodecs.GZip(5)]\n\
+         ds.to_zarr(sys.argv[2], zarr_format=2, consolidated=True)",
+        &[&a, &foreign],
+    );
+    let (code, message) = refused(&mut step(&["concat", "--append"], &[&b, &foreign]));
     assert!(
         code == 12 && message.contains("was not written by `mlwm-step`"),
         "{message}"
