@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use serde_json::Value;
-use zarrs::array::{Array, ArrayBytes, ArraySubset};
+use zarrs::array::{Array, ArrayBytes, ArraySubset, CodecOptions};
 use zarrs::filesystem::FilesystemStore;
 
 use crate::ZarrFormat;
@@ -20,6 +20,19 @@ pub(crate) fn retrieve(
     caught(|| {
         array
             .retrieve_array_subset(subset)
+            .map_err(|error| error.to_string())
+    })
+}
+
+/// Reads a chunk in the thread that asks, as there are others for other chunks.
+pub(crate) fn retrieve_chunk(
+    array: &Array<FilesystemStore>,
+    chunk: &[u64],
+) -> Result<ArrayBytes<'static>, String> {
+    let options = CodecOptions::default().with_concurrent_target(1);
+    caught(|| {
+        array
+            .retrieve_chunk_opt(chunk, &options)
             .map_err(|error| error.to_string())
     })
 }

@@ -351,6 +351,31 @@ fn fill_values(
     Ok(fills)
 }
 
+/// What stands for "missing" in values as they are stored, in the form in which version 2 of the format has it:
+/// an integer, a float, or one of the words for floats that JSON does not have.
+pub(crate) fn declared_fill(
+    stored: Stored,
+    format: ZarrFormat,
+    document: &Value,
+    attributes: &Map<String, Value>,
+) -> Option<Value> {
+    let own = match format {
+        ZarrFormat::V2 => document.get("fill_value").filter(|value| !value.is_null()),
+        ZarrFormat::V3 => None,
+    };
+    let declared = own.or_else(|| attributes.get("_FillValue"))?;
+    let Stored::Float { .. } = stored else {
+        return (declared.is_number() || declared.is_boolean()).then(|| declared.clone());
+    };
+    let float = fill_value(declared, stored)?.float;
+    Some(match float {
+        f64::INFINITY => Value::from("Infinity"),
+        f64::NEG_INFINITY => Value::from("-Infinity"),
+        float if float.is_nan() => Value::from("NaN"),
+        float => Value::from(float),
+    })
+}
+
 fn fill_value(value: &Value, stored: Stored) -> Option<Mask> {
     let float = match value {
         Value::Number(number) => match number.as_i64() {

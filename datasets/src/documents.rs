@@ -21,32 +21,13 @@ pub(crate) const ENCODING_ATTRIBUTES: [&str; 6] = [
 /// Checks that a definition makes sense by itself.
 pub(crate) fn check(definition: &Definition) -> Result<(), String> {
     let Definition {
-        name,
-        dims,
         shape,
         chunks,
         element,
         attributes,
+        ..
     } = definition;
-    let is_unsafe = name.is_empty()
-        || name.starts_with('.')
-        || name.starts_with("__")
-        || name == "zarr.json"
-        || name.contains(['/', '\\', '\0']);
-    if is_unsafe {
-        return Err("its name cannot be the name of a folder in a Zarr store".to_owned());
-    }
-    if dims.len() != shape.len() || chunks.len() != shape.len() {
-        return Err(format!(
-            "it has {} dimensions, {} lengths and {} chunk lengths",
-            dims.len(),
-            shape.len(),
-            chunks.len()
-        ));
-    }
-    if let Some(index) = (1..dims.len()).find(|&index| dims[..index].contains(&dims[index])) {
-        return Err(format!("it has the dimension `{}` twice", dims[index]));
-    }
+    check_names(definition)?;
     let bytes = chunks
         .iter()
         .try_fold(element.size(), |bytes, &chunk| bytes.checked_mul(chunk));
@@ -69,6 +50,37 @@ pub(crate) fn check(definition: &Definition) -> Result<(), String> {
         Some(name) => Err(format!("the attribute `{name}` is set by the writer")),
         None => Ok(()),
     }
+}
+
+/// Checks the names of a variable and its dimensions, and that these have as many lengths.
+pub(crate) fn check_names(definition: &Definition) -> Result<(), String> {
+    let Definition {
+        name,
+        dims,
+        shape,
+        chunks,
+        ..
+    } = definition;
+    let is_unsafe = name.is_empty()
+        || name.starts_with('.')
+        || name.starts_with("__")
+        || name == "zarr.json"
+        || name.contains(['/', '\\', '\0']);
+    if is_unsafe {
+        return Err("its name cannot be the name of a folder in a Zarr store".to_owned());
+    }
+    if dims.len() != shape.len() || chunks.len() != shape.len() {
+        return Err(format!(
+            "it has {} dimensions, {} lengths and {} chunk lengths",
+            dims.len(),
+            shape.len(),
+            chunks.len()
+        ));
+    }
+    if let Some(index) = (1..dims.len()).find(|&index| dims[..index].contains(&dims[index])) {
+        return Err(format!("it has the dimension `{}` twice", dims[index]));
+    }
+    Ok(())
 }
 
 /// `zarr.json` of an array of version 3, as zarr-python and xarray write it. `characters` is the

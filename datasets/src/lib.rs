@@ -16,6 +16,7 @@ mod documents;
 pub mod ensemble;
 mod error;
 pub mod forecast_store;
+mod form;
 mod group;
 pub mod input_state;
 #[cfg(feature = "netcdf")]
@@ -27,6 +28,7 @@ mod statistics;
 #[cfg(test)]
 mod statistics_tests;
 mod stored;
+mod stored_chunks;
 #[cfg(test)]
 mod testing;
 mod values;
@@ -38,6 +40,7 @@ mod writer_tests;
 pub use cf_time::{duration_attributes, time_attributes};
 pub use dataset::Dataset;
 pub use error::Error;
+pub use form::{BloscCodecName, Compressor, Form, StoredDefinition};
 pub use group::ZarrFormat;
 pub use input_state::npy_integers;
 #[cfg(feature = "netcdf")]

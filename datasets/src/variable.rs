@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
-use zarrs::array::{Array, ArrayMetadata, ArraySubset};
+use zarrs::array::{Array, ArrayMetadata, ArrayShardedExt, ArraySubset};
 use zarrs::filesystem::FilesystemStore;
 
 use crate::decode::Decoding;
 use crate::documents::ENCODING_ATTRIBUTES;
+use crate::form::Form;
 use crate::group::ArrayDocument;
 use crate::stored::Stored;
 use crate::{Element, Error, Values, ZarrFormat, chunks};
@@ -35,6 +36,7 @@ pub struct Variable {
     decoding: Decoding,
     array: Array<FilesystemStore>,
     is_zstd: bool,
+    form: Option<Form>,
 }
 
 impl std::fmt::Debug for Variable {
@@ -68,6 +70,7 @@ impl Variable {
             ZarrFormat::V3 => document.get("dimension_names").cloned(),
         };
         let is_zstd = chunks::is_zstd(format, &document);
+        let form = Form::of(stored, format, &document, &attributes);
         let metadata = match format {
             ZarrFormat::V2 => serde_json::from_value(document).map(ArrayMetadata::V2),
             ZarrFormat::V3 => serde_json::from_value(document).map(ArrayMetadata::V3),
@@ -84,12 +87,18 @@ impl Variable {
             decoding,
             array,
             is_zstd,
+            form,
         })
     }
 
     /// The name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The folder of its store.
+    pub fn store(&self) -> &Path {
+        &self.store
     }
 
     /// The names of the dimensions.
@@ -138,6 +147,64 @@ impl Variable {
         }
     }
 
+    /// How its numbers are stored; none of texts and of NumPy's own times.
+    pub fn form(&self) -> Option<&Form> {
+        self.form.as_ref()
+    }
+
+    /// How many chunks there are along each dimension; of files, where chunks are in shards.
+    pub fn chunk_counts(&self) -> &[u64] {
+        self.array.chunk_grid_shape()
+    }
+
+    /// The length of each dimension of a chunk inside of a shard; none without shards.
+    pub fn inner_chunk_shape(&self) -> Option<Vec<u64>> {
+        let shape = self.array.subchunk_shape()?;
+        Some(shape.iter().map(|length| length.get()).collect())
+    }
+
+    /// The file of a chunk, and where it would be if it was never written.
+    pub fn chunk_file(&self, chunk: &[u64]) -> PathBuf {
+        self.chunk_path(chunk)
+    }
+
+    /// The numbers of a chunk as they are stored, in the byte order of the machine: a whole chunk, also where the
+    /// variable ends within it; the fill value where it was never written.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_stored_chunk(&self, chunk: &[u64]) -> Result<Vec<u8>, Error> {
+        let lengths = self.chunk_shape();
+        let ranges: Vec<Range<u64>> = chunk
+            .iter()
+            .zip(&lengths)
+            .zip(self.shape())
+            .map(|((&at, &length), &end)| (at * length).min(end)..((at + 1) * length).min(end))
+            .collect();
+        self.check_size(&ranges)?;
+        self.check_frames(&ArraySubset::new_with_ranges(&ranges))?;
+        let corrupt = |reason: String| self.corrupt(self.chunk_path(chunk), reason);
+        let bytes = chunks::retrieve_chunk(&self.array, chunk).map_err(corrupt)?;
+        let bytes = bytes
+            .into_fixed()
+            .map_err(|error| corrupt(error.to_string()))?;
+        Ok(bytes.into_owned())
+    }
+
+    /// The numbers in a range of each dimension as they are stored, in the byte order of the machine.
+    ///
+    /// # Errors
+    /// As [`Self::read_range`].
+    pub fn read_stored_range(&self, ranges: &[Range<u64>]) -> Result<Vec<u8>, Error> {
+        let subset = self.checked(ranges)?;
+        let bytes = chunks::retrieve(&self.array, &subset)
+            .map_err(|reason| self.name_chunk(&subset, reason))?;
+        let bytes = bytes
+            .into_fixed()
+            .map_err(|error| self.unreadable(error.to_string()))?;
+        Ok(bytes.into_owned())
+    }
+
     pub(crate) fn stored(&self) -> Stored {
         self.decoding.stored()
     }
@@ -184,6 +251,20 @@ impl Variable {
     /// [`Error::Range`] unless there is one range per dimension, inside the shape; otherwise as
     /// [`Self::read`].
     pub fn read_range(&self, ranges: &[Range<u64>]) -> Result<Values, Error> {
+        let subset = self.checked(ranges)?;
+        let shape: Vec<usize> = ranges
+            .iter()
+            .map(|range| (range.end - range.start) as usize)
+            .collect();
+        let bytes = chunks::retrieve(&self.array, &subset)
+            .map_err(|reason| self.name_chunk(&subset, reason))?;
+        self.decoding
+            .decode(bytes, &shape)
+            .map_err(|reason| self.unreadable(reason))
+    }
+
+    /// The part of these ranges, if it can be read.
+    fn checked(&self, ranges: &[Range<u64>]) -> Result<ArraySubset, Error> {
         let is_inside = ranges.len() == self.shape().len()
             && ranges
                 .iter()
@@ -198,17 +279,9 @@ impl Variable {
             });
         }
         self.check_size(ranges)?;
-        let shape: Vec<usize> = ranges
-            .iter()
-            .map(|range| (range.end - range.start) as usize)
-            .collect();
         let subset = ArraySubset::new_with_ranges(ranges);
         self.check_frames(&subset)?;
-        let bytes = chunks::retrieve(&self.array, &subset)
-            .map_err(|reason| self.name_chunk(&subset, reason))?;
-        self.decoding
-            .decode(bytes, &shape)
-            .map_err(|reason| self.unreadable(reason))
+        Ok(subset)
     }
 
     /// Refuses zstd frames that claim to hold more than their chunk.

@@ -17,6 +17,7 @@ use zarrs::array::{Array, ArrayBytes, ArrayMetadata, ArraySubset, CodecOptions, 
 use zarrs::filesystem::FilesystemStore;
 
 use crate::documents::{attributes_v2, check, document_v2, document_v3};
+use crate::stored_chunks::StoredTarget;
 use crate::{Element, Error, Values, ZarrFormat};
 
 /// A variable to write.
@@ -73,11 +74,12 @@ impl Definition {
 
 /// Writes one Zarr group. Blocks of different chunks may be written in parallel.
 pub struct Writer {
-    path: PathBuf,
-    format: ZarrFormat,
+    pub(crate) path: PathBuf,
+    pub(crate) format: ZarrFormat,
     attributes: Map<String, Value>,
-    storage: Arc<FilesystemStore>,
+    pub(crate) storage: Arc<FilesystemStore>,
     variables: BTreeMap<String, Target>,
+    pub(crate) stored: BTreeMap<String, StoredTarget>,
 }
 
 /// A variable being written.
@@ -141,6 +143,7 @@ impl Writer {
             attributes,
             storage: Arc::new(FilesystemStore::new(path).map_err(|error| failed(&error))?),
             variables: BTreeMap::new(),
+            stored: BTreeMap::new(),
         })
     }
 
@@ -151,22 +154,8 @@ impl Writer {
     pub fn define(&mut self, definition: &Definition) -> Result<(), Error> {
         let refuse = |reason: String| self.refuse(&definition.name, reason);
         check(definition).map_err(refuse)?;
-        if self.variables.contains_key(&definition.name) {
-            return Err(refuse("it is defined already".to_owned()));
-        }
-        for other in self.variables.values().map(|target| &target.definition) {
-            for (dim, length) in definition.dims.iter().zip(&definition.shape) {
-                let same = other.dims.iter().position(|other| other == dim);
-                if let Some(other_length) = same.map(|index| other.shape[index])
-                    && other_length != *length
-                {
-                    return Err(refuse(format!(
-                        "its dimension `{dim}` has the length {length}, but {other_length} in `{}`",
-                        other.name
-                    )));
-                }
-            }
-        }
+        self.check_against_others(&definition.name, &definition.dims, &definition.shape)
+            .map_err(refuse)?;
         let array = OnceLock::new();
         if definition.element != Element::Text {
             let _ = array.set(self.array(definition, 0)?);
@@ -240,58 +229,34 @@ impl Writer {
     /// # Errors
     /// [`Error::Definition`] if a chunk of a variable has not been written.
     pub fn finish(self) -> Result<(), Error> {
-        let mut documents = Vec::new();
-        for (name, target) in &self.variables {
-            let Some(array) = target.array.get() else {
-                return Err(self.refuse(name, "its texts have not been written".to_owned()));
-            };
-            for chunk in &ArraySubset::new_with_shape(array.chunk_grid_shape().to_vec()).indices() {
-                let key = array.chunk_key(&chunk);
-                if !self.path.join(key.as_str()).is_file() {
-                    return Err(
-                        self.refuse(name, format!("its chunk `{key}` has not been written"))
-                    );
-                }
+        let mut consolidated = Map::new();
+        for (name, documents) in self.documents()? {
+            for (file, document) in documents {
+                self.write_json(&format!("{name}/{file}"), &document)?;
+                let key = match self.format {
+                    ZarrFormat::V2 => format!("{name}/{file}"),
+                    ZarrFormat::V3 => name.clone(),
+                };
+                consolidated.insert(key, document);
             }
-            let longest = characters(array);
-            documents.push((name, &target.definition, longest));
         }
+        let attributes = Value::Object(self.attributes.clone());
         match self.format {
-            ZarrFormat::V3 => {
-                let mut consolidated = Map::new();
-                for (name, definition, longest) in documents {
-                    let document = document_v3(definition, longest);
-                    self.write_json(&format!("{name}/zarr.json"), &document)?;
-                    consolidated.insert(name.clone(), document);
-                }
-                self.write_json(
-                    "zarr.json",
-                    &json!({
-                        "attributes": self.attributes,
-                        "zarr_format": 3,
-                        "consolidated_metadata": {
-                            "kind": "inline",
-                            "must_understand": false,
-                            "metadata": consolidated,
-                        },
-                        "node_type": "group",
-                    }),
-                )
-            }
+            ZarrFormat::V3 => self.write_json(
+                "zarr.json",
+                &json!({
+                    "attributes": attributes,
+                    "zarr_format": 3,
+                    "consolidated_metadata": {
+                        "kind": "inline",
+                        "must_understand": false,
+                        "metadata": consolidated,
+                    },
+                    "node_type": "group",
+                }),
+            ),
             ZarrFormat::V2 => {
                 let group = json!({"zarr_format": 2});
-                let attributes = Value::Object(self.attributes.clone());
-                let mut consolidated = Map::new();
-                for (name, definition, longest) in documents {
-                    for (file, document) in [
-                        (".zarray", document_v2(definition, longest)),
-                        (".zattrs", Value::Object(attributes_v2(definition))),
-                    ] {
-                        let key = format!("{name}/{file}");
-                        self.write_json(&key, &document)?;
-                        consolidated.insert(key, document);
-                    }
-                }
                 consolidated.insert(".zattrs".to_owned(), attributes.clone());
                 consolidated.insert(".zgroup".to_owned(), group.clone());
                 self.write_json(".zattrs", &attributes)?;
@@ -303,7 +268,86 @@ impl Writer {
     }
 }
 
+/// The metadata files of one array with their content.
+type Documents = Vec<(&'static str, Value)>;
+
 impl Writer {
+    /// The metadata of each array, once all of its chunks are there.
+    fn documents(&self) -> Result<BTreeMap<String, Documents>, Error> {
+        let mut documents = BTreeMap::new();
+        for (name, target) in &self.variables {
+            let Some(array) = target.array.get() else {
+                return Err(self.refuse(name, "its texts have not been written".to_owned()));
+            };
+            self.check_chunks(name, array)?;
+            let (definition, longest) = (&target.definition, characters(array));
+            let of_array = match self.format {
+                ZarrFormat::V3 => vec![("zarr.json", document_v3(definition, longest))],
+                ZarrFormat::V2 => vec![
+                    (".zarray", document_v2(definition, longest)),
+                    (".zattrs", Value::Object(attributes_v2(definition))),
+                ],
+            };
+            documents.insert(name.clone(), of_array);
+        }
+        for (name, target) in &self.stored {
+            self.check_chunks(name, &target.array)?;
+            let definition = &target.definition;
+            let of_array = match self.format {
+                ZarrFormat::V3 => vec![("zarr.json", definition.document_v3())],
+                ZarrFormat::V2 => vec![
+                    (".zarray", definition.document_v2()),
+                    (".zattrs", Value::Object(definition.attributes_v2())),
+                ],
+            };
+            documents.insert(name.clone(), of_array);
+        }
+        Ok(documents)
+    }
+
+    fn check_chunks(&self, name: &str, array: &Array<FilesystemStore>) -> Result<(), Error> {
+        for chunk in &ArraySubset::new_with_shape(array.chunk_grid_shape().to_vec()).indices() {
+            let key = array.chunk_key(&chunk);
+            if !self.path.join(key.as_str()).is_file() {
+                return Err(self.refuse(name, format!("its chunk `{key}` has not been written")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Why a variable cannot stand beside those that are defined already.
+    pub(crate) fn check_against_others(
+        &self,
+        name: &str,
+        dims: &[String],
+        shape: &[u64],
+    ) -> Result<(), String> {
+        let decoded = self.variables.values().map(|target| {
+            let definition = &target.definition;
+            (&definition.name, &definition.dims, &definition.shape)
+        });
+        let stored = self.stored.values().map(|target| {
+            let definition = &target.definition;
+            (&definition.name, &definition.dims, &definition.shape)
+        });
+        for (other, other_dims, other_shape) in decoded.chain(stored) {
+            if other == name {
+                return Err("it is defined already".to_owned());
+            }
+            for (dim, length) in dims.iter().zip(shape) {
+                let same = other_dims.iter().position(|other| other == dim);
+                if let Some(other_length) = same.map(|index| other_shape[index])
+                    && other_length != *length
+                {
+                    return Err(format!(
+                        "its dimension `{dim}` has the length {length}, but {other_length} in `{other}`"
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn target(&self, name: &str) -> Result<&Target, Error> {
         self.variables
             .get(name)
@@ -423,7 +467,7 @@ impl Writer {
         })
     }
 
-    fn refuse(&self, name: &str, reason: String) -> Error {
+    pub(crate) fn refuse(&self, name: &str, reason: String) -> Error {
         Error::Definition {
             path: self.path.clone(),
             name: name.to_owned(),

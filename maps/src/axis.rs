@@ -1,6 +1,7 @@
 //! One axis of the map: where its cells begin and end, and how its numbers are written.
 
 use crate::Error;
+use crate::colours::extremes;
 use crate::ticks::{Ticks, number};
 use crate::units;
 
@@ -14,6 +15,8 @@ pub(crate) struct Axis {
     /// What is written along it.
     pub(crate) label: String,
     kind: Kind,
+    /// What coordinates are drawn as: metres as kilometres.
+    factor: f64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +68,41 @@ impl Axis {
             reversed,
             label,
             kind,
+            factor: scale,
         })
+    }
+
+    /// An axis of one cell around all of these coordinates, in any order.
+    pub(crate) fn around(coordinates: &[f64], name: &str, units: &str) -> Result<Self, Error> {
+        let Some((low, high)) = extremes(coordinates) else {
+            return Err(Error::Coordinates {
+                axis: name.to_owned(),
+                at: 0,
+            });
+        };
+        if let Some(at) = coordinates.iter().position(|value| !value.is_finite()) {
+            return Err(Error::Coordinates {
+                axis: name.to_owned(),
+                at,
+            });
+        }
+        // A little more than the points, so that none is cut.
+        let margin = match high > low {
+            true => (high - low) * 0.015,
+            false => 0.5,
+        };
+        let is_latitude = written(units).0 == Kind::Latitude;
+        let (lowest, highest) = match is_latitude {
+            true => (-90.0, 90.0),
+            false => (f64::NEG_INFINITY, f64::INFINITY),
+        };
+        let (low, high) = ((low - margin).max(lowest), (high + margin).min(highest));
+        Self::new(&[low / 2.0 + high / 2.0], name, units, high - low)
+    }
+
+    /// A coordinate as it is drawn.
+    pub(crate) fn drawn(&self, coordinate: f64) -> f64 {
+        coordinate * self.factor
     }
 
     /// Number of cells.

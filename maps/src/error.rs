@@ -17,6 +17,26 @@ pub enum Error {
         /// Number of x coordinates.
         columns: usize,
     },
+    /// Points without a value or a place.
+    #[error(
+        "there are {values} values, {x} x and {y} y coordinates of points: give one of each for each point"
+    )]
+    Points {
+        /// Number of values.
+        values: usize,
+        /// Number of x coordinates.
+        x: usize,
+        /// Number of y coordinates.
+        y: usize,
+    },
+    /// A chart without times, rows or columns, or with rows of another length than it has times.
+    #[error("the chart `{title}` cannot be drawn: {reason}")]
+    Chart {
+        /// Its title.
+        title: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// Coordinates that do not order the points.
     #[error(
         "the coordinates of `{axis}` neither rise nor fall from point to point (see number {at}): give finite coordinates in order"

@@ -13,14 +13,14 @@ use crate::layout::{self, Area, FOOT, LABEL, Layout, NEAR, NUMBER, SUBTITLE, TIC
 use crate::text::{Fonts, Style};
 use crate::ticks::significant;
 use crate::units;
-use crate::{Error, Map};
+use crate::{Error, Map, points};
 
 /// Colour of frames and ticks.
-const LINE: [u8; 3] = [60, 60, 60];
+pub(crate) const LINE: [u8; 3] = [60, 60, 60];
 /// Thickness of frames and ticks.
-const THICK: i32 = 2;
+pub(crate) const THICK: i32 = 2;
 /// How much the lines of the grid darken the field.
-const GRID_ALPHA: f64 = 0.13;
+pub(crate) const GRID_ALPHA: f64 = 0.13;
 
 /// A drawn figure: RGB, row by row.
 pub(crate) struct Figure {
@@ -40,8 +40,38 @@ pub(crate) fn draw(map: &Map) -> Result<Figure, Error> {
     }
     let (x, y) = axes(map)?;
     let scale = Scale::of(&map.values, map.range)?;
+    compose(map, &x, &y, &scale, |size| {
+        field::paint(&map.values, &x, &y, &scale, size)
+    })
+}
+
+/// Draws the figure of points without a grid: their number is that of the values and of both coordinates.
+pub(crate) fn draw_points(map: &Map) -> Result<Figure, Error> {
+    if map.values.len() != map.x.len() || map.values.len() != map.y.len() {
+        return Err(Error::Points {
+            values: map.values.len(),
+            x: map.x.len(),
+            y: map.y.len(),
+        });
+    }
+    let x = Axis::around(&map.x, &map.x_label, &map.x_units)?;
+    let y = Axis::around(&map.y, &map.y_label, &map.y_units)?;
+    let scale = Scale::of(&map.values, map.range)?;
+    compose(map, &x, &y, &scale, |size| {
+        points::paint(map, &x, &y, &scale, size)
+    })
+}
+
+/// Draws the figure around a field, whose pixels `paint` makes for its size.
+fn compose(
+    map: &Map,
+    x: &Axis,
+    y: &Axis,
+    scale: &Scale,
+    paint: impl FnOnce((u32, u32)) -> Vec<u8>,
+) -> Result<Figure, Error> {
     let fonts = Fonts::load()?;
-    let layout = Layout::of(map, &x, &y, &scale, &fonts);
+    let layout = Layout::of(map, x, y, scale, &fonts);
     let (width, height) = (layout.width as u32, layout.height as u32);
     let mut rgb = vec![255; width as usize * height as usize * 3];
     {
@@ -50,11 +80,12 @@ pub(crate) fn draw(map: &Map) -> Result<Figure, Error> {
             fonts: &fonts,
         };
         canvas.texts(map, &layout)?;
-        canvas.field(map, &x, &y, &scale, &layout)?;
-        canvas.axes(&x, &y, &layout)?;
+        let field = layout.field;
+        canvas.picture(field, paint((field.width as u32, field.height as u32)))?;
+        canvas.axes(x, y, &layout)?;
         // Without values there is nothing that a colour could stand for.
         if map.range.is_some() || colours::extremes(&map.values).is_some() {
-            canvas.bar(&scale, &layout)?;
+            canvas.bar(scale, &layout)?;
         }
         canvas.area.present().map_err(failed)?;
     }
@@ -72,21 +103,21 @@ fn axes(map: &Map) -> Result<(Axis, Axis), Error> {
     Ok((x, y))
 }
 
-fn failed(error: impl std::fmt::Display) -> Error {
+pub(crate) fn failed(error: impl std::fmt::Display) -> Error {
     Error::Canvas(error.to_string())
 }
 
 /// Where a line of text stands relative to its place.
 #[derive(Clone, Copy)]
-enum Align {
+pub(crate) enum Align {
     Left,
     Centre,
     Right,
 }
 
-struct Canvas<'a> {
-    area: DrawingArea<BitMapBackend<'a, RGBPixel>, Shift>,
-    fonts: &'a Fonts,
+pub(crate) struct Canvas<'a> {
+    pub(crate) area: DrawingArea<BitMapBackend<'a, RGBPixel>, Shift>,
+    pub(crate) fonts: &'a Fonts,
 }
 
 impl Canvas<'_> {
@@ -131,20 +162,6 @@ impl Canvas<'_> {
             (swatch.right() + NEAR, layout.foot),
             Align::Left,
         )
-    }
-
-    fn field(
-        &self,
-        map: &Map,
-        x: &Axis,
-        y: &Axis,
-        scale: &Scale,
-        layout: &Layout,
-    ) -> Result<(), Error> {
-        let area = layout.field;
-        let size = (area.width as u32, area.height as u32);
-        let pixels = field::paint(&map.values, x, y, scale, size);
-        self.picture(area, pixels)
     }
 
     fn axes(&self, x: &Axis, y: &Axis, layout: &Layout) -> Result<(), Error> {
@@ -263,7 +280,7 @@ impl Canvas<'_> {
         self.text(&layout.bar_label, &LABEL, place, Align::Left)
     }
 
-    fn frame(&self, area: Area) -> Result<(), Error> {
+    pub(crate) fn frame(&self, area: Area) -> Result<(), Error> {
         let outer = Area {
             left: area.left - THICK,
             top: area.top - THICK,
@@ -295,7 +312,7 @@ impl Canvas<'_> {
         Ok(())
     }
 
-    fn picture(&self, area: Area, pixels: Vec<u8>) -> Result<(), Error> {
+    pub(crate) fn picture(&self, area: Area, pixels: Vec<u8>) -> Result<(), Error> {
         let size = (area.width as u32, area.height as u32);
         let element =
             BitMapElement::<_, RGBPixel>::with_owned_buffer((area.left, area.top), size, pixels);
@@ -303,7 +320,7 @@ impl Canvas<'_> {
         self.area.draw(&element).map_err(failed)
     }
 
-    fn fill(&self, area: Area, colour: RGBAColor) -> Result<(), Error> {
+    pub(crate) fn fill(&self, area: Area, colour: RGBAColor) -> Result<(), Error> {
         let corners = [(area.left, area.top), (area.right(), area.bottom())];
         let style = ShapeStyle::from(colour).filled();
         self.area
@@ -312,7 +329,7 @@ impl Canvas<'_> {
     }
 
     /// A line of text with the foot of its letters at `place`.
-    fn text(
+    pub(crate) fn text(
         &self,
         text: &str,
         style: &Style,
@@ -330,7 +347,12 @@ impl Canvas<'_> {
     }
 
     /// A line that is read from below, centred at the height of `place`.
-    fn upright_text(&self, text: &str, style: &Style, place: (i32, i32)) -> Result<(), Error> {
+    pub(crate) fn upright_text(
+        &self,
+        text: &str,
+        style: &Style,
+        place: (i32, i32),
+    ) -> Result<(), Error> {
         let bottom = place.1 + (self.fonts.width(text, style) / 2.0).round() as i32;
         self.ink(text, style, |x, y| (place.0 + y, bottom - x))
     }
@@ -352,7 +374,7 @@ impl Canvas<'_> {
 }
 
 /// How many pixels from the low end of an axis a value lies.
-fn along((low, high): (f64, f64), value: f64, length: i32) -> i32 {
+pub(crate) fn along((low, high): (f64, f64), value: f64, length: i32) -> i32 {
     ((value - low) / (high - low) * f64::from(length)).round() as i32
 }
 
@@ -363,7 +385,7 @@ fn with_factor(label: &str, factor: &str) -> String {
     }
 }
 
-fn opaque([red, green, blue]: [u8; 3]) -> RGBAColor {
+pub(crate) fn opaque([red, green, blue]: [u8; 3]) -> RGBAColor {
     RGBAColor(red, green, blue, 1.0)
 }
 

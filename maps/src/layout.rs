@@ -46,16 +46,16 @@ pub(crate) const TICK: i32 = 8;
 /// Between a tick and its number, and between other things that belong together.
 pub(crate) const NEAR: i32 = 9;
 /// Between things that do not.
-const FAR: i32 = 40;
+pub(crate) const FAR: i32 = 40;
 /// Around everything.
-const MARGIN: i32 = 44;
+pub(crate) const MARGIN: i32 = 44;
 
 /// The field fits into this.
 const LARGEST_FIELD: (f64, f64) = (1120.0, 980.0);
 /// An elongated field is stretched until its short side has this length.
 const SHORTEST_SIDE: f64 = 150.0;
 /// No line of text makes the figure wider.
-const WIDEST_TEXT: f32 = 1400.0;
+pub(crate) const WIDEST_TEXT: f32 = 1400.0;
 
 /// Thickness of the colour bar.
 const BAR: i32 = 34;
@@ -217,7 +217,7 @@ pub(crate) fn line(style: &Style) -> i32 {
 }
 
 /// From the foot of the letters to the bottom of the line.
-fn descent(style: &Style) -> i32 {
+pub(crate) fn descent(style: &Style) -> i32 {
     (style.size * 0.3).round() as i32
 }
 

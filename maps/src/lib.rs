@@ -1,4 +1,4 @@
-//! Maps of a two-dimensional field, as PNG.
+//! Maps of a two-dimensional field or of points, series over time and matrices of what is there, as PNG.
 //!
 //! [`draw`] makes one figure: the field on its projected or geographic axes, a colour bar, a title.
 //! Fonts are built in, and the same [`Map`] always gives the same bytes.
@@ -6,12 +6,17 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod axis;
+mod chart;
+mod clock;
 mod colours;
 mod error;
 mod field;
 mod figure;
 mod layout;
+mod matrix;
 mod png;
+mod points;
+mod series;
 mod text;
 mod ticks;
 mod units;
@@ -19,6 +24,8 @@ mod units;
 use std::path::Path;
 
 pub use error::Error;
+pub use matrix::Matrix;
+pub use series::{Line, Series};
 
 /// A field on a grid, and what is written around it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -57,4 +64,35 @@ pub fn draw(map: &Map, path: &Path) -> Result<(), Error> {
 pub fn encode(map: &Map) -> Result<Vec<u8>, Error> {
     let figure = figure::draw(map)?;
     png::encode(&figure, &map.title)
+}
+
+/// Draws points without a grid and writes them to `path` as PNG, whole or not at all: as many values as there are
+/// `x` and `y`, each in a disc of its colour.
+pub fn draw_points(map: &Map, path: &Path) -> Result<(), Error> {
+    png::write(path, &encode_points(map)?)
+}
+
+/// Draws points without a grid; the bytes of a PNG file.
+pub fn encode_points(map: &Map) -> Result<Vec<u8>, Error> {
+    png::encode(&figure::draw_points(map)?, &map.title)
+}
+
+/// Draws `series` and writes it to `path` as PNG, whole or not at all.
+pub fn draw_series(series: &Series, path: &Path) -> Result<(), Error> {
+    png::write(path, &encode_series(series)?)
+}
+
+/// Draws `series`; the bytes of a PNG file.
+pub fn encode_series(series: &Series) -> Result<Vec<u8>, Error> {
+    png::encode(&series::draw(series)?, &series.title)
+}
+
+/// Draws `matrix` and writes it to `path` as PNG, whole or not at all.
+pub fn draw_matrix(matrix: &Matrix, path: &Path) -> Result<(), Error> {
+    png::write(path, &encode_matrix(matrix)?)
+}
+
+/// Draws `matrix`; the bytes of a PNG file.
+pub fn encode_matrix(matrix: &Matrix) -> Result<Vec<u8>, Error> {
+    png::encode(&matrix::draw(matrix)?, &matrix.title)
 }

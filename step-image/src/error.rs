@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use mlwm_spec::ExitCode;
 use mlwm_spec::yaml::YamlError;
 
-use crate::Problems;
+use crate::{Fault, Problems};
 
 /// A step that did not come to its end: nothing is written under the name of its result.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +69,9 @@ pub enum Error {
     /// Values that are not as many as their shape says: a fault of mlwm.
     #[error("a block of values does not have its shape ({0}): report this as a fault of mlwm")]
     Shape(String),
+    /// A step on stores failed.
+    #[error(transparent)]
+    Fault(#[from] Fault),
 }
 
 fn list(paths: &[PathBuf]) -> String {
@@ -98,6 +101,7 @@ impl Error {
             Self::Fetch { code, .. } => *code,
             Self::Storage(error) => error.exit_code(),
             Self::Shape(_) => ExitCode::Failed,
+            Self::Fault(fault) => fault.exit_code(),
         }
     }
 }

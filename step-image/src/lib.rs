@@ -4,21 +4,34 @@
 //! became of it is in its report.
 
 mod axis;
+mod blocks;
+mod chunking;
+pub mod concat;
 mod error;
+mod fault;
 pub mod fetch;
 mod fold;
 pub mod grib2zarr;
+mod moving;
 pub mod nc2zarr;
+mod new_store;
 mod output;
+pub mod plot;
 mod points;
 mod pour;
+mod presence;
 mod problems;
+pub mod rechunk;
 pub mod report;
 pub mod resample;
+pub mod stats;
 mod target;
 mod time;
+pub mod validate;
 
+pub use chunking::{Compression, Lengths};
 pub use error::Error;
+pub use fault::Fault;
 pub use output::{ChunkLength, Format, Output, ResampleOption};
 pub use problems::Problems;
 pub use target::Target;

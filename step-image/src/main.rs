@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use mlwm_step::{Error, fetch, grib2zarr, nc2zarr};
+use mlwm_step::{Error, concat, fetch, grib2zarr, nc2zarr, plot, rechunk, stats, validate};
 
 /// One step of a data pipeline: reads files, writes one new dataset, whole or not at all.
 #[derive(Debug, Parser)]
@@ -22,6 +22,11 @@ enum Command {
     Grib2zarr(grib2zarr::Arguments),
     /// NetCDF files, joined along time, into one Zarr store.
     Nc2zarr(nc2zarr::Arguments),
+    Concat(concat::Args),
+    Rechunk(rechunk::Args),
+    Stats(stats::Args),
+    Validate(validate::Args),
+    Plot(plot::Args),
 }
 
 fn main() -> ExitCode {
@@ -39,5 +44,10 @@ fn run(command: Command) -> Result<(), Error> {
         Command::Fetch(arguments) => fetch::run(&arguments),
         Command::Grib2zarr(arguments) => grib2zarr::run(&arguments),
         Command::Nc2zarr(arguments) => nc2zarr::run(&arguments),
+        Command::Concat(args) => concat::run(&args),
+        Command::Rechunk(args) => rechunk::run(&args),
+        Command::Stats(args) => stats::run(&args),
+        Command::Validate(args) => validate::run(&args),
+        Command::Plot(args) => plot::run(&args),
     }
 }

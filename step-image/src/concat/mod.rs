@@ -1,0 +1,308 @@
+//! `concat`: many stores to one along time.
+
+mod agree;
+mod append;
+mod series;
+pub(crate) mod times;
+mod view;
+
+use std::path::PathBuf;
+
+use clap::Args as Arguments;
+use mlwm_datasets::{Dataset, Definition, Element, Values, Writer, time_attributes};
+use ndarray::ArrayD;
+use serde_json::{Map, Value};
+
+use crate::chunking::{Chunking, Compression, Lengths, format};
+use crate::moving::Part;
+use crate::new_store::{self, Job, NewStore, check_space, copy_texts, say, whole, writer_in};
+use crate::rechunk::Limits;
+use crate::{Error, Fault};
+use agree::Tolerance;
+pub(crate) use agree::is_in_degrees;
+use append::Replacement;
+use series::Plan;
+pub use view::Rename;
+use view::View;
+
+/// Write several Zarr stores as one along time.
+#[derive(Clone, Debug, Arguments)]
+pub struct Args {
+    /// The stores, in any order.
+    #[arg(required = true)]
+    pub stores: Vec<PathBuf>,
+    /// The new store; with `--append` the one that grows.
+    pub target: PathBuf,
+    /// Append to a store that this command wrote: it becomes what it would be from all stores at once.
+    #[arg(long, conflicts_with_all = ["chunk", "shard", "zarr_format", "compression", "variables"])]
+    pub append: bool,
+    /// The stores may be of different variables at the same times.
+    #[arg(long)]
+    pub merge: bool,
+    /// Lengths of chunks, like `time=10,x=-1` (-1: the whole dimension); others are those of the first store.
+    #[arg(long, default_value = None)]
+    pub chunk: Option<Lengths>,
+    /// Lengths of shards, each a file of whole chunks (Zarr version 3).
+    #[arg(long)]
+    pub shard: Option<Lengths>,
+    /// The version of Zarr; that of the first store if not given.
+    #[arg(long, value_parser = clap::value_parser!(u8).range(2..=3))]
+    pub zarr_format: Option<u8>,
+    /// How chunks are compressed.
+    #[arg(long, value_enum)]
+    pub compression: Option<Compression>,
+    /// Only these variables, by their new names, and their coordinates.
+    #[arg(long, value_delimiter = ',')]
+    pub variables: Vec<String>,
+    /// Another name for a variable: `Tair=met_tair`.
+    #[arg(long, value_delimiter = ',')]
+    pub rename: Vec<Rename>,
+    /// The dimension along which the stores follow each other.
+    #[arg(long, default_value = "time")]
+    pub dimension: String,
+    /// How far longitudes and latitudes of the stores may be apart, in degrees; those of the first are kept.
+    #[arg(long, default_value_t = 1e-4)]
+    pub tolerance: f64,
+    /// Attributes of variables that may differ; those of the first store are kept.
+    #[arg(long, value_delimiter = ',')]
+    pub ignore_attribute: Vec<String>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub limits: Limits,
+}
+
+/// Concatenates.
+///
+/// # Errors
+/// [`Error::Fault`] for stores that do not fit together, with their names and what differs; too little memory or
+/// space; [`Error::Exists`]. Nothing is left at the target; one that grows stays as it was.
+pub fn run(args: &Args) -> Result<(), Error> {
+    let open = |path: &PathBuf| Dataset::open(path).map_err(Fault::from);
+    let datasets: Vec<Dataset> = args.stores.iter().map(open).collect::<Result<_, _>>()?;
+    let base = match args.append {
+        true => Some(open(&args.target)?),
+        false => None,
+    };
+    let view = |dataset| View::of(dataset, &args.dimension, &args.rename, &args.variables);
+    let views: Vec<View<'_>> = datasets.iter().map(view).collect::<Result<_, Fault>>()?;
+    view::check_names(&datasets, &views, &args.rename, &args.variables)?;
+    let base = match &base {
+        Some(dataset) => Some(View::of(dataset, &args.dimension, &[], &[])?),
+        None => None,
+    };
+    let series = series::group(&views, args.merge)?;
+    let tolerance = Tolerance {
+        degrees: args.tolerance,
+        ignored: args.ignore_attribute.clone(),
+    };
+    if let Some(base) = &base
+        && append::is_there(base, &series, &tolerance)?
+    {
+        say(&format!(
+            "{}: it has these times already",
+            args.target.display()
+        ));
+        return Ok(());
+    }
+    let plan = series::plan(base.as_ref(), &series, &tolerance)?;
+    for (name, apart) in plan.apart.iter().filter(|(_, apart)| **apart > 0.0) {
+        say(&format!(
+            "`{name}` differs by up to {apart} between the stores; that of the first is kept"
+        ));
+    }
+    match &base {
+        Some(base) => grow(args, base, &plan)?,
+        None => create(args, &plan)?,
+    }
+    let (first, last) = (plan.times[0], plan.times[plan.times.len() - 1]);
+    say(&format!(
+        "{}: {} times from {} to {}, {} variables",
+        args.target.display(),
+        plan.times.len(),
+        times::text(first),
+        times::text(last),
+        plan.changing.len() + plan.fixed.len()
+    ));
+    Ok(())
+}
+
+/// A store of all.
+fn create(args: &Args, plan: &Plan<'_>) -> Result<(), Error> {
+    let all = plan
+        .changing
+        .values()
+        .flat_map(|views| views.iter().map(|view| view.1));
+    let all = all.chain(plan.fixed.values().map(|fixed| fixed.1));
+    for lengths in [args.chunk.as_ref(), args.shard.as_ref()]
+        .into_iter()
+        .flatten()
+    {
+        lengths.check(&args.stores[0], all.clone())?;
+    }
+    let chunking = Chunking {
+        chunk: args.chunk.clone().unwrap_or_default(),
+        shard: args.shard.clone(),
+        compression: args.compression.unwrap_or_default(),
+        growing: Some(args.dimension.clone()),
+    };
+    let budget = args.limits.budget();
+    let (mut jobs, mut texts) = (Vec::new(), Vec::new());
+    for (name, parts) in &plan.changing {
+        let (store, first) = (&parts[0].0.path, parts[0].1);
+        let Some(form) = new_store::form(store, first)? else {
+            return Err(changing_texts(parts[0].0, name).into());
+        };
+        let axis = plan.axis(first);
+        let mut shape = first.shape().to_vec();
+        shape[axis] = plan.times.len() as u64;
+        let definition = chunking.definition(name, first, form, &shape)?;
+        let mut offset = 0;
+        let parts = parts.iter().map(|(_, variable)| {
+            let part = Part {
+                variable,
+                offset,
+                first_chunk: 0,
+            };
+            offset += variable.shape()[axis];
+            part
+        });
+        jobs.push(Job::plan(
+            store,
+            definition,
+            parts.collect(),
+            axis,
+            0,
+            budget,
+        )?);
+    }
+    for (name, (store, variable)) in &plan.fixed {
+        let Some(form) = new_store::form(&store.path, variable)? else {
+            texts.push((name, *variable));
+            continue;
+        };
+        let mut definition = chunking.definition(name, variable, form, variable.shape())?;
+        if new_store::is_index(variable) {
+            definition.chunks = variable.shape().to_vec();
+            definition.shards = None;
+        }
+        jobs.push(Job::plan(
+            &store.path,
+            definition,
+            whole(variable),
+            0,
+            0,
+            budget,
+        )?);
+    }
+    let disk = jobs.iter().map(Job::disk).max().unwrap_or(0);
+    check_space(&args.target, disk, " for a while, besides the result")?;
+    let format = format(args.zarr_format, plan.format);
+    let mut store = NewStore::begin(&args.target, format, plan.attributes.clone())?;
+    let folder = store.folder();
+    for job in &jobs {
+        store
+            .writer
+            .define_stored(&job.definition)
+            .map_err(Fault::from)?;
+    }
+    for (name, variable) in texts {
+        copy_texts(&mut store.writer, name, variable)?;
+    }
+    write_times(&mut store.writer, &args.dimension, plan)?;
+    for job in jobs {
+        job.copy(&store.writer, &folder)?;
+    }
+    store.finish()
+}
+
+/// A store with later times: files that do not change are taken from it.
+fn grow(args: &Args, base: &View<'_>, plan: &Plan<'_>) -> Result<(), Error> {
+    let budget = args.limits.budget();
+    let (mut jobs, mut texts, mut kept) = (Vec::new(), Vec::new(), Vec::new());
+    for (name, parts) in &plan.changing {
+        let first = parts[0].1;
+        if new_store::form(&base.path, first)?.is_none() {
+            return Err(changing_texts(base, name).into());
+        }
+        let axis = plan.axis(first);
+        let mut shape = first.shape().to_vec();
+        let old = shape[axis];
+        shape[axis] = plan.times.len() as u64;
+        let definition = append::definition(base.dataset, first, &shape)?;
+        // The last file is written again if it is not full.
+        let each = definition.file_chunks()[axis];
+        let full = old / each;
+        kept.push((first, axis, full));
+        let mut new = Vec::new();
+        if !old.is_multiple_of(each) {
+            new.push(Part {
+                variable: first,
+                offset: full * each,
+                first_chunk: full,
+            });
+        }
+        let mut offset = old;
+        for (_, variable) in &parts[1..] {
+            new.push(Part {
+                variable,
+                offset,
+                first_chunk: 0,
+            });
+            offset += variable.shape()[axis];
+        }
+        jobs.push(Job::plan(&base.path, definition, new, axis, full, budget)?);
+    }
+    for (name, (_, variable)) in &plan.fixed {
+        match new_store::form(&base.path, variable)? {
+            None => texts.push((name, *variable)),
+            Some(_) => {
+                let definition = append::definition(base.dataset, variable, variable.shape())?;
+                jobs.push(Job::plan(
+                    &base.path,
+                    definition,
+                    whole(variable),
+                    0,
+                    0,
+                    budget,
+                )?);
+            }
+        }
+    }
+    let disk = jobs.iter().map(Job::disk).max().unwrap_or(0);
+    check_space(&args.target, disk, " for a while, besides the result")?;
+    let replacement = Replacement::begin(&args.target)?;
+    let folder = replacement.folder().to_owned();
+    let mut writer = writer_in(&folder, base.dataset.format(), plan.attributes.clone())?;
+    for job in &jobs {
+        writer.define_stored(&job.definition).map_err(Fault::from)?;
+    }
+    for (name, variable) in texts {
+        copy_texts(&mut writer, name, variable)?;
+    }
+    write_times(&mut writer, &args.dimension, plan)?;
+    for (variable, axis, full) in kept {
+        append::link(&writer, variable, axis, full)?;
+    }
+    for job in jobs {
+        job.copy(&writer, &folder)?;
+    }
+    writer.finish().map_err(Fault::from)?;
+    Ok(replacement.finish()?)
+}
+
+/// The times as seconds since 1970, in one chunk.
+fn write_times(writer: &mut Writer, dimension: &str, plan: &Plan<'_>) -> Result<(), Fault> {
+    let count = plan.times.len();
+    let mut attributes: Map<String, Value> = plan.time_attributes.clone();
+    attributes.extend(time_attributes());
+    let definition = Definition::new(dimension, &[(dimension, count as u64)], Element::I64);
+    writer.define(&definition.attributes(attributes))?;
+    let values = ArrayD::from_shape_fn(vec![count], |at| plan.times[at[0]]);
+    Ok(writer.write(dimension, Values::I64(values))?)
+}
+
+fn changing_texts(view: &View<'_>, name: &str) -> Fault {
+    let reason =
+        format!("`{name}` holds texts that change with time, which cannot be concatenated");
+    Fault::store(&view.path, reason)
+}

@@ -1,0 +1,287 @@
+//! Which stores follow each other, and what they become.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mlwm_datasets::{Variable, ZarrFormat};
+use serde_json::{Map, Value};
+
+use super::agree::{Tolerance, check_metadata, check_values};
+use super::times::{Times, check_series, text};
+use super::view::View;
+use crate::Fault;
+use crate::chunking::attributes_as_stored;
+
+/// What is written.
+pub(super) struct Plan<'a> {
+    /// Seconds since 1970.
+    pub(super) times: Vec<i64>,
+    /// Attributes of the times, without those that say how they are counted.
+    pub(super) time_attributes: Map<String, Value>,
+    dimension: String,
+    /// Attributes of the store: those that all have.
+    pub(super) attributes: Map<String, Value>,
+    pub(super) format: ZarrFormat,
+    /// The parts of each variable that changes with time.
+    pub(super) changing: BTreeMap<String, Vec<(&'a View<'a>, &'a Variable)>>,
+    /// Those that do not.
+    pub(super) fixed: BTreeMap<String, (&'a View<'a>, &'a Variable)>,
+    /// How far coordinates of the stores are apart.
+    pub(super) apart: BTreeMap<String, f64>,
+}
+
+impl Plan<'_> {
+    /// The dimension of the times in a variable that changes with time.
+    pub(super) fn axis(&self, variable: &Variable) -> usize {
+        let axis = variable
+            .dims()
+            .iter()
+            .position(|dim| *dim == self.dimension);
+        axis.unwrap_or(0)
+    }
+}
+
+/// The stores of the same variables, in the order of their times.
+pub(super) fn group<'a>(
+    views: &'a [View<'a>],
+    may_differ: bool,
+) -> Result<Vec<Vec<&'a View<'a>>>, Fault> {
+    let mut series: Vec<(BTreeSet<&str>, Vec<&View<'_>>)> = Vec::new();
+    for view in views {
+        let names = view.changing();
+        match series.iter_mut().find(|(others, _)| *others == names) {
+            Some((_, views)) => views.push(view),
+            None => series.push((names, vec![view])),
+        }
+    }
+    if let [(names, first), (others, second), ..] = series.as_slice()
+        && !may_differ
+    {
+        let list = |names: Vec<&&str>| match names.is_empty() {
+            true => "nothing".to_owned(),
+            false => names
+                .iter()
+                .map(|name| format!("`{name}`"))
+                .collect::<Vec<_>>()
+                .join(", "),
+        };
+        let (lacks, has) = (
+            names.difference(others).collect(),
+            others.difference(names).collect(),
+        );
+        return Err(Fault::Differs {
+            store: second[0].path.clone(),
+            other: first[0].path.clone(),
+            reason: format!(
+                "it lacks {}, and has {} beside; `--merge` makes one store of different variables at the same times",
+                list(lacks),
+                list(has)
+            ),
+        });
+    }
+    for (at, (names, views)) in series.iter().enumerate() {
+        for (others, second) in &series[at + 1..] {
+            if let Some(name) = names.intersection(others).next() {
+                return Err(Fault::Differs {
+                    store: second[0].path.clone(),
+                    other: views[0].path.clone(),
+                    reason: format!("both have `{name}`, but not the same variables otherwise"),
+                });
+            }
+        }
+    }
+    let mut series: Vec<_> = series.into_iter().map(|(_, views)| views).collect();
+    for views in &mut series {
+        views.sort_by_key(|view| view.times.values[0]);
+    }
+    Ok(series)
+}
+
+/// What the series become, after `base` if there is one.
+pub(super) fn plan<'a>(
+    base: Option<&'a View<'a>>,
+    series: &[Vec<&'a View<'a>>],
+    tolerance: &Tolerance,
+) -> Result<Plan<'a>, Fault> {
+    let with_base = |views: &[&'a View<'a>]| -> Vec<&'a View<'a>> {
+        base.into_iter().chain(views.iter().copied()).collect()
+    };
+    let series: Vec<Vec<&View<'_>>> = series.iter().map(|views| with_base(views)).collect();
+    let first = series[0][0];
+    let mut plan = Plan {
+        times: common_times(&series)?,
+        time_attributes: first.time.plain_attributes(),
+        dimension: first.time.name().to_owned(),
+        attributes: first.dataset.attributes().clone(),
+        format: first.dataset.format(),
+        changing: BTreeMap::new(),
+        fixed: BTreeMap::new(),
+        apart: BTreeMap::new(),
+    };
+    for key in ["units", "calendar"] {
+        plan.time_attributes.remove(key);
+    }
+    for views in &series {
+        for view in views {
+            let attributes = view.dataset.attributes();
+            plan.attributes
+                .retain(|name, value| attributes.get(name) == Some(value));
+            check_time_attributes(first, view, tolerance)?;
+        }
+        // The last one is never the base, which has the variables of all series.
+        let last = views[views.len() - 1];
+        for name in last.changing() {
+            let parts = parts(views, name)?;
+            let (first, variable) = parts[0];
+            let axis = plan.axis(variable);
+            for other in &parts[1..] {
+                check_metadata(name, (first, variable), *other, Some(axis), tolerance)?;
+            }
+            plan.changing.insert(name.to_owned(), parts);
+        }
+        add_fixed(&mut plan, views, base.is_some(), tolerance)?;
+    }
+    if let Some(base) = base
+        && let Some(name) = base
+            .changing()
+            .iter()
+            .find(|name| !plan.changing.contains_key(**name))
+    {
+        return Err(Fault::store(
+            &base.path,
+            format!("no store has its variable `{name}`, which has to be appended to as well"),
+        ));
+    }
+    for name in plan.fixed.keys() {
+        if plan.changing.contains_key(name) {
+            let reason = format!("`{name}` changes with time in some stores, but not in others");
+            return Err(Fault::store(&first.path, reason));
+        }
+    }
+    Ok(plan)
+}
+
+/// A variable in all of these.
+fn parts<'a>(
+    views: &[&'a View<'a>],
+    name: &str,
+) -> Result<Vec<(&'a View<'a>, &'a Variable)>, Fault> {
+    let part = |view: &&'a View<'a>| match view.variables.get(name) {
+        Some(variable) => Ok((*view, *variable)),
+        None => Err(Fault::store(
+            &view.path,
+            format!("it has no variable `{name}`, which others have"),
+        )),
+    };
+    views.iter().map(part).collect()
+}
+
+/// Adds the variables that do not change with time; they must be the same in all stores.
+fn add_fixed<'a>(
+    plan: &mut Plan<'a>,
+    views: &[&'a View<'a>],
+    first_is_base: bool,
+    tolerance: &Tolerance,
+) -> Result<(), Fault> {
+    let first = views[0];
+    for view in views {
+        let names: BTreeSet<&String> = first.fixed().map(|(name, _)| name).collect();
+        let others: BTreeSet<&String> = view.fixed().map(|(name, _)| name).collect();
+        // The base has those of all series.
+        let may_lack = first_is_base && others.is_subset(&names);
+        if let Some(name) = names.symmetric_difference(&others).next()
+            && !may_lack
+        {
+            let (with, without) = match names.contains(*name) {
+                true => (first, view),
+                false => (*view, &first),
+            };
+            return Err(Fault::Differs {
+                store: without.path.clone(),
+                other: with.path.clone(),
+                reason: format!("it has no variable `{name}`"),
+            });
+        }
+        for (name, variable) in view.fixed() {
+            let Some(&known) = plan.fixed.get(name) else {
+                plan.fixed.insert(name.clone(), (view, variable));
+                continue;
+            };
+            if std::ptr::eq(known.1, variable) {
+                continue;
+            }
+            check_metadata(name, known, (view, variable), None, tolerance)?;
+            let apart = check_values(name, known, (view, variable), tolerance)?;
+            let largest = plan.apart.entry(name.clone()).or_default();
+            *largest = largest.max(apart);
+        }
+    }
+    Ok(())
+}
+
+fn check_time_attributes(
+    first: &View<'_>,
+    view: &View<'_>,
+    tolerance: &Tolerance,
+) -> Result<(), Fault> {
+    let described = |view: &View<'_>| {
+        let mut attributes = attributes_as_stored(view.time);
+        attributes.retain(|name, _| {
+            !matches!(name.as_str(), "units" | "calendar" | "dtype")
+                && !tolerance.ignored.contains(name)
+        });
+        attributes
+    };
+    let (mine, others) = (described(first), described(view));
+    match mine == others {
+        true => Ok(()),
+        false => Err(Fault::Differs {
+            store: view.path.clone(),
+            other: first.path.clone(),
+            reason: format!(
+                "the attributes of `{}` are {}, but {}",
+                view.time.name(),
+                Value::Object(others),
+                Value::Object(mine)
+            ),
+        }),
+    }
+}
+
+/// The times of all series, which must be the same.
+fn common_times(series: &[Vec<&View<'_>>]) -> Result<Vec<i64>, Fault> {
+    let mut common: Option<(Vec<i64>, &View<'_>)> = None;
+    for views in series {
+        let times: Vec<Times> = views.iter().map(|view| view.times.clone()).collect();
+        check_series(&times)?;
+        let times: Vec<i64> = times.into_iter().flat_map(|times| times.values).collect();
+        let Some((expected, first)) = &common else {
+            common = Some((times, views[0]));
+            continue;
+        };
+        if times == *expected {
+            continue;
+        }
+        let differs = expected
+            .iter()
+            .zip(&times)
+            .find(|(one, other)| one != other);
+        let reason = match differs {
+            Some((one, other)) => format!(
+                "its variables have the time {} where the others have {}",
+                text(*other),
+                text(*one)
+            ),
+            None => format!(
+                "its variables have {} times, but the others {}",
+                times.len(),
+                expected.len()
+            ),
+        };
+        return Err(Fault::Differs {
+            store: views[views.len() - 1].path.clone(),
+            other: first.path.clone(),
+            reason,
+        });
+    }
+    Ok(common.map(|(times, _)| times).unwrap_or_default())
+}

@@ -1,0 +1,156 @@
+//! `validate`: every fault of a store is named.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::path::Path;
+
+use common::{python, refused, run, step};
+
+const MAKE: &str = r#"
+import sys, numpy as np, pandas as pd, xarray as xr
+rng = np.random.default_rng(6)
+t, x = 40, 30
+times = pd.date_range("2020-02-01", periods=t, freq="6h")
+what = sys.argv[2].split("/")[-1]
+if what == "faulty":
+    times = times.delete(11)
+    times = times.append(pd.DatetimeIndex([times[-1] + pd.Timedelta("6h")]))
+a = rng.random((t, x), dtype="f4")
+b = rng.random((t, x), dtype="f4")
+if what == "faulty":
+    b[7, 3] = np.nan
+    b[20:22] = np.nan
+    a[3, 4] = 1.5
+ds = xr.Dataset({"a": (("time", "x"), a, {"units": "m3 m-3"}), "b": (("time", "x"), b, {"units": "K"})},
+    coords={"time": times, "x": np.arange(x), "lat": (("x",), np.linspace(0, 9, x), {"units": "degrees_north"})})
+ds.to_zarr(sys.argv[1], zarr_format=2, consolidated=True, encoding={"a": {"chunks": (8, 30)}, "b": {"chunks": (8, 30)}})
+"#;
+
+const SCHEMA: &str = r#"
+times: {from: 2020-02-01T00:00Z, to: "2020-02-10T18:00Z", step: 6h}
+lengths: {x: 30}
+variables:
+  a: {dims: [time, x], type: float32, units: m3 m-3, range: [0, 1]}
+  b: {dims: [time, x], type: float32, units: K}
+  lat: {units: degrees_north}
+others: refuse
+"#;
+
+#[test]
+fn a_good_store_is_valid() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, schema, report) = (
+        folder.path().join("good"),
+        folder.path().join("schema.yaml"),
+        folder.path().join("report.json"),
+    );
+    python(MAKE, &[&store, Path::new("good")]);
+    std::fs::write(&schema, SCHEMA).unwrap();
+    run(&mut step(&["validate"], &[&store]));
+    let said = run(step(&["validate", "--schema"], &[&schema, &store])
+        .arg("--report")
+        .arg(&report));
+    assert!(said.contains("all 40") && said.contains("m3 m-3"), "{said}");
+    let report: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&report).unwrap()).unwrap();
+    assert_eq!(report["valid"], true);
+    assert_eq!(report["times"]["step"], "6 h");
+    assert_eq!(report["variables"]["b"]["presence"][0]["times"], 40);
+}
+
+#[test]
+fn every_problem_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, schema, report) = (
+        folder.path().join("faulty"),
+        folder.path().join("schema.yaml"),
+        folder.path().join("report.json"),
+    );
+    python(MAKE, &[&store, Path::new("faulty")]);
+    std::fs::remove_file(store.join("a/2.0")).unwrap();
+    let strict = SCHEMA
+        .replace("type: float32, units: K", "type: float64, units: degC")
+        .replace("x: 30", "x: 31");
+    std::fs::write(&schema, strict + "  # end\n").unwrap();
+    let mut validate = step(&["validate", "--schema"], &[&schema, &store]);
+    let output = validate.arg("--report").arg(&report).output().unwrap();
+    assert_eq!(output.status.code(), Some(12));
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.contains("is not valid: "), "{message}");
+    let report: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&report).unwrap()).unwrap();
+    let problems: Vec<&str> = report["problems"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|p| p.as_str().unwrap())
+        .collect();
+    let said = String::from_utf8(output.stdout).unwrap();
+    for expected in [
+        "1 time(s) are missing, from 2020-02-03T18:00Z to 2020-02-03T18:00Z",
+        "the last time is 2020-02-11T00:00Z, but should be 2020-02-10T18:00Z",
+        "the dimension `x` of `a` has the length 30, but should have 31",
+        "1 chunk(s) of `a` were never written, the first of them",
+        "`a` is missing at 8 time(s) from 2020-02-05T06:00Z to 2020-02-07T00:00Z",
+        "the values of `a` reach from",
+        "`b` is float32, but should be float64",
+        "`b` has the units `K`, but should have `degC`",
+        "`b` is partly missing at 1 time(s) from 2020-02-02T18:00Z to 2020-02-02T18:00Z, and in 1 more span(s)",
+    ] {
+        assert!(
+            problems.iter().any(|problem| problem.starts_with(expected)),
+            "{expected}: {problems:#?}"
+        );
+        assert!(said.contains(expected), "{said}");
+    }
+    let states: Vec<&str> = report["variables"]["b"]["presence"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|span| span["state"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        states,
+        [
+            "complete",
+            "partly missing",
+            "complete",
+            "missing",
+            "complete"
+        ]
+    );
+    // What may be missing is no problem.
+    let (_, message) = refused(step(&["validate"], &[&store]).args(["--allow-missing", "a,b"]));
+    assert!(
+        message.contains("1 problem(s)") && message.contains("1 time(s) are missing"),
+        "{message}"
+    );
+}
+
+#[test]
+fn schemas_and_options_are_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, schema) = (
+        folder.path().join("good"),
+        folder.path().join("schema.yaml"),
+    );
+    python(MAKE, &[&store, Path::new("good")]);
+    for (text, expected) in [
+        ("variable: {}", "variable"),
+        ("times: {from: soon}", "`soon` is not a time"),
+        ("times: {step: often}", "`often` is not a step"),
+    ] {
+        std::fs::write(&schema, text).unwrap();
+        let (code, message) = refused(&mut step(&["validate", "--schema"], &[&schema, &store]));
+        assert!(code == 2 && message.contains(expected), "{message}");
+    }
+    let (_, message) = refused(step(&["validate"], &[&store]).args(["--from", "2020-01-31"]));
+    assert!(
+        message.contains("the first time is 2020-02-01T00:00Z, but should be 2020-01-31T00:00Z"),
+        "{message}"
+    );
+    std::fs::write(store.join("b/1.0"), "garbage").unwrap();
+    let (code, message) = refused(&mut step(&["validate"], &[&store]));
+    assert!(code == 12 && message.contains("b/1.0"), "{message}");
+}
