@@ -18,6 +18,7 @@ mod error;
 pub mod forecast_store;
 mod group;
 pub mod input_state;
+pub mod points;
 pub mod prepare;
 mod statistics;
 #[cfg(test)]
