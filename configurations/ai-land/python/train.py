@@ -78,21 +78,15 @@ def main():
     known = len(times) if given.until is None else int((times < np.datetime64(given.until)).sum())
     if known < 2:
         raise land.Refused(f"{given.store} has {known} times before {given.until}: there is nothing to learn from")
-    model = xgboost.XGBRegressor(
-        n_estimators=given.trees,
-        max_depth=given.depth,
-        tree_method="hist",
-        subsample=0.6,
-        random_state=given.seed,
-        n_jobs=given.threads,
-    )
     features, gained = rows(array[:known])
-    model.fit(features, gained)
-    made = {"training": scores(model.predict(features), gained)}
+    options = {"tree_method": "hist", "subsample": 0.6, "max_depth": given.depth}
+    options |= {"seed": given.seed, "nthread": given.threads}
+    model = xgboost.train(options, xgboost.DMatrix(features, gained), given.trees)
+    made = {"training": scores(model.inplace_predict(features), gained)}
     if len(times) - known >= 2:
         features, gained = rows(array[known:])
-        made["held_out"] = scores(model.predict(features), gained)
-    graph = trees.to_onnx(model.get_booster(), len(land.FEATURES), len(land.STATES), INPUT, OUTPUT)
+        made["held_out"] = scores(model.inplace_predict(features), gained)
+    graph = trees.to_onnx(model, len(land.FEATURES), len(land.STATES), INPUT, OUTPUT)
 
     given.out.mkdir(parents=True, exist_ok=True)
     onnx.save(graph, given.out / "model.onnx")

@@ -196,7 +196,7 @@ impl Store {
                 vec![position..position + 1, 0..points]
             } else if variable.dims() == [dim] {
                 self.check_points(variable, dim, points)?;
-                vec![0..points]
+                std::iter::once(0..points).collect()
             } else {
                 let expected = format!("({dim}), or ({TIME_DIM}, {dim})");
                 return Err(self.wrong_dims(variable, &expected));
