@@ -98,14 +98,14 @@ impl OnnxModel {
             // An ensemble of trees that several threads share sums in another order with every number of
             // threads. Operators that do not need each other run beside each other, unless they are so
             // short that waiting for a thread takes longer.
-            Some(_) => builder
-                .with_intra_threads(1)
-                .and_then(|builder| builder.with_inter_threads(threads))
-                .and_then(|builder| {
-                    let is_long = forecast.points() >= PARALLEL_POINTS;
-                    builder.with_parallel_execution(threads > 1 && is_long)
-                })
-                .map_err(plain)?,
+            Some(_) => {
+                let is_long = forecast.points() >= PARALLEL_POINTS;
+                let builder = builder.with_intra_threads(1).map_err(plain)?;
+                let builder = builder.with_inter_threads(threads).map_err(plain)?;
+                builder
+                    .with_parallel_execution(threads > 1 && is_long)
+                    .map_err(plain)?
+            }
         };
         let mut builder = match device {
             Device::Cpu => builder,
