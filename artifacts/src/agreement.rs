@@ -1,7 +1,7 @@
 //! Do the parts of an artifact fit together? A model that is fed features in another order, or
 //! with another window, gives a forecast that looks right and is wrong.
 
-use mlwm_spec::interface::{Features, Grid, InputRole, Standardization};
+use mlwm_spec::interface::{Features, Grid, InputRole, PointModel, Standardization};
 use mlwm_spec::{Interface, Period};
 
 use crate::datastores::Datastore;
@@ -78,6 +78,9 @@ pub(crate) fn check_interface(
             interface.step_seconds
         ));
     }
+    if let Some(model) = &interface.points {
+        return check_points(interface, model, datastores, signature);
+    }
     let split = match interface.standardization {
         Standardization::Statistics => Some(interface.statistics_split.as_str()),
         Standardization::None => None,
@@ -107,19 +110,58 @@ pub(crate) fn check_interface(
         return disagreement("the interface has no input with the role `state`".to_owned());
     }
     for input in &interface.inputs {
-        let shape = interface.input_shape(input);
+        let shape = known(interface.input_shape(input));
         check_tensor("input", &input.name, &signature.inputs, &shape)?;
     }
-    let known = |name: &str| interface.inputs.iter().any(|input| input.name == name);
-    if let Some(unfed) = signature.inputs.iter().find(|tensor| !known(&tensor.name)) {
-        return disagreement(format!(
+    let names = interface.inputs.iter().map(|input| input.name.as_str());
+    check_unfed(&names.collect::<Vec<_>>(), signature)?;
+    for output in &interface.outputs {
+        let shape = known(interface.output_shape(output));
+        check_tensor("output", &output.name, &signature.outputs, &shape)?;
+    }
+    Ok(())
+}
+
+/// Lengths that are all known.
+fn known(shape: Vec<u64>) -> Vec<Option<u64>> {
+    shape.into_iter().map(Some).collect()
+}
+
+/// The graph has no inputs but those that are fed.
+fn check_unfed(fed: &[&str], signature: &OnnxSignature) -> Result<(), Error> {
+    let mut inputs = signature.inputs.iter();
+    match inputs.find(|tensor| !fed.contains(&tensor.name.as_str())) {
+        None => Ok(()),
+        Some(unfed) => disagreement(format!(
             "the ONNX model has the input `{}`, of which the interface says nothing",
             unfed.name
+        )),
+    }
+}
+
+/// A model of points has no datastores, and its graph takes any number of points.
+fn check_points(
+    interface: &Interface,
+    model: &PointModel,
+    datastores: &[Datastore],
+    signature: &OnnxSignature,
+) -> Result<(), Error> {
+    if let Some(datastore) = datastores.first() {
+        return disagreement(format!(
+            "the interface is of a model of points, which reads no datastores, and the neural-lam configuration has `{}`: leave --nl-config out",
+            datastore.name
         ));
     }
+    interface
+        .validate()
+        .map_err(|error| Error::Disagreement(error.to_string()))?;
+    let shape = |columns: usize| [None, Some(columns as u64)];
+    let features = shape(model.features.len());
+    check_tensor("input", &model.input, &signature.inputs, &features)?;
+    check_unfed(&[model.input.as_str()], signature)?;
     for output in &interface.outputs {
-        let shape = interface.output_shape(output);
-        check_tensor("output", &output.name, &signature.outputs, &shape)?;
+        let states = shape(model.states.len());
+        check_tensor("output", &output.name, &signature.outputs, &states)?;
     }
     Ok(())
 }
@@ -252,12 +294,13 @@ fn check_step(interface: &Interface, datastores: &[Datastore]) -> Result<(), Err
     Ok(())
 }
 
-/// The ONNX graph has this tensor, float32 of the shape that the interface makes.
+/// The ONNX graph has this tensor, float32 of the shape that the interface makes; a length that it does
+/// not know must be open.
 fn check_tensor(
     kind: &str,
     name: &str,
     tensors: &[GraphTensor],
-    expected: &[u64],
+    expected: &[Option<u64>],
 ) -> Result<(), Error> {
     let Some(tensor) = tensors.iter().find(|tensor| tensor.name == name) else {
         let names: Vec<&str> = tensors.iter().map(|tensor| tensor.name.as_str()).collect();
@@ -272,13 +315,16 @@ fn check_tensor(
             tensor.element_type
         ));
     }
-    let fits = |(dimension, expected): (&Dimension, &u64)| match dimension {
-        Dimension::Fixed(length) => u64::try_from(*length) == Ok(*expected),
+    let fits = |(dimension, expected): (&Dimension, &Option<u64>)| match dimension {
+        Dimension::Fixed(length) => {
+            expected.is_some_and(|expected| u64::try_from(*length) == Ok(expected))
+        }
         Dimension::Symbolic(_) => true,
     };
+    let expected_text = shape_text(expected);
     let Some(dimensions) = &tensor.dimensions else {
         return disagreement(format!(
-            "the {kind} `{name}` of the ONNX model has no shape, the interface makes it {expected:?}: export the model again with the shapes of its inputs and outputs"
+            "the {kind} `{name}` of the ONNX model has no shape, the interface makes it {expected_text}: export the model again with the shapes of its inputs and outputs"
         ));
     };
     if dimensions.len() == expected.len() && dimensions.iter().zip(expected).all(fits) {
@@ -286,9 +332,19 @@ fn check_tensor(
     }
     let found: Vec<String> = dimensions.iter().map(ToString::to_string).collect();
     disagreement(format!(
-        "the {kind} `{name}` of the ONNX model has shape [{}], the interface makes it {expected:?}",
+        "the {kind} `{name}` of the ONNX model has shape [{}], the interface makes it {expected_text}",
         found.join(", ")
     ))
+}
+
+/// A shape as messages have it.
+fn shape_text(shape: &[Option<u64>]) -> String {
+    let length = |length: &Option<u64>| match length {
+        Some(length) => length.to_string(),
+        None => "any number of points".to_owned(),
+    };
+    let lengths: Vec<String> = shape.iter().map(length).collect();
+    format!("[{}]", lengths.join(", "))
 }
 
 /// The window of the forcing is the one that the model was trained with.

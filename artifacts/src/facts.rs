@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use mlwm_spec::Interface;
 use mlwm_spec::interface::{
     ExportFacts, Features, GENERAL_VERSION, Grid, INTERFACE_VERSION, InputRole, ModelInput,
-    ModelOutput, Source, Standardization,
+    ModelOutput, POINTS_VERSION, Source, Standardization,
 };
 use serde_json::Value;
 
@@ -49,7 +49,7 @@ pub(crate) fn parse_interface(text: &str, source_name: &str) -> Result<Interface
     };
     let value: Value = serde_json::from_str(text).map_err(|error| fault(error.to_string()))?;
     let version = value.get("version");
-    let known = [INTERFACE_VERSION, GENERAL_VERSION].map(u64::from);
+    let known = [INTERFACE_VERSION, GENERAL_VERSION, POINTS_VERSION].map(u64::from);
     if version
         .and_then(Value::as_u64)
         .is_none_or(|version| !known.contains(&version))
@@ -108,6 +108,7 @@ pub(crate) fn interface_from_facts(
         statistics_split: TRAIN.to_owned(),
         state,
         input_state: None,
+        points: None,
         grid,
         boundary_width: facts.n_boundary_points,
         inputs,

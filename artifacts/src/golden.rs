@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
 use mlwm_datasets::input_state::{InitialState, StateRequest};
+use mlwm_datasets::points::{PointInputs, PointRequest};
 use mlwm_datasets::prepare::{self, ELAPSED_DIM, ForecastRequest, Schedule, TIME_DIM};
 use mlwm_datasets::{Dataset, Element, Statistics, Variable};
 use mlwm_spec::contract::{DatastoreInputPath, TimeLayout};
-use mlwm_spec::interface::StateSchema;
+use mlwm_spec::interface::{PointModel, StateSchema};
 use mlwm_spec::{AnalysisTime, DatastoreConfig, Interface, Period, yaml};
 use serde::{Deserialize, Serialize};
 
@@ -236,9 +237,10 @@ impl Given {
             .collect();
         let fed = self.fed(&configs)?;
         let predicted = match interface {
-            Some(interface) => Some(match &interface.input_state {
-                Some(schema) => self.started(interface, schema)?,
-                None => self.prepared(datastores, &configs, interface, &fed)?,
+            Some(interface) => Some(match (&interface.points, &interface.input_state) {
+                (Some(model), _) => self.of_points(interface, model)?,
+                (None, Some(schema)) => self.started(interface, schema)?,
+                (None, None) => self.prepared(datastores, &configs, interface, &fed)?,
             }),
             None => None,
         };
@@ -347,6 +349,24 @@ impl Given {
         Ok(Predicted {
             variables: interface.predicted().cloned().collect(),
             times: state.schedule.predicted(),
+        })
+    }
+
+    /// Checks the stores of a model of points as the runner does; what the model predicts from them.
+    fn of_points(&self, interface: &Interface, model: &PointModel) -> Result<Predicted, Error> {
+        let inputs = self.case.inputs.keys();
+        let paths = inputs.map(|name| (name.clone(), self.folder.join(input_path(name))));
+        let inputs = PointInputs::open(&PointRequest {
+            interface,
+            model,
+            paths: &paths.collect(),
+            analysis_time: self.case.analysis_time,
+            steps: self.steps(interface)?,
+        })
+        .map_err(|error| self.wrong(format!("has inputs that the model cannot use: {error}")))?;
+        Ok(Predicted {
+            variables: interface.predicted().cloned().collect(),
+            times: inputs.schedule.predicted(),
         })
     }
 

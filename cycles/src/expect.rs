@@ -200,7 +200,7 @@ impl Model {
 
     /// Bytes of a step of an output, as they are stored in the end or as the model writes them.
     fn bytes_of_step(&self, output: &PlannedOutput, stored: bool) -> Option<u64> {
-        let points = self.interface.grid.points();
+        let points = self.interface.known_points()?;
         let value = |name: &String| {
             let windows = output.windows.as_ref().filter(|_| stored);
             match windows.and_then(|windows| windows.stored_as.get(name)) {

@@ -31,8 +31,9 @@ pub(crate) fn check(
     let Some(interface) = artifact.interface()? else {
         return Ok(());
     };
-    if interface.input_state.is_some() {
-        // The runner checks the state before it loads the model; all of it must be read for that.
+    if interface.input_state.is_some() || interface.points.is_some() {
+        // The runner checks what a forecast starts from before it loads the model; all of it must be read
+        // for that.
         return check_outputs(planned, interface.predicted().cloned().collect());
     }
     let unpacked = tempfile::tempdir().map_err(|source| Error::Scratch {

@@ -56,6 +56,7 @@ fn facts(datastore: &str) -> ArtifactFacts {
             standardization: Standardization::Statistics,
             statistics_split: "train".into(),
             input_state: None,
+            points: None,
             state: Features {
                 sources: vec![Source {
                     datastore: "danra".into(),

@@ -23,6 +23,7 @@ pub mod input_state;
 mod netcdf;
 #[cfg(feature = "netcdf")]
 mod netcdf_file;
+pub mod points;
 pub mod prepare;
 mod statistics;
 #[cfg(test)]

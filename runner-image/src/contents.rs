@@ -32,6 +32,8 @@ pub(crate) struct Contents<'a> {
     pub(crate) layout: &'a Layout<'a>,
     /// First and last step, from 1.
     pub(crate) steps: (u64, u64),
+    /// How many steps a chunk has.
+    pub(crate) chunk_steps: u64,
 }
 
 impl Contents<'_> {
@@ -72,7 +74,7 @@ impl Contents<'_> {
                 .iter()
                 .map(|(dim, length)| {
                     if *dim == self.layout.step_dim {
-                        1
+                        self.chunk_steps
                     } else {
                         *length
                     }
@@ -103,7 +105,7 @@ impl Contents<'_> {
             .find_map(|variable| variable.origin)
     }
 
-    /// Writes coordinates that come from the interface and the input state; returns the names of
+    /// Writes coordinates that come from the interface and what the forecast starts from; returns the names of
     /// those that are not dimensions.
     fn grid_of_state(
         &self,
@@ -111,20 +113,16 @@ impl Contents<'_> {
         written: &mut Vec<String>,
     ) -> Result<Vec<String>, mlwm_datasets::Error> {
         let grid = &self.forecast.interface.grid;
-        let lengths = grid
-            .dims
-            .iter()
-            .map(String::as_str)
-            .zip(grid.shape.iter().copied());
-        let dims: Vec<(&str, u64)> = lengths.collect();
+        let names = grid.dims.iter().map(String::as_str);
+        let lengths = self.layout.grid_shape.iter().map(|length| *length as u64);
+        let dims: Vec<(&str, u64)> = names.zip(lengths).collect();
         let carried = match &self.forecast.inputs {
             Inputs::State(state) => state.coordinates(),
+            Inputs::Points(inputs) => inputs.coordinates(),
             Inputs::Datastores(_) => &[],
         };
-        let names = carried
-            .iter()
-            .map(|coordinate| coordinate.name.clone())
-            .collect();
+        let names = carried.iter().map(|coordinate| coordinate.name.clone());
+        let names = names.filter(|name| !grid.dims.contains(name)).collect();
         if !written.is_empty() {
             return Ok(names);
         }
@@ -147,7 +145,13 @@ impl Contents<'_> {
     fn attributes(&self, variable: &Variable<'_>) -> Map<String, Value> {
         let mut attributes = match variable.origin {
             Some(origin) => attributes(origin),
-            None => Map::new(),
+            None => match &self.forecast.inputs {
+                Inputs::Points(inputs) => inputs
+                    .attributes(&variable.name)
+                    .cloned()
+                    .unwrap_or_default(),
+                _ => Map::new(),
+            },
         };
         let declared = self.forecast.interface.attributes.get(&variable.name);
         for (name, value) in declared.into_iter().flatten() {

@@ -1,13 +1,24 @@
 //! One forecast that is to be made: the model's interface, what it starts from, and its seed.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
 use mlwm_datasets::input_state::{InitialState, StateRequest};
+use mlwm_datasets::points::{PointInputs, PointRequest};
 use mlwm_datasets::prepare::{ForecastInputs, ForecastRequest, Schedule};
 use mlwm_spec::Interface;
-use mlwm_spec::interface::OutputRole;
+use mlwm_spec::contract::TimeLayout;
+use mlwm_spec::interface::{OutputRole, PointModel};
 
 use crate::noise::Seed;
 use crate::standardize::Standardization;
 use crate::{Artifact, RunnerError, Task};
+
+/// How many values are handed from thread to thread at once, where a step has fewer.
+const VALUES_AT_ONCE: usize = 1 << 16;
+
+/// How many steps those are at most.
+const MOST_AT_ONCE: usize = 64;
 
 /// A forecast whose inputs are opened and checked.
 #[derive(Debug)]
@@ -28,6 +39,8 @@ pub enum Inputs {
     Datastores(Box<ForecastInputs>),
     /// From one input state.
     State(InitialState),
+    /// From stores over points and time.
+    Points(Box<PointInputs>),
 }
 
 /// Where a predicted variable has no value.
@@ -50,15 +63,18 @@ impl<'a> Forecast<'a> {
     pub fn open(artifact: &'a Artifact, task: &Task) -> Result<Self, RunnerError> {
         let interface = &artifact.interface;
         let steps = task.steps(interface.step_seconds)?;
-        let inputs = match &interface.input_state {
-            Some(schema) => Inputs::State(InitialState::read(&StateRequest {
+        let inputs = match (&interface.points, &interface.input_state) {
+            (Some(model), _) => {
+                Inputs::Points(Box::new(open_points(interface, model, task, steps)?))
+            }
+            (None, Some(schema)) => Inputs::State(InitialState::read(&StateRequest {
                 interface,
                 schema,
                 path: task.input_path(&schema.input)?,
                 analysis_time: task.analysis_time,
                 steps,
             })?),
-            None => Inputs::Datastores(Box::new(ForecastInputs::open(&ForecastRequest {
+            (None, None) => Inputs::Datastores(Box::new(ForecastInputs::open(&ForecastRequest {
                 interface,
                 configs: &artifact.configs,
                 statistics: &artifact.statistics,
@@ -137,6 +153,7 @@ impl<'a> Forecast<'a> {
         match &self.inputs {
             Inputs::Datastores(inputs) => &inputs.schedule,
             Inputs::State(state) => &state.schedule,
+            Inputs::Points(inputs) => &inputs.schedule,
         }
     }
 
@@ -144,7 +161,7 @@ impl<'a> Forecast<'a> {
     pub fn warnings(&self) -> &[String] {
         match &self.inputs {
             Inputs::Datastores(inputs) => &inputs.warnings,
-            Inputs::State(_) => &[],
+            Inputs::State(_) | Inputs::Points(_) => &[],
         }
     }
 
@@ -152,13 +169,26 @@ impl<'a> Forecast<'a> {
     pub fn boundary(&self) -> &[usize] {
         match &self.inputs {
             Inputs::Datastores(inputs) => &inputs.boundary,
-            Inputs::State(_) => &[],
+            Inputs::State(_) | Inputs::Points(_) => &[],
         }
     }
 
     /// Points of the grid.
     pub fn points(&self) -> usize {
-        self.interface.grid.points() as usize
+        match &self.inputs {
+            Inputs::Points(inputs) => inputs.points as usize,
+            _ => self.interface.grid.points() as usize,
+        }
+    }
+
+    /// How many steps are handed from thread to thread at once: of few points several, since that
+    /// takes longer than such a step.
+    pub(crate) fn steps_at_once(&self) -> u64 {
+        let Inputs::Points(_) = &self.inputs else {
+            return 1;
+        };
+        let values = self.points() * (self.variables().count() + 1);
+        (VALUES_AT_ONCE / values.max(1)).clamp(1, MOST_AT_ONCE) as u64
     }
 
     /// Names of what a sink is given, in order: the features of the state, then the diagnostics.
@@ -195,8 +225,41 @@ impl<'a> Forecast<'a> {
     pub(crate) fn standardization(&self) -> Standardization {
         let standardization = match &self.inputs {
             Inputs::Datastores(inputs) => Standardization::of(&inputs.state),
-            Inputs::State(_) => Standardization::none(self.interface.state.names.len()),
+            Inputs::State(_) | Inputs::Points(_) => {
+                Standardization::none(self.interface.state.names.len())
+            }
         };
         standardization.followed_by_none(self.diagnostics().count())
     }
+}
+
+/// Opens the stores of a model of points.
+fn open_points(
+    interface: &Interface,
+    model: &PointModel,
+    task: &Task,
+    steps: u64,
+) -> Result<PointInputs, RunnerError> {
+    if task.layout == TimeLayout::Forecast {
+        return Err(RunnerError::Environment(
+            "the model reads stores of valid times: TIME_DIMENSIONS must be `time`".to_owned(),
+        ));
+    }
+    let stores = &model.stores;
+    let mut paths = BTreeMap::new();
+    let names = [
+        Some(&stores.state),
+        stores.forcing.as_ref(),
+        stores.statics.as_ref(),
+    ];
+    for name in names.into_iter().flatten() {
+        paths.insert(name.clone(), PathBuf::from(task.input_path(name)?));
+    }
+    Ok(PointInputs::open(&PointRequest {
+        interface,
+        model,
+        paths: &paths,
+        analysis_time: task.analysis_time,
+        steps,
+    })?)
 }

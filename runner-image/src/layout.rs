@@ -73,7 +73,7 @@ impl<'a> Layout<'a> {
     pub(crate) fn of(forecast: &'a Forecast<'a>, layout: TimeLayout) -> Self {
         let mut made = match &forecast.inputs {
             Inputs::Datastores(inputs) => Self::of_datastores(inputs, layout),
-            Inputs::State(_) => Self::of_state(forecast),
+            Inputs::State(_) | Inputs::Points(_) => Self::of_interface(forecast),
         };
         let first = forecast.interface.state.names.len();
         for (number, name) in forecast.diagnostics().enumerate() {
@@ -82,14 +82,18 @@ impl<'a> Layout<'a> {
         made
     }
 
-    /// The layout of what starts from an input state: the dimensions are those of the interface.
-    fn of_state(forecast: &Forecast<'_>) -> Self {
+    /// The layout of what starts from an input state or from stores over points: the dimensions are
+    /// those of the interface.
+    fn of_interface(forecast: &Forecast<'_>) -> Self {
         let grid = &forecast.interface.grid;
         let mut made = Self {
             analysis_dim: None,
             step_dim: TIME_DIM.to_owned(),
             grid_dims: grid.dims.clone(),
-            grid_shape: grid.shape.iter().map(|length| *length as usize).collect(),
+            grid_shape: match &forecast.inputs {
+                Inputs::Points(_) => vec![forecast.points()],
+                _ => grid.shape.iter().map(|length| *length as usize).collect(),
+            },
             levels: Vec::new(),
             variables: Vec::new(),
         };

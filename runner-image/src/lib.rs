@@ -16,6 +16,7 @@ mod model;
 mod noise;
 mod output;
 mod place;
+mod points;
 mod producer;
 mod rollout;
 mod run;

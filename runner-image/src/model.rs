@@ -9,11 +9,15 @@ use ort::session::{Session, SessionInputValue};
 use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
 
 use crate::RunnerError;
+use crate::forecast::Forecast;
 use crate::rollout::{Feed, StepModel};
 use crate::task::Device;
 
 /// Where the image keeps ONNX Runtime.
 const LIBRARY_FOLDERS: [&str; 2] = ["/opt/mlwm/lib", "/opt/mlwm"];
+
+/// From how many points on operators run beside each other.
+const PARALLEL_POINTS: usize = 1000;
 
 /// What the file of ONNX Runtime's library starts with.
 const LIBRARY_NAME: &str = "libonnxruntime.so";
@@ -21,8 +25,7 @@ const LIBRARY_NAME: &str = "libonnxruntime.so";
 /// A step model, loaded.
 pub struct OnnxModel {
     session: Session,
-    /// Names of the outputs and their shapes.
-    outputs: Vec<(String, Vec<i64>)>,
+    outputs: Vec<Expected>,
 }
 
 /// The library of ONNX Runtime: `given` (the value of `ORT_DYLIB_PATH`), or beside the executable,
@@ -74,7 +77,7 @@ fn library_in(folder: &Path) -> Option<PathBuf> {
 }
 
 impl OnnxModel {
-    /// Loads a model and checks it against its interface.
+    /// Loads a model for a forecast, and for others with the same interface, and checks it against that.
     ///
     /// # Errors
     /// If ONNX Runtime cannot be loaded, cannot read the model or use the device, or if the model
@@ -82,14 +85,28 @@ impl OnnxModel {
     pub fn load(
         library: &Path,
         model: &Path,
-        interface: &Interface,
+        forecast: &Forecast<'_>,
         device: Device,
     ) -> Result<Self, RunnerError> {
+        let interface = forecast.interface;
         let environment = environment(library)?;
         // Counts what the container may use, where ONNX Runtime would count the host's cores.
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let builder = Session::builder(&environment)?;
-        let builder = builder.with_intra_threads(threads).map_err(plain)?;
+        let builder = match interface.points {
+            None => builder.with_intra_threads(threads).map_err(plain)?,
+            // An ensemble of trees that several threads share sums in another order with every number of
+            // threads. Operators that do not need each other run beside each other, unless they are so
+            // short that waiting for a thread takes longer.
+            Some(_) => {
+                let is_long = forecast.points() >= PARALLEL_POINTS;
+                let builder = builder.with_intra_threads(1).map_err(plain)?;
+                let builder = builder.with_inter_threads(threads).map_err(plain)?;
+                builder
+                    .with_parallel_execution(threads > 1 && is_long)
+                    .map_err(plain)?
+            }
+        };
         let mut builder = match device {
             Device::Cpu => builder,
             Device::Cuda => builder
@@ -106,16 +123,9 @@ impl OnnxModel {
         })?;
         check_graph(&session, interface)
             .map_err(|why| RunnerError::Artifact(format!("{}: {why}", model.display())))?;
-        let shape = |output| {
-            let shape = interface.output_shape(output);
-            shape.iter().map(|length| *length as i64).collect()
-        };
-        let outputs = interface.outputs.iter();
         Ok(Self {
             session,
-            outputs: outputs
-                .map(|output| (output.name.clone(), shape(output)))
-                .collect(),
+            outputs: tensors(interface).outputs,
         })
     }
 }
@@ -149,14 +159,22 @@ impl StepModel for OnnxModel {
         }
         let returned = self.session.run(inputs)?;
         let mut outputs = Vec::with_capacity(self.outputs.len());
-        for (name, expected) in &self.outputs {
+        for Expected {
+            name,
+            shape: expected,
+        } in &self.outputs
+        {
             let output = returned.get(name).ok_or_else(|| {
                 RunnerError::Artifact(format!("the model did not return `{name}`"))
             })?;
             let (shape, values) = output.try_extract_tensor::<f32>()?;
-            if **shape != **expected {
+            let is_expected = |(found, expected): (&i64, &Option<u64>)| {
+                expected.is_none_or(|expected| u64::try_from(*found) == Ok(expected))
+            };
+            if shape.len() != expected.len() || !shape.iter().zip(expected).all(is_expected) {
                 return Err(RunnerError::Artifact(format!(
-                    "the model returned `{name}` of shape {shape:?}, not {expected:?}"
+                    "the model returned `{name}` of shape {shape:?}, not {}",
+                    shape_text(expected)
                 )));
             }
             outputs.push(values.to_vec());
@@ -167,31 +185,77 @@ impl StepModel for OnnxModel {
 
 /// Checks names, element types and shapes of the graph's inputs and outputs.
 fn check_graph(session: &Session, interface: &Interface) -> Result<(), String> {
+    let tensors = tensors(interface);
     for outlet in session.inputs() {
-        if !interface
-            .inputs
-            .iter()
-            .any(|input| input.name == outlet.name())
-        {
+        let is_fed = |input: &Expected| input.name == outlet.name();
+        if !tensors.inputs.iter().any(is_fed) {
             return Err(format!(
                 "the model takes the input `{}`, which the interface does not know",
                 outlet.name()
             ));
         }
     }
-    for input in &interface.inputs {
+    for input in &tensors.inputs {
         let outlet = outlet(session.inputs(), &input.name, "input", "takes")?;
-        check_shape(&input.name, outlet.dtype(), &interface.input_shape(input))?;
+        check_shape(input, outlet.dtype())?;
     }
-    for output in &interface.outputs {
+    for output in &tensors.outputs {
         let outlet = outlet(session.outputs(), &output.name, "output", "returns")?;
-        check_shape(
-            &output.name,
-            outlet.dtype(),
-            &interface.output_shape(output),
-        )?;
+        check_shape(output, outlet.dtype())?;
     }
     Ok(())
+}
+
+/// A tensor of the graph as the interface makes it.
+struct Expected {
+    name: String,
+    /// Lengths of its dimensions; `None` if there are as many as points, of which there may be any number.
+    shape: Vec<Option<u64>>,
+}
+
+/// All tensors of the graph.
+struct Tensors {
+    inputs: Vec<Expected>,
+    outputs: Vec<Expected>,
+}
+
+fn tensors(interface: &Interface) -> Tensors {
+    let known = |name: &String, shape: Vec<u64>| Expected {
+        name: name.clone(),
+        shape: shape.into_iter().map(Some).collect(),
+    };
+    let of_points = |name: &String, columns: usize| Expected {
+        name: name.clone(),
+        shape: vec![None, Some(columns as u64)],
+    };
+    let (inputs, outputs) = (interface.inputs.iter(), interface.outputs.iter());
+    match &interface.points {
+        None => Tensors {
+            inputs: inputs
+                .map(|input| known(&input.name, interface.input_shape(input)))
+                .collect(),
+            outputs: outputs
+                .map(|output| known(&output.name, interface.output_shape(output)))
+                .collect(),
+        },
+        Some(model) => Tensors {
+            inputs: vec![of_points(&model.input, model.features.len())],
+            outputs: outputs
+                .map(|output| of_points(&output.name, model.states.len()))
+                .collect(),
+        },
+    }
+}
+
+fn shape_text(shape: &[Option<u64>]) -> String {
+    let length = |length: &Option<u64>| match length {
+        Some(length) => length.to_string(),
+        None => "any number of points".to_owned(),
+    };
+    format!(
+        "[{}]",
+        shape.iter().map(length).collect::<Vec<_>>().join(", ")
+    )
 }
 
 /// An input or output of the graph.
@@ -211,24 +275,25 @@ fn outlet<'a>(
     })
 }
 
-/// A dimension that the graph leaves open fits anything.
-fn check_shape(name: &str, found: &ValueType, expected: &[u64]) -> Result<(), String> {
+/// A dimension that the graph leaves open fits anything, and points need one.
+fn check_shape(expected: &Expected, found: &ValueType) -> Result<(), String> {
+    let name = &expected.name;
     let ValueType::Tensor { ty, shape, .. } = found else {
         return Err(format!("`{name}` of the model is not a tensor"));
     };
     if *ty != TensorElementType::Float32 {
         return Err(format!("`{name}` of the model is of {ty:?}, not float32"));
     }
-    let fits = shape.len() == expected.len()
-        && shape
-            .iter()
-            .zip(expected)
-            .all(|(found, expected)| *found < 0 || *found == *expected as i64);
+    let is_fit = |(found, expected): (&i64, &Option<u64>)| {
+        *found < 0 || expected.is_some_and(|expected| u64::try_from(*found) == Ok(expected))
+    };
+    let fits = shape.len() == expected.shape.len() && shape.iter().zip(&expected.shape).all(is_fit);
     match fits {
         true => Ok(()),
         false => Err(format!(
-            "`{name}` of the model has the shape {:?}, but the interface makes {expected:?}",
-            shape.to_vec()
+            "`{name}` of the model has the shape {:?}, but the interface makes {}",
+            shape.to_vec(),
+            shape_text(&expected.shape)
         )),
     }
 }

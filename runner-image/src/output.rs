@@ -6,10 +6,11 @@ use std::path::Path;
 use mlwm_datasets::{Values, Writer, ZarrFormat};
 use mlwm_spec::contract::{OutputRequest, TimeLayout};
 use mlwm_spec::{AnalysisTime, Digest};
+use ndarray::ArrayD;
 use serde_json::{Map, Value, json};
 
 use crate::contents::Contents;
-use crate::forecast::Forecast;
+use crate::forecast::{Forecast, Inputs};
 use crate::layout::Layout;
 use crate::place::Place;
 use crate::rollout::Sink;
@@ -81,6 +82,9 @@ impl Provenance {
     }
 }
 
+/// How large a chunk of a variable over points becomes: a step of few points is no chunk of its own.
+const CHUNK_BYTES: u64 = 8 << 20;
+
 /// What is written of a forecast, whole or in windows.
 pub(crate) struct Predictions<'a> {
     forecast: &'a Forecast<'a>,
@@ -135,7 +139,7 @@ impl<'a> Predictions<'a> {
         path: &Path,
         variables: &[usize],
         steps: (u64, u64),
-    ) -> Result<Writer, RunnerError> {
+    ) -> Result<StepStore, RunnerError> {
         let format = match request.zarr_format {
             2 => ZarrFormat::V2,
             3 => ZarrFormat::V3,
@@ -152,38 +156,89 @@ impl<'a> Predictions<'a> {
             forecast: self.forecast,
             layout: &self.layout,
             steps,
+            chunk_steps: self.chunk_steps(steps.1 + 1 - steps.0),
         };
         contents.define(&mut writer, variables).map_err(failed)?;
-        Ok(writer)
+        Ok(StepStore {
+            writer,
+            variables: variables.to_vec(),
+            waiting: vec![Vec::new(); variables.len()],
+            chunk_steps: contents.chunk_steps,
+            steps: steps.1 + 1 - steps.0,
+            taken: 0,
+        })
     }
 
-    /// Writes one step into a store, as its step number `index` from 0.
+    /// Steps of a chunk in a store of so many: one on a grid, whose steps are large.
+    fn chunk_steps(&self, steps: u64) -> u64 {
+        let Inputs::Points(inputs) = &self.forecast.inputs else {
+            return 1;
+        };
+        let of_step = inputs.points.saturating_mul(size_of::<f32>() as u64);
+        (CHUNK_BYTES / of_step.max(1)).clamp(1, steps.max(1))
+    }
+
+    /// Takes the next step into a store, which writes it when a chunk is complete.
     pub(crate) fn write(
         &self,
         output: &str,
-        writer: &Writer,
-        variables: &[usize],
-        index: u64,
+        store: &mut StepStore,
         predicted: &[f32],
     ) -> Result<(), RunnerError> {
-        for &number in variables {
+        store.taken += 1;
+        let waiting = match store.taken % store.chunk_steps {
+            0 => store.chunk_steps,
+            some => some,
+        };
+        let is_complete = waiting == store.chunk_steps || store.taken == store.steps;
+        for (&number, kept) in store.variables.iter().zip(&mut store.waiting) {
             let variable = &self.layout.variables[number];
             let physical = |column, value| self.standardization.physical(column, value);
             let values = self
                 .layout
                 .unstack(variable, predicted, self.columns, physical);
+            let dims = self.layout.dims(variable, waiting);
+            let values = if store.chunk_steps == 1 {
+                values
+            } else {
+                // The steps come first where a chunk has several.
+                kept.extend(values);
+                if !is_complete {
+                    continue;
+                }
+                let shape: Vec<usize> = dims.iter().map(|(_, length)| *length as usize).collect();
+                ArrayD::from_shape_vec(shape, std::mem::take(kept)).unwrap_or_default()
+            };
             let step_dim = self.layout.step_dim.as_str();
-            let start: Vec<u64> = self
-                .layout
-                .dims(variable, 1)
-                .iter()
-                .map(|(dim, _)| if *dim == step_dim { index } else { 0 })
-                .collect();
-            writer
+            let first = store.taken - waiting;
+            let start = |(dim, _): &(&str, u64)| if *dim == step_dim { first } else { 0 };
+            let start: Vec<u64> = dims.iter().map(start).collect();
+            store
+                .writer
                 .write_block(&variable.name, &start, Values::F32(values))
                 .map_err(|error| write_error(output, &error))?;
         }
         Ok(())
+    }
+}
+
+/// A store of some steps of a forecast, being written.
+pub(crate) struct StepStore {
+    writer: Writer,
+    /// Numbers of its variables in the layout.
+    variables: Vec<usize>,
+    /// Steps of every variable that wait until their chunk is complete.
+    waiting: Vec<Vec<f32>>,
+    chunk_steps: u64,
+    /// Steps that it will have, and that it has taken.
+    steps: u64,
+    taken: u64,
+}
+
+impl StepStore {
+    /// Writes the metadata.
+    pub(crate) fn finish(self) -> Result<(), mlwm_datasets::Error> {
+        self.writer.finish()
     }
 }
 
@@ -197,9 +252,7 @@ pub struct Outputs<'a> {
 struct File {
     name: String,
     place: Place,
-    writer: Writer,
-    /// Numbers of the variables in the layout.
-    variables: Vec<usize>,
+    store: StepStore,
 }
 
 impl<'a> Outputs<'a> {
@@ -219,12 +272,11 @@ impl<'a> Outputs<'a> {
             let variables = predictions.requested(request)?;
             let place = Place::find(&request.name, Path::new(&request.path))?;
             let steps = (1, forecast.schedule().steps);
-            let writer = predictions.start(request, &place.partial, &variables, steps)?;
+            let store = predictions.start(request, &place.partial, &variables, steps)?;
             files.push(File {
                 name: request.name.clone(),
                 place,
-                writer,
-                variables,
+                store,
             });
         }
         Ok(Self { predictions, files })
@@ -236,7 +288,7 @@ impl<'a> Outputs<'a> {
     /// If an output cannot be written, or a step of it never was.
     pub fn complete(self) -> Result<(), RunnerError> {
         for file in self.files {
-            file.writer
+            file.store
                 .finish()
                 .map_err(|error| write_error(&file.name, &error))?;
             file.place.complete(&file.name)?;
@@ -254,11 +306,10 @@ impl<'a> Outputs<'a> {
 }
 
 impl Sink for Outputs<'_> {
-    fn take(&mut self, step: u64, predicted: &[f32]) -> Result<(), RunnerError> {
-        for file in &self.files {
-            let (name, variables) = (&file.name, &file.variables);
+    fn take(&mut self, _: u64, predicted: &[f32]) -> Result<(), RunnerError> {
+        for file in &mut self.files {
             self.predictions
-                .write(name, &file.writer, variables, step - 1, predicted)?;
+                .write(&file.name, &mut file.store, predicted)?;
         }
         Ok(())
     }

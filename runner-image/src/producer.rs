@@ -4,11 +4,15 @@
 use std::collections::VecDeque;
 
 use mlwm_datasets::input_state::InitialState;
+use mlwm_datasets::points::{ForcingReader, PointInputs};
 use mlwm_datasets::prepare::{FeatureReader, Forcing, ForecastInputs};
 
 use crate::forecast::{Forecast, Inputs};
 use crate::standardize::{Standardization, standardized_static};
 use crate::{RunnerError, noise};
+
+/// What the static features of a model of points are called, which has them among others in one input.
+const STATICS: &str = "static";
 
 /// What a rollout starts from, standardized, `[grid_index, feature]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +45,7 @@ pub struct Producer<'a> {
 enum Reader<'a> {
     Datastores(DatastoreReader<'a>),
     State(&'a InitialState),
+    Points(&'a PointInputs, ForcingReader<'a>),
 }
 
 impl<'a> Producer<'a> {
@@ -49,6 +54,7 @@ impl<'a> Producer<'a> {
         let reader = match &forecast.inputs {
             Inputs::Datastores(inputs) => Reader::Datastores(DatastoreReader::new(inputs)),
             Inputs::State(state) => Reader::State(state),
+            Inputs::Points(inputs) => Reader::Points(inputs, inputs.forcing()),
         };
         Self {
             forecast,
@@ -68,6 +74,10 @@ impl<'a> Producer<'a> {
                 states: state.states.clone(),
                 statics: state.statics(self.forecast.interface),
             }),
+            Reader::Points(inputs, _) => Ok(Start {
+                states: vec![inputs.state.clone()],
+                statics: vec![(STATICS.to_owned(), inputs.statics.clone())],
+            }),
         }
     }
 
@@ -81,6 +91,7 @@ impl<'a> Producer<'a> {
         let (forcings, boundary) = match &mut self.reader {
             Reader::Datastores(reader) => reader.step(time)?,
             Reader::State(_) => (Vec::new(), Vec::new()),
+            Reader::Points(_, forcing) => (vec![forcing.next_step()?], Vec::new()),
         };
         let noise = self.forecast.seed.map_or(vec![], |seed| {
             noise::of_step(self.forecast.interface, seed, self.steps_done)

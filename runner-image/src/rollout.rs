@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 use crate::RunnerError;
 use crate::forecast::Forecast;
 use crate::producer::{Producer, Start, StepInputs};
-use crate::stepping::{Stepping, Tensor};
+use crate::stepping::{Steps, Tensor};
 
-/// Steps that may be prepared, or wait to be written, ahead of time.
+/// How often steps may be prepared, or wait to be written, ahead of time: one step, or as many as are
+/// handed over at once where they are small.
 const AHEAD: usize = 2;
 
 /// An input of a step model.
@@ -82,7 +83,7 @@ pub fn roll_out<M: StepModel>(
     std::thread::scope(|scope| {
         let (send_inputs, prepared) = sync_channel(AHEAD);
         let producer = scope.spawn(move || produce(forecast, &send_inputs));
-        let (send_states, states) = sync_channel::<(u64, Arc<Vec<f32>>)>(AHEAD);
+        let (send_states, states) = sync_channel::<Vec<Predicted>>(AHEAD);
         let abandoned = sink.abandoned();
         let writer = scope.spawn(move || write(forecast, sink, states));
 
@@ -106,8 +107,11 @@ pub fn roll_out<M: StepModel>(
 /// What the producer sends: first the start, then the steps.
 enum Prepared {
     Start(Start),
-    Step(StepInputs),
+    Steps(Vec<StepInputs>),
 }
+
+/// A step, from 1, and what is predicted of it.
+type Predicted = (u64, Arc<Vec<f32>>);
 
 fn produce(forecast: &Forecast<'_>, send: &SyncSender<Result<Prepared, RunnerError>>) {
     let mut producer = Producer::new(forecast);
@@ -116,13 +120,13 @@ fn produce(forecast: &Forecast<'_>, send: &SyncSender<Result<Prepared, RunnerErr
     if send.send(start).is_err() {
         return;
     }
-    for _ in 0..forecast.schedule().steps {
-        if failed {
-            return;
-        }
-        let step = producer.step().map(Prepared::Step);
-        failed = step.is_err();
-        if send.send(step).is_err() {
+    let mut left = forecast.schedule().steps;
+    while left > 0 && !failed {
+        let count = left.min(forecast.steps_at_once());
+        left -= count;
+        let steps: Result<Vec<StepInputs>, _> = (0..count).map(|_| producer.step()).collect();
+        failed = steps.is_err();
+        if send.send(steps.map(Prepared::Steps)).is_err() {
             return;
         }
     }
@@ -132,7 +136,7 @@ fn run<M: StepModel>(
     forecast: &Forecast<'_>,
     load_model: impl FnOnce() -> Result<M, RunnerError>,
     prepared: &Receiver<Result<Prepared, RunnerError>>,
-    send: SyncSender<(u64, Arc<Vec<f32>>)>,
+    send: SyncSender<Vec<Predicted>>,
 ) -> Result<(RolloutTimes, Instant), RunnerError> {
     let next = || match prepared.recv() {
         Ok(next) => next,
@@ -147,11 +151,21 @@ fn run<M: StepModel>(
     let Prepared::Start(start) = next()? else {
         return Err(RunnerError::Thread("preparation"));
     };
-    let mut stepping = Stepping::new(forecast, start);
+    let mut stepping = Steps::new(forecast, start);
     let begin = Instant::now();
-    for step in 1..=forecast.schedule().steps {
-        let Prepared::Step(inputs) = next()? else {
-            return Err(RunnerError::Thread("preparation"));
+    let (steps, at_once) = (forecast.schedule().steps, forecast.steps_at_once() as usize);
+    let mut waiting = Vec::new().into_iter();
+    let mut finished = Vec::new();
+    for step in 1..=steps {
+        let inputs = match waiting.next() {
+            Some(inputs) => inputs,
+            None => {
+                let Prepared::Steps(prepared) = next()? else {
+                    return Err(RunnerError::Thread("preparation"));
+                };
+                waiting = prepared.into_iter();
+                waiting.next().ok_or(RunnerError::Thread("preparation"))?
+            }
         };
         let tensors = stepping.tensors(&inputs)?;
         let feeds: Vec<Feed<'_>> = tensors.iter().map(Tensor::feed).collect();
@@ -161,7 +175,10 @@ fn run<M: StepModel>(
         drop(feeds);
         drop(tensors);
         let predicted = stepping.advance(outputs, &inputs)?;
-        if send.send((step, predicted)).is_err() {
+        finished.push((step, predicted));
+        if (finished.len() == at_once || step == steps)
+            && send.send(std::mem::take(&mut finished)).is_err()
+        {
             return Err(RunnerError::Thread("writing"));
         }
     }
@@ -173,10 +190,10 @@ fn run<M: StepModel>(
 fn write(
     forecast: &Forecast<'_>,
     sink: &mut impl Sink,
-    states: Receiver<(u64, Arc<Vec<f32>>)>,
+    states: Receiver<Vec<Predicted>>,
 ) -> Result<Instant, RunnerError> {
     let columns = forecast.variables().count();
-    for (step, mut predicted) in states {
+    for (step, mut predicted) in states.into_iter().flatten() {
         if !forecast.masks().is_empty() {
             // Where a variable has no value, anything may have come out of the model.
             let predicted = Arc::make_mut(&mut predicted);

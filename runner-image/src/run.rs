@@ -64,7 +64,7 @@ pub fn run(
     let provenance = Provenance::of(task, &artifact);
     let outputs = Outputs::create(&task.outputs, &forecast, task.layout, &provenance)?;
     let open = begin.elapsed();
-    let load = || OnnxModel::load(library, &artifact.model, &artifact.interface, task.device);
+    let load = || OnnxModel::load(library, &artifact.model, &forecast, task.device);
     let mut sink = Reporting {
         outputs,
         steps: forecast.schedule().steps,

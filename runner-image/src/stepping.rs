@@ -10,10 +10,49 @@ use ndarray::{ArrayView2, ArrayView3, ArrayViewD, ArrayViewMut2, Axis};
 use crate::RunnerError;
 use crate::arrange::{arrange, as_grid_feature};
 use crate::forecast::Forecast;
+use crate::points::PointStepping;
 use crate::producer::{Start, StepInputs};
 use crate::rollout::Feed;
 
-/// A rollout between two steps.
+/// A rollout between two steps, of a model on a grid or of points.
+pub(crate) enum Steps<'a> {
+    Grid(Stepping<'a>),
+    Points(PointStepping<'a>),
+}
+
+impl<'a> Steps<'a> {
+    pub(crate) fn new(forecast: &'a Forecast<'a>, start: Start) -> Self {
+        match &forecast.interface.points {
+            Some(model) => Self::Points(PointStepping::new(model, forecast.points(), start)),
+            None => Self::Grid(Stepping::new(forecast, start)),
+        }
+    }
+
+    /// The inputs of the graph for the next step.
+    pub(crate) fn tensors<'b>(
+        &'b mut self,
+        step: &'b StepInputs,
+    ) -> Result<Vec<Tensor<'b>>, RunnerError> {
+        match self {
+            Self::Grid(stepping) => stepping.tensors(step),
+            Self::Points(stepping) => Ok(stepping.tensors(step)),
+        }
+    }
+
+    /// Takes the outputs of the graph, and returns what is predicted, `[grid_index, variable]`.
+    pub(crate) fn advance(
+        &mut self,
+        outputs: Vec<Vec<f32>>,
+        step: &StepInputs,
+    ) -> Result<Arc<Vec<f32>>, RunnerError> {
+        match self {
+            Self::Grid(stepping) => stepping.advance(outputs, step),
+            Self::Points(stepping) => stepping.advance(outputs),
+        }
+    }
+}
+
+/// A rollout of a model on a grid between two steps.
 pub(crate) struct Stepping<'a> {
     forecast: &'a Forecast<'a>,
     inputs: Vec<Input<'a>>,
@@ -47,9 +86,9 @@ struct Output<'a> {
 
 /// A tensor to feed.
 pub(crate) struct Tensor<'a> {
-    name: &'a str,
-    shape: &'a [usize],
-    values: Cow<'a, [f32]>,
+    pub(crate) name: &'a str,
+    pub(crate) shape: &'a [usize],
+    pub(crate) values: Cow<'a, [f32]>,
 }
 
 impl Tensor<'_> {
@@ -67,7 +106,7 @@ fn lengths(shape: &[u64]) -> Vec<usize> {
 }
 
 impl<'a> Stepping<'a> {
-    pub(crate) fn new(forecast: &'a Forecast<'a>, start: Start) -> Self {
+    fn new(forecast: &'a Forecast<'a>, start: Start) -> Self {
         let interface = forecast.interface;
         let variables: Vec<&str> = forecast.variables().collect();
         let column = |name: &String| variables.iter().position(|there| there == name);
@@ -108,10 +147,7 @@ impl<'a> Stepping<'a> {
     }
 
     /// The inputs of the graph for the next step.
-    pub(crate) fn tensors<'b>(
-        &'b self,
-        step: &'b StepInputs,
-    ) -> Result<Vec<Tensor<'b>>, RunnerError> {
+    fn tensors<'b>(&'b self, step: &'b StepInputs) -> Result<Vec<Tensor<'b>>, RunnerError> {
         let mut forcings = step.forcings.iter();
         let mut statics = self.statics.iter();
         let mut noise = step.noise.iter();
@@ -206,7 +242,7 @@ impl<'a> Stepping<'a> {
 
     /// Takes the outputs of the graph: overwrites the boundary, makes the predicted state the last
     /// one, and returns what is predicted, `[grid_index, variable]`.
-    pub(crate) fn advance(
+    fn advance(
         &mut self,
         outputs: Vec<Vec<f32>>,
         step: &StepInputs,

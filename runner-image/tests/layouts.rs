@@ -112,6 +112,7 @@ fn interface(datastores: &[&str], names: &[&str]) -> Interface {
         standardization: Standardization::Statistics,
         statistics_split: "train".into(),
         input_state: None,
+        points: None,
         state: Features {
             sources: datastores
                 .iter()

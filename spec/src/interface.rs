@@ -4,18 +4,23 @@
 //! inputs and outputs of the ONNX graph by role, and says where each one's features come from, in
 //! which order, how they are windowed in time, and how the tensor is laid out.
 //!
-//! Two versions of the file are read; both become an [`Interface`].
+//! Three versions of the file are read; all become an [`Interface`]. The third is of models that are run
+//! for every point alone ([`PointModel`]).
 
 mod check;
 mod error;
 mod export_facts;
+mod points;
 mod state;
 mod tensor;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod tests_version_2;
+#[cfg(test)]
+mod tests_version_3;
 mod written;
+mod written_points;
 
 use std::collections::BTreeMap;
 
@@ -23,19 +28,25 @@ use serde::{Deserialize, Serialize};
 
 pub use error::{DimsProblem, GridProblem, InvalidInterface, StateProblem};
 pub use export_facts::ExportFacts;
+pub use points::{
+    PointFeature, PointModel, PointProblem, PointRole, PointState, PointStores, Predicts, Scale,
+};
 pub use state::{FieldType, MissingInput, MissingWhere, STATE_SCHEMA, StateField, StateSchema};
 pub use tensor::{Dim, ElementType, Generator, InputRole, ModelInput, ModelOutput, OutputRole};
 
 /// The version of the interface of neural-lam step models, which mlwm writes for export facts.
 pub const INTERFACE_VERSION: u32 = 1;
 
-/// The version that can say everything that an [`Interface`] holds.
+/// The version that can say everything of a model on a grid.
 pub const GENERAL_VERSION: u32 = 2;
+
+/// The version of models of points.
+pub const POINTS_VERSION: u32 = 3;
 
 /// The interface of a step model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Interface {
-    /// Version of the file: 1 or 2.
+    /// Version of the file: 1, 2 or 3.
     pub version: u32,
     /// Name of the architecture, for people.
     pub model: Option<String>,
@@ -50,6 +61,9 @@ pub struct Interface {
     pub state: Features,
     /// The input that known states are read from, if that is not a datastore.
     pub input_state: Option<StateSchema>,
+    /// The model is one of points (version 3): then there are no `inputs`, one output, and the grid has
+    /// one dimension without a length, since there are as many points as its stores have.
+    pub points: Option<PointModel>,
     /// The grid of the state.
     pub grid: Grid,
     /// Points on each side of every dimension of the grid that are overwritten with the driving
@@ -153,6 +167,14 @@ impl Interface {
             _ => 0,
         });
         future.max().unwrap_or(0)
+    }
+
+    /// Points of the grid; `None` if there are as many as the input has.
+    pub fn known_points(&self) -> Option<u64> {
+        match self.points {
+            Some(_) => None,
+            None => Some(self.grid.points()),
+        }
     }
 
     /// Whether the model is given random numbers, so that a forecast needs a seed.

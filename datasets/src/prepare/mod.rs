@@ -36,6 +36,7 @@ pub use name_format::LevelValue;
 pub use naming::distinct_names;
 pub use reader::Reader;
 pub use source::{Feature, SourceInput};
+pub(crate) use times::TimeAxis;
 
 #[cfg(test)]
 mod tests;

@@ -61,6 +61,20 @@ impl TimeAxis {
                 )
             }
         };
+        Self::of(path, dim, fixed, valid)
+    }
+
+    /// The axis of valid times in a dimension of this name.
+    pub(crate) fn valid(dataset: &Dataset, path: &Path, dim: &str) -> Result<Self, PrepareError> {
+        Self::of(path, dim.to_owned(), None, dataset.times(dim)?)
+    }
+
+    fn of(
+        path: &Path,
+        dim: String,
+        fixed: Option<(String, u64)>,
+        valid: Vec<i64>,
+    ) -> Result<Self, PrepareError> {
         check_unique(path, &valid)?;
         let positions = valid
             .iter()

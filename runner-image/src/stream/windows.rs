@@ -6,13 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use mlwm_datasets::Writer;
 use mlwm_spec::contract::OutputRequest;
 use mlwm_spec::contract::stream::{Event, GO, Window, Work};
 
 use super::works::LOOK;
 use crate::forecast::Forecast;
-use crate::output::{Predictions, Provenance, write_error};
+use crate::output::{Predictions, Provenance, StepStore, write_error};
 use crate::rollout::Sink;
 use crate::{RunnerError, Task};
 
@@ -41,7 +40,7 @@ struct Output {
 /// The store of a window, being written.
 struct Store {
     window: Window,
-    writer: Writer,
+    steps: StepStore,
     partial: PathBuf,
     path: PathBuf,
 }
@@ -134,17 +133,17 @@ impl Store {
                 .map_err(|error| write_error(&output.request.name, &error))?;
         }
         let steps = (window.first_step, window.last_step);
-        let writer = predictions.start(&output.request, &partial, &output.variables, steps)?;
+        let steps = predictions.start(&output.request, &partial, &output.variables, steps)?;
         Ok(Self {
             window,
-            writer,
+            steps,
             partial,
             path,
         })
     }
 
     fn complete(self, output: &str) -> Result<(), RunnerError> {
-        self.writer
+        self.steps
             .finish()
             .map_err(|error| write_error(output, &error))?;
         fs::rename(&self.partial, &self.path).map_err(|error| write_error(output, &error))
@@ -159,13 +158,11 @@ impl Sink for WindowedOutputs<'_> {
         let mut complete: Vec<Window> = Vec::new();
         for output in &mut self.outputs {
             let name = &output.request.name;
-            let Some(store) = output.open.as_ref() else {
+            let Some(store) = output.open.as_mut() else {
                 continue;
             };
             let window = store.window;
-            let index = step - window.first_step;
-            self.predictions
-                .write(name, &store.writer, &output.variables, index, predicted)?;
+            self.predictions.write(name, &mut store.steps, predicted)?;
             if step == window.last_step
                 && let Some(store) = output.open.take()
             {

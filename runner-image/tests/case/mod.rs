@@ -81,6 +81,7 @@ pub fn interface() -> Interface {
         standardization: Standardization::Statistics,
         statistics_split: "train".into(),
         input_state: None,
+        points: None,
         state: features("state", &facts.state_features),
         grid: Grid {
             dims: facts.stack_dims.clone(),
@@ -238,9 +239,8 @@ pub fn predict(artifact: &CaseArtifact, rewire: fn(&str, &[f32]) -> Vec<f32>) ->
     let task = task(&environment);
     let artifact = artifact.artifact();
     let forecast = open(&artifact, &task, 6);
-    let interface = &artifact.interface;
     let load = || {
-        let model = OnnxModel::load(&library(), &artifact.model, interface, task.device)?;
+        let model = OnnxModel::load(&library(), &artifact.model, &forecast, task.device)?;
         Ok(Rewired { model, rewire })
     };
     let mut kept = Kept::default();

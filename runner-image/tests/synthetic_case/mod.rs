@@ -31,7 +31,7 @@ pub fn python() -> Command {
 }
 
 /// ONNX Runtime of the test environment.
-fn library() -> PathBuf {
+pub fn library() -> PathBuf {
     if let Some(path) = std::env::var_os("ORT_DYLIB_PATH") {
         return path.into();
     }

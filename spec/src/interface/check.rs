@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 use super::error::{LONGEST_WINDOW, MOST_CHANNELS};
 use super::{
     Dim, DimsProblem, Features, GENERAL_VERSION, Grid, GridProblem, INTERFACE_VERSION, InputRole,
-    Interface, InvalidInterface, ModelInput, ModelOutput, OutputRole, STATE_SCHEMA,
+    Interface, InvalidInterface, ModelInput, ModelOutput, OutputRole, POINTS_VERSION, STATE_SCHEMA,
     Standardization, StateProblem, StateSchema,
 };
 
 impl Interface {
     /// Checks that the parts of the interface agree, and that a forecast can be made with it.
     pub fn validate(&self) -> Result<(), InvalidInterface> {
-        if ![INTERFACE_VERSION, GENERAL_VERSION].contains(&self.version) {
+        if ![INTERFACE_VERSION, GENERAL_VERSION, POINTS_VERSION].contains(&self.version) {
             return Err(InvalidInterface::Version(self.version));
         }
         if self.step_seconds <= 0 {
@@ -20,6 +20,10 @@ impl Interface {
         }
         if self.statistics_split.is_empty() {
             return Err(InvalidInterface::Empty("statistics_split"));
+        }
+        self.check_points()?;
+        if self.points.is_some() {
+            return Ok(());
         }
         self.state.check("state", self.input_state.is_none())?;
         self.grid.check("state")?;

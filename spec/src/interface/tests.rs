@@ -29,6 +29,7 @@ fn interface() -> Interface {
         statistics_split: "train".into(),
         state: features("state", &["t2m", "u10m"]),
         input_state: None,
+        points: None,
         grid: grid(),
         boundary_width: 1,
         inputs: vec![
@@ -90,7 +91,7 @@ fn contradictions_are_refused() {
     type Check = fn(&InvalidInterface) -> bool;
     use InvalidInterface as E;
     let cases: [(Change, Check); 20] = [
-        (|i| i.version = 3, |e| *e == E::Version(3)),
+        (|i| i.version = 4, |e| *e == E::Version(4)),
         (|i| i.step_seconds = 0, |e| *e == E::StepSeconds(0)),
         (|i| i.step_seconds = -3600, |e| *e == E::StepSeconds(-3600)),
         (

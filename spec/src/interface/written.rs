@@ -1,4 +1,4 @@
-//! `interface.json` as it is written, in either version, and the interface that it becomes.
+//! `interface.json` as it is written, in each version, and the interface that it becomes.
 
 use std::collections::BTreeMap;
 
@@ -6,9 +6,10 @@ use serde::de::Error as _;
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::written_points::VersionThree;
 use super::{
     Features, GENERAL_VERSION, Grid, INTERFACE_VERSION, InputRole, Interface, InvalidInterface,
-    ModelInput, ModelOutput, Standardization, StateSchema,
+    ModelInput, ModelOutput, POINTS_VERSION, Standardization, StateSchema,
 };
 
 impl<'de> Deserialize<'de> for Interface {
@@ -22,6 +23,9 @@ impl<'de> Deserialize<'de> for Interface {
             Some(GENERAL_VERSION) => serde_json::from_value(value)
                 .map(|written: VersionTwo| written.into())
                 .map_err(D::Error::custom),
+            Some(POINTS_VERSION) => serde_json::from_value(value)
+                .map(|written: VersionThree| written.into())
+                .map_err(D::Error::custom),
             Some(other) => Err(D::Error::custom(InvalidInterface::Version(other))),
             None => Err(D::Error::missing_field("version")),
         }
@@ -34,6 +38,14 @@ impl Serialize for Interface {
             INTERFACE_VERSION => VersionOne::of(self)
                 .ok_or_else(|| S::Error::custom("version 1 of interface.json cannot say this"))?
                 .serialize(serializer),
+            POINTS_VERSION => VersionThree::of(self)
+                .ok_or_else(|| {
+                    S::Error::custom("version 3 of interface.json is of models of points")
+                })?
+                .serialize(serializer),
+            _ if self.points.is_some() => Err(S::Error::custom(
+                "models of points need version 3 of interface.json",
+            )),
             _ => VersionTwo::of(self).serialize(serializer),
         }
     }
@@ -116,6 +128,7 @@ impl From<VersionOne> for Interface {
             statistics_split: written.statistics_split,
             state: written.state,
             input_state: None,
+            points: None,
             grid: written.grid,
             boundary_width: written.boundary_width,
             inputs: written.inputs.into_iter().map(input).collect(),
@@ -174,7 +187,7 @@ impl InputOne {
     }
 }
 
-/// Version 2: everything.
+/// Version 2: everything of models on a grid.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct VersionTwo {
@@ -220,6 +233,7 @@ impl From<VersionTwo> for Interface {
             statistics_split: written.statistics_split,
             state: written.state.unwrap_or_else(from_fields),
             input_state: written.input_state,
+            points: None,
             grid: written.grid,
             boundary_width: written.boundary_width,
             inputs: written.inputs,

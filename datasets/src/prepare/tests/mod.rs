@@ -54,6 +54,7 @@ fn case_interface() -> Interface {
         standardization: Standardization::Statistics,
         statistics_split: "train".into(),
         input_state: None,
+        points: None,
         state: named("state", &facts.state_features),
         grid: Grid {
             dims: facts.stack_dims.clone(),

@@ -90,7 +90,14 @@ fn show(inspection: &Inspection, origin: &Origin) {
     if let Some(interface) = &inspection.interface {
         line("model", interface.model.clone());
         line("step", Some(format!("{} s", interface.step_seconds)));
-        line("grid", Some(format!("{:?}", interface.grid.shape)));
+        let grid = &interface.grid;
+        line(
+            "grid",
+            Some(match interface.known_points() {
+                Some(_) => format!("{:?}", grid.shape),
+                None => format!("any number of points along {}", grid.dims.join(", ")),
+            }),
+        );
         line("predicts", Some(interface.state.names.join(" ")));
     }
     for datastore in &inspection.datastores {
