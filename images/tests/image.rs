@@ -231,6 +231,7 @@ async fn output_of(engine: &Engine, image: &str) -> Vec<String> {
         labels: BTreeMap::new(),
         command: Some(vec!["--version".into()]),
         user: (65534, 65534),
+        network: false,
         kill: CancellationToken::new(),
     };
     let mut lines = Vec::new();
