@@ -56,7 +56,8 @@ def notebook(store, steps):
     state = array[:known, :, -states:]
     features = array[: known - 1].reshape(-1, len(land.FEATURES))
     gained = (state[1:] - state[:-1]).reshape(-1, states)
-    options = {"tree_method": "hist", "subsample": 0.6, "seed": 0}
+    # With several threads, ten rows wait for each other longer than they take.
+    options = {"tree_method": "hist", "subsample": 0.6, "seed": 0, "nthread": 1}
     model = xgboost.train(options, xgboost.DMatrix(features, gained), 128)
     began = time.perf_counter()
     last = array[0, :, -states:]
