@@ -32,6 +32,9 @@ fn planned(member: u32, gpus: bool) -> PlannedTask {
         timeout: None,
         retries: None,
         seed: 0,
+        command: None,
+        network: false,
+        credentials: Vec::new(),
     }
 }
 
