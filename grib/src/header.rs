@@ -1,5 +1,6 @@
 //! What a message says about its field, but for grid and values.
 
+use std::collections::HashMap;
 use std::ffi::CStr;
 
 use jiff::civil::DateTime;
@@ -94,31 +95,51 @@ impl Level {
     }
 }
 
+/// What ecCodes calls parameters, by edition and number: it looks through all that it knows for each name, which
+/// takes longer than decoding a small field.
+#[derive(Debug, Default)]
+pub(crate) struct Known(HashMap<(u8, i64), Parameter>);
+
+/// What a parameter is called.
+#[derive(Clone, Debug)]
+struct Parameter {
+    short_name: String,
+    name: String,
+    units: String,
+}
+
 /// The keys of a message.
 struct Keys<'a>(&'a mut Handle);
 
 impl Header {
     /// Reads the keys of a message; the reason if one cannot be used.
-    pub(crate) fn read(handle: &mut Handle) -> Result<Self, String> {
-        Keys(handle).header()
+    pub(crate) fn read(handle: &mut Handle, known: &mut Known) -> Result<Self, String> {
+        Keys(handle).header(known)
     }
 }
 
 impl Keys<'_> {
-    fn header(&mut self) -> Result<Header, String> {
+    fn header(&mut self, known: &mut Known) -> Result<Header, String> {
         let points = self.points()?;
         let reference_time = self.reference_time()?;
         let (start_step, end_step) = self.steps()?;
         let validity_time = reference_time
             .checked_add(end_step)
             .map_err(|error| format!("its step leads out of the calendar ({error})"))?;
+        let edition = self.small(c"edition")?;
+        let param_id = self.integer(c"paramId")?;
+        let Parameter {
+            short_name,
+            name,
+            units,
+        } = self.parameter(edition, param_id, known)?;
         Ok(Header {
-            edition: self.small(c"edition")?,
+            edition,
             centre: self.text(c"centre")?,
-            param_id: self.integer(c"paramId")?,
-            short_name: self.text(c"shortName")?,
-            name: self.text(c"name")?,
-            units: self.text(c"units")?,
+            param_id,
+            short_name,
+            name,
+            units,
             level: self.level()?,
             step_type: self.text(c"stepType")?,
             reference_time,
@@ -133,6 +154,27 @@ impl Keys<'_> {
             packing: self.text(c"packingType")?,
             bits_per_value: self.small(c"bitsPerValue")?,
         })
+    }
+
+    fn parameter(
+        &self,
+        edition: u8,
+        param_id: i64,
+        known: &mut Known,
+    ) -> Result<Parameter, String> {
+        if let Some(parameter) = known.0.get(&(edition, param_id)) {
+            return Ok(parameter.clone());
+        }
+        let parameter = Parameter {
+            short_name: self.text(c"shortName")?,
+            name: self.text(c"name")?,
+            units: self.text(c"units")?,
+        };
+        // 0 stands for all that ecCodes does not know.
+        if param_id != 0 {
+            known.0.insert((edition, param_id), parameter.clone());
+        }
+        Ok(parameter)
     }
 
     fn points(&self) -> Result<usize, String> {

@@ -4,6 +4,7 @@ use std::ffi::CStr;
 
 use crate::ffi::Handle;
 use crate::grid::{Grid, GridFailure};
+use crate::header::Known;
 use crate::{Coordinates, Error, Header, Place};
 
 /// No field has a value like this one, so that it can stand for a missing one inside ecCodes.
@@ -30,8 +31,8 @@ pub struct Message {
 
 impl Message {
     /// Reads the header of a message, whose bounds are known to be sound.
-    pub(crate) fn parse(bytes: &[u8], place: Place) -> Result<Self, Error> {
-        match Self::read(bytes) {
+    pub(crate) fn parse(bytes: &[u8], place: Place, known: &mut Known) -> Result<Self, Error> {
+        match Self::read(bytes, known) {
             Ok((handle, grid, header)) => Ok(Self {
                 handle,
                 place,
@@ -44,14 +45,17 @@ impl Message {
 
     /// The grid comes first: over a damaged one ecCodes ends the process when it is asked for other
     /// keys.
-    fn read(bytes: &[u8]) -> Result<(Handle, Result<Grid, String>, Header), String> {
+    fn read(
+        bytes: &[u8],
+        known: &mut Known,
+    ) -> Result<(Handle, Result<Grid, String>, Header), String> {
         let mut handle = Handle::from_message(bytes).map_err(|failure| failure.to_string())?;
         let grid = match Grid::read(&handle) {
             Ok(grid) => Ok(grid),
             Err(GridFailure::Other(name)) => Err(name),
             Err(GridFailure::Damaged(reason)) => return Err(reason),
         };
-        let header = Header::read(&mut handle)?;
+        let header = Header::read(&mut handle, known)?;
         match &grid {
             Ok(grid) if grid.points() != header.points => Err(format!(
                 "its grid has {} points, but there are {} values",

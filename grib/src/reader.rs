@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::frame::{self, Fault, MESSAGE_LIMIT};
+use crate::header::Known;
 use crate::{Error, Message, Place};
 
 /// The messages of a GRIB file, of edition 1 and 2, in their order.
@@ -24,6 +25,7 @@ pub struct Reader {
     position: u64,
     /// The bytes of the last message; kept for the next one.
     bytes: Vec<u8>,
+    known: Known,
     ended: bool,
 }
 
@@ -45,6 +47,7 @@ impl Reader {
                 size,
                 position: 0,
                 bytes: Vec::new(),
+                known: Known::default(),
                 ended: false,
             }),
             Err(source) => Err(Error::Read { path, source }),
@@ -122,7 +125,7 @@ impl Reader {
             .resize(usize::try_from(length).map_err(io::Error::other)?, 0);
         self.file.read_exact_at(&mut self.bytes, self.position)?;
         let place = self.take(length);
-        Ok(Message::parse(&self.bytes, place))
+        Ok(Message::parse(&self.bytes, place, &mut self.known))
     }
 
     /// The place of so many bytes; the position is after them then.

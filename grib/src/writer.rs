@@ -9,6 +9,7 @@ use jiff::tz::TimeZone;
 use crate::encoding::template;
 use crate::ffi::{Failure, Handle};
 use crate::grid::{ReducedGaussian, RegularLatLon};
+use crate::header::Known;
 use crate::message::MISSING;
 use crate::{Error, Field, Forecast, Grid, Header, Level, Member, Message, Method, Place, Span};
 
@@ -21,6 +22,7 @@ pub struct Writer {
     interval: Handle,
     /// The values of a field as ecCodes takes them; kept for the next one.
     values: Vec<f64>,
+    known: Known,
 }
 
 impl Writer {
@@ -37,6 +39,7 @@ impl Writer {
             instant: template(false)?,
             interval: template(true)?,
             values: Vec::with_capacity(forecast.grid.points()),
+            known: Known::default(),
             forecast,
         })
     }
@@ -114,13 +117,14 @@ impl Writer {
     }
 
     /// Compares what a message says with what it should. A key of ecCodes can change others.
-    fn verify(&self, field: &Field, message: &[u8]) -> Result<(), String> {
+    fn verify(&mut self, field: &Field, message: &[u8]) -> Result<(), String> {
         let place = Place {
             path: Path::new("the new message").into(),
             offset: 0,
             length: message.len() as u64,
         };
-        let message = Message::parse(message, place).map_err(|error| error.to_string())?;
+        let message =
+            Message::parse(message, place, &mut self.known).map_err(|error| error.to_string())?;
         let header = message.header();
         let hours = |hours: u32| SignedDuration::from_hours(i64::from(hours));
         let member = self.forecast.member;

@@ -133,8 +133,8 @@ def write_static(path, surface, index):
         file.SOURCE = "synthetic land surface"
         file.createDimension("x", len(index))
         put(file, "x", "i4", index + 1, "1", "index of the point in the grid, from 1")
-        put(file, "lat", "f8", surface.latitude, "degrees_north", "latitude")
-        put(file, "lon", "f8", surface.longitude, "degrees_east", "longitude")
+        put(file, "lat", "f4", surface.latitude, "degrees_north", "latitude")
+        put(file, "lon", "f4", surface.longitude, "degrees_east", "longitude")
         for name, values in surface.static.items():
             put(file, name, "f4", values, "m2 s-2" if name == "geopot" else "1", name)
 

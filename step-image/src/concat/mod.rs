@@ -66,6 +66,9 @@ pub struct Args {
     /// Attributes of variables that may differ; those of the first store are kept.
     #[arg(long, value_delimiter = ',')]
     pub ignore_attribute: Vec<String>,
+    /// A store without times, whose variables the result has as well.
+    #[arg(long = "static", value_name = "STORE")]
+    pub statics: Vec<PathBuf>,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub limits: Limits,
@@ -79,6 +82,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<(), Error> {
     let open = |path: &PathBuf| Dataset::open(path).map_err(Fault::from);
     let datasets: Vec<Dataset> = args.stores.iter().map(open).collect::<Result<_, _>>()?;
+    let statics: Vec<Dataset> = args.statics.iter().map(open).collect::<Result<_, _>>()?;
     let base = match args.append {
         true => Some(open(&args.target)?),
         false => None,
@@ -86,6 +90,11 @@ pub fn run(args: &Args) -> Result<(), Error> {
     let view = |dataset| View::of(dataset, &args.dimension, &args.rename, &args.variables);
     let views: Vec<View<'_>> = datasets.iter().map(view).collect::<Result<_, Fault>>()?;
     view::check_names(&datasets, &views, &args.rename, &args.variables)?;
+    let without_times = |dataset| View::without_times(dataset, &views[0], &args.rename);
+    let statics: Vec<View<'_>> = statics
+        .iter()
+        .map(without_times)
+        .collect::<Result<_, Fault>>()?;
     let base = match &base {
         Some(dataset) => Some(View::of(dataset, &args.dimension, &[], &[])?),
         None => None,
@@ -104,7 +113,10 @@ pub fn run(args: &Args) -> Result<(), Error> {
         ));
         return Ok(());
     }
-    let plan = series::plan(base.as_ref(), &series, &tolerance)?;
+    let mut plan = series::plan(base.as_ref(), &series, &tolerance)?;
+    for view in &statics {
+        series::add_fixed(&mut plan, &[view], false, &tolerance)?;
+    }
     for (name, apart) in plan.apart.iter().filter(|(_, apart)| **apart > 0.0) {
         say(&format!(
             "`{name}` differs by up to {apart} between the stores; that of the first is kept"

@@ -176,7 +176,7 @@ fn parts<'a>(
 }
 
 /// Adds the variables that do not change with time; they must be the same in all stores.
-fn add_fixed<'a>(
+pub(super) fn add_fixed<'a>(
     plan: &mut Plan<'a>,
     views: &[&'a View<'a>],
     first_is_base: bool,

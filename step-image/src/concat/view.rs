@@ -68,21 +68,7 @@ impl<'a> View<'a> {
             values: dataset.times(dimension)?,
         };
         times.check()?;
-        let mut variables = BTreeMap::new();
-        for variable in new_store::variables(dataset)? {
-            if variable.name() == dimension {
-                continue;
-            }
-            new_store::form(path, variable)?;
-            let rename = renames.iter().find(|rename| rename.from == variable.name());
-            let name = rename
-                .map_or(variable.name(), |rename| &rename.to)
-                .to_owned();
-            if variables.insert(name.clone(), variable).is_some() {
-                let reason = format!("it has two variables of the name `{name}`");
-                return Err(Fault::store(path, reason));
-            }
-        }
+        let mut variables = named(dataset, dimension, renames)?;
         if !selected.is_empty() {
             let kept = kept(dataset, &variables, selected);
             variables.retain(|name, _| kept.contains(name));
@@ -93,6 +79,31 @@ impl<'a> View<'a> {
             variables,
             times,
             time,
+        })
+    }
+
+    /// A store that has no times, beside one that has.
+    pub(super) fn without_times(
+        dataset: &'a Dataset,
+        beside: &View<'a>,
+        renames: &[Rename],
+    ) -> Result<Self, Fault> {
+        let (path, dimension) = (dataset.path(), beside.time.name());
+        let variables = named(dataset, dimension, renames)?;
+        let has_time = |(_, variable): &(&String, &&Variable)| {
+            variable.dims().iter().any(|dim| dim == dimension)
+        };
+        if let Some((name, _)) = variables.iter().find(has_time) {
+            let reason =
+                format!("`{name}` changes with `{dimension}`, and the store is given as static");
+            return Err(Fault::store(path, reason));
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            dataset,
+            variables,
+            times: beside.times.clone(),
+            time: beside.time,
         })
     }
 
@@ -117,6 +128,31 @@ impl<'a> View<'a> {
             .map(|(name, variable)| (name, *variable));
         all.filter(move |(_, variable)| fixed(variable))
     }
+}
+
+/// The variables of a store by their new names, without the times.
+fn named<'a>(
+    dataset: &'a Dataset,
+    dimension: &str,
+    renames: &[Rename],
+) -> Result<BTreeMap<String, &'a Variable>, Fault> {
+    let path = dataset.path();
+    let mut variables = BTreeMap::new();
+    for variable in new_store::variables(dataset)? {
+        if variable.name() == dimension {
+            continue;
+        }
+        new_store::form(path, variable)?;
+        let rename = renames.iter().find(|rename| rename.from == variable.name());
+        let name = rename
+            .map_or(variable.name(), |rename| &rename.to)
+            .to_owned();
+        if variables.insert(name.clone(), variable).is_some() {
+            let reason = format!("it has two variables of the name `{name}`");
+            return Err(Fault::store(path, reason));
+        }
+    }
+    Ok(variables)
 }
 
 /// The variables that are asked for, and the coordinates that belong to them.

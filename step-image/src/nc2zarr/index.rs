@@ -8,7 +8,7 @@ use mlwm_spec::Digest;
 use serde_json::{Map, Value};
 
 use super::Arguments;
-use super::names::named;
+use super::names::{is_place, named};
 use crate::report::{FileReport, Refused, Report};
 use crate::resample::Moment;
 use crate::{Error, Problems, time};
@@ -126,6 +126,9 @@ impl Index {
                 self.coordinates.insert(name.clone());
             }
             let attributes = file.stored_attributes(&name)?;
+            if is_place(attributes) {
+                self.coordinates.insert(name.clone());
+            }
             self.coordinates
                 .extend(named(attributes).map(str::to_owned));
             let is_bounds = times.as_ref().and_then(|times| times.bounds.as_ref()) == Some(&name);

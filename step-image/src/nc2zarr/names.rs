@@ -72,6 +72,16 @@ pub(crate) fn rename_named(
     }
 }
 
+/// Whether attributes say that these are longitudes or latitudes.
+pub(crate) fn is_place(attributes: &Map<String, Value>) -> bool {
+    let is_one_of = |name: &str, texts: &[&str]| {
+        let text = attributes.get(name).and_then(Value::as_str);
+        text.is_some_and(|text| texts.contains(&text))
+    };
+    is_one_of("standard_name", &["latitude", "longitude"])
+        || is_one_of("units", &["degrees_north", "degrees_east"])
+}
+
 /// The variables that attributes name.
 pub(crate) fn named(attributes: &Map<String, Value>) -> impl Iterator<Item = &str> {
     let texts = NAMING

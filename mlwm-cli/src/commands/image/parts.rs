@@ -84,12 +84,12 @@ impl Chosen {
         Ok(load_offline(&self.folder.folder, name, &artifacts(transfer)?).await?)
     }
 
-    /// Reads a configuration, which must name an artifact.
+    /// Reads a configuration, which must name an artifact or, as one of steps may, bring an environment.
     fn read(&self, name: &str) -> Result<Loaded, Failure> {
         let loaded = read(&self.folder.folder, name)?;
-        if loaded.configuration.artifact.is_none() {
+        if loaded.configuration.artifact.is_none() && !self.has_containerfile(&loaded) {
             let message = format!(
-                "configuration `{name}` names no artifact: add `artifact: PATH`, or build its image by other means"
+                "configuration `{name}` names no artifact: add `artifact: PATH` or a Containerfile, or build its image by other means"
             );
             return Err(Failure::new(ExitCode::BadConfiguration, message));
         }
