@@ -171,129 +171,6 @@ fn each_byte_moves_once() {
     nothing_is_left(&bench.site);
 }
 
-/// The folder of a window that was taken from the container, if it is there.
-fn taken(work: &Path, member: &str, window: &str) -> Option<PathBuf> {
-    let folders = |path: PathBuf| {
-        let entries = fs::read_dir(path).into_iter().flatten().flatten();
-        entries.map(|entry| entry.path())
-    };
-    let containers = folders(work.join("warm/danra")).flat_map(folders);
-    let mut windows = containers.map(|container| {
-        let of_member = format!("taken/000{member}/surface");
-        container.join(of_member).join(window)
-    });
-    windows.find(|window| window.join("zarr.json").is_file())
-}
-
-/// The member and the window whose shard a request is about.
-fn shard(line: &str) -> Option<(String, &'static str)> {
-    let (_, path) = line.split_once("/out/member")?;
-    let (member, path) = path.split_once(".zarr/")?;
-    let (_, number) = path.split_once("/c/")?;
-    let number: usize = number.split(['/', '?', ' ']).next()?.parse().ok()?;
-    let is_of_values = path.starts_with("t2m/") || path.starts_with("msl/");
-    is_of_values.then(|| (member.to_owned(), WINDOWS[number]))
-}
-
-/// I7: whatever is asked of the store, the window that it is about is still here, up to the last question, which is
-/// whether the store has it.
-#[test]
-fn a_window_is_removed_after_the_store_was_asked_for_all_of_it() {
-    let bench = Bench::new("asked");
-    let work = bench.site.path("mlwm-work");
-    let gone = Arc::new(Mutex::new(Vec::new()));
-    let noted = Arc::clone(&gone);
-    let proxy = Faulty::to(&SERVER.endpoint, move |line| {
-        if let Some((member, window)) = shard(line)
-            && (line.starts_with("PUT") || line.starts_with("HEAD"))
-            && taken(&work, &member, window).is_none()
-        {
-            noted.lock().unwrap().push(line.to_owned());
-        }
-        None
-    });
-    bench.mlwm(&RUN, &proxy.endpoint).expect(0, &["published"]);
-    assert_eq!(*gone.lock().unwrap(), [""; 0]);
-    let seen = proxy.seen();
-    let asked = |method: &str| {
-        let lines = seen.iter().map(|(line, _)| line.as_str());
-        let of_method = lines.filter(|line| line.starts_with(method));
-        of_method
-            .filter(|line| shard(line).is_some())
-            .map(|line| line.split([' ', '?']).nth(1).unwrap().to_owned())
-            .collect::<BTreeSet<String>>()
-    };
-    let (sent, verified) = (asked("PUT"), asked("HEAD"));
-    let shards = MEMBERS * VARIABLES * WINDOWS.len() as u64;
-    assert_eq!(sent.len() as u64, shards);
-    assert_eq!(verified, sent, "each is asked for after it was sent");
-    nothing_is_left(&bench.site);
-}
-
-/// I7: nothing of a window that cannot be sent goes before the attempt has ended; its member alone is made again.
-#[test]
-fn a_window_that_cannot_be_sent_stays_until_its_member_has_failed() {
-    let bench = Bench::new("refuses");
-    bench.mlwm(&RUN, &SERVER.endpoint).expect(0, &["published"]);
-    let undisturbed = bench.objects("out");
-    bench.publish_to("again/out");
-    let work = bench.site.path("mlwm-work");
-    let gone = Arc::new(Mutex::new(Vec::new()));
-    let noted = Arc::clone(&gone);
-    let proxy = Faulty::to(&SERVER.endpoint, move |line| {
-        let (member, window) = shard(line).filter(|_| line.starts_with("PUT"))?;
-        if taken(&work, &member, window).is_none() {
-            noted.lock().unwrap().push(line.to_owned());
-        }
-        // The second window of a member never comes.
-        (member == "1" && window == WINDOWS[1]).then_some(Fault::Answer(503, None))
-    });
-    let run = [&RUN[..], &["--json"]].concat();
-    let failed = bench.mlwm(&run, &proxy.endpoint);
-    assert_eq!(failed.code, 30, "{}{}", failed.stdout, failed.stderr);
-    assert!(failed.stdout.contains("HTTP 503"), "{}", failed.stdout);
-    let refused = proxy
-        .seen()
-        .iter()
-        .filter(|(_, fault)| fault.is_some())
-        .count();
-    assert!(refused > 2, "it is sent again and again: {refused}");
-    assert_eq!(*gone.lock().unwrap(), [""; 0]);
-    let there = bench.objects("again/out");
-    let published =
-        |member: &str| there.contains_key(&format!("member{member}.zarr.manifest.json"));
-    assert_eq!(["0", "1", "2"].map(published), [true, false, true]);
-    assert!(!there.contains_key("member1.zarr/zarr.json"));
-    nothing_is_left(&bench.site);
-
-    let status = ["status", "--analysis-time", "2022-04-07T03:00Z", "--json"];
-    let attempts = || {
-        let status = bench.mlwm(&status, &SERVER.endpoint).json();
-        let tasks = status["tasks"].as_array().unwrap().clone();
-        let attempts = tasks
-            .iter()
-            .map(|task| task["attempts"].as_array().unwrap().len());
-        attempts.collect::<Vec<_>>()
-    };
-    let before = attempts();
-    bench.mlwm(&RUN, &SERVER.endpoint).expect(0, &["published"]);
-    let more: Vec<usize> = attempts()
-        .iter()
-        .zip(before)
-        .map(|(now, then)| now - then)
-        .collect();
-    assert_eq!(more, [0, 1, 0], "the others are not made again");
-    let is_data = |(name, _): &(&String, &Vec<u8>)| !name.ends_with(".manifest.json");
-    let again = bench.objects("again/out");
-    assert!(
-        again
-            .iter()
-            .filter(is_data)
-            .eq(undisturbed.iter().filter(is_data))
-    );
-    nothing_is_left(&bench.site);
-}
-
 /// I16: a window that is gone, one too many, one of another cycle or member, a byte that is another.
 #[test]
 fn what_is_wrong_in_a_store_is_found() {
@@ -322,21 +199,17 @@ fn what_is_wrong_in_a_store_is_found() {
     .unwrap();
     found("t2m/c/1/0", "");
     let mut flipped = window.clone();
-    flipped[1000] ^= 1;
+    let middle = flipped.len() / 2;
+    flipped[middle] ^= 1;
     fs::write(path("t2m/c/1/0"), flipped).unwrap();
     found("t2m/c/1/0", "has other content");
     fs::write(path("t2m/c/1/0"), &window).unwrap();
     for foreign in ["t2m/c/3/0", "aifs_20220331_0000_member001_h000-024.grib"] {
+        fs::create_dir_all(path(foreign).parent().unwrap()).unwrap();
         fs::write(path(foreign), &window).unwrap();
         found(foreign, "does not belong to it");
         fs::remove_file(path(foreign)).unwrap();
     }
-    // The manifest of another cycle or member is none of this place.
-    let manifest = site.path(&format!("{place}.manifest.json"));
-    let ours = fs::read(&manifest).unwrap();
-    fs::copy(site.path("published/member2.zarr.manifest.json"), &manifest).unwrap();
-    assert_ne!(site.mlwm(&["verify", place]).code, 0);
-    fs::write(&manifest, ours).unwrap();
     site.mlwm(&["verify", place])
         .expect(0, &["all as published"]);
 }

@@ -126,7 +126,10 @@ async fn one(
     reach("warm: ended");
     let mut rest = std::mem::take(&mut *lock(&serving));
     let served_some = folder.handed_over() > rest.len();
+    // Stopped since a task gave up: what it was given since is not to blame.
+    let was_stopped = stop.is_cancelled() && !context.cancel.is_cancelled();
     let blamed = match rest.front() {
+        Some(first) if was_stopped && !first.job.given_up.is_cancelled() => None,
         Some(first) if first.heard_of || !served_some => rest.pop_front(),
         _ => None,
     };
