@@ -1,15 +1,13 @@
 //! Windows of an ensemble on their way to a real store: each byte goes once, nothing is removed here before the store
 //! was asked for it, and what is wrong there is found.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::LazyLock;
 
 use mlwm_spec::Manifest;
 use mlwm_tests::counting_proxy::CountingProxy;
-use mlwm_tests::faulty::{Fault, Faulty};
 use mlwm_tests::s3::S3Server;
 use mlwm_tests::scripted::{no_container_left, windowed};
 use mlwm_tests::site::{Ran, Site, oracle, python, ran, repository};
