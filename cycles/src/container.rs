@@ -1,6 +1,5 @@
 //! The container of a task: what it is given, what it prints, how it ended.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -8,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
-use mlwm_engines::{Engine, Image, Mount, Output, Request};
+use mlwm_engines::{Engine, Image, Mount, Output, Redaction, Request};
 use mlwm_registries::UnpackedArtifact;
 use mlwm_spec::Digest;
 use mlwm_spec::contract::stream::STREAM_DIR;
@@ -267,16 +266,6 @@ pub(crate) fn caller() -> Result<(u32, u32), Error> {
     Ok((me.uid(), me.gid()))
 }
 
-/// The credentials of a task, longest first: one may be part of another.
-fn hidden(planned: &PlannedTask) -> Vec<String> {
-    let mut values: Vec<String> = credentials(planned)
-        .unwrap_or_default()
-        .into_values()
-        .collect();
-    values.sort_by_key(|value| std::cmp::Reverse(value.len()));
-    values
-}
-
 /// The container's output: progress is told; all else is told and kept, as far as there is not too
 /// much of it; and its end kept for an error.
 pub(crate) struct Lines<'a> {
@@ -285,7 +274,7 @@ pub(crate) struct Lines<'a> {
     log: Log,
     last: VecDeque<String>,
     /// What no line may show.
-    hidden: Vec<String>,
+    hidden: Redaction,
     /// How often progress was told, and when last.
     told: (u32, Instant),
 }
@@ -296,7 +285,13 @@ impl<'a> Lines<'a> {
             context,
             task: planned.title(),
             log: Log::new(path),
-            hidden: hidden(planned),
+            // Without its credentials the container is not begun.
+            hidden: Redaction::of(
+                credentials(planned)
+                    .unwrap_or_default()
+                    .values()
+                    .map(String::as_bytes),
+            ),
             last: VecDeque::with_capacity(LAST_LINES),
             told: (0, Instant::now()),
         }
@@ -317,12 +312,7 @@ impl<'a> Lines<'a> {
 
     /// A line of log.
     pub(crate) fn log(&mut self, stream: &'static str, line: &str) {
-        let line = &*self.hidden.iter().fold(Cow::Borrowed(line), |line, value| {
-            match line.contains(value) {
-                true => Cow::Owned(line.replace(value, HIDDEN)),
-                false => line,
-            }
-        });
+        let line = &*self.hidden.apply(line, HIDDEN);
         let kept = self.log.take(line);
         if self.last.len() == LAST_LINES {
             self.last.pop_front();

@@ -30,8 +30,6 @@ pub struct Loaded {
     pub configuration: Configuration,
     /// What the artifact says, if the configuration names one and it is known.
     pub artifact: Option<ArtifactFacts>,
-    /// Whether it is one of the steps of a configuration, or one repetition of it.
-    pub is_part: bool,
 }
 
 /// What a plan must know of an artifact.
@@ -97,6 +95,29 @@ impl Artifacts {
 }
 
 impl Loaded {
+    /// Whether it is one of the steps of a configuration, or one repetition of it.
+    pub fn is_part(&self) -> bool {
+        self.name.contains('/')
+    }
+
+    /// The same with what its artifact says, which is fetched if it is in a registry and not in the cache.
+    async fn with_artifact(mut self, artifacts: &Artifacts) -> Result<Self, Error> {
+        if let Some(reference) = &self.configuration.artifact {
+            let delivery = self.configuration.artifact_delivery;
+            self.artifact = Some(ArtifactFacts::get(reference, delivery, artifacts).await?);
+        }
+        Ok(self)
+    }
+
+    /// The same without asking a registry.
+    async fn with_artifact_here(mut self, artifacts: &Artifacts) -> Result<Self, Error> {
+        if let Some(reference) = &self.configuration.artifact {
+            let delivery = self.configuration.artifact_delivery;
+            self.artifact = ArtifactFacts::look(reference, delivery, artifacts).await?;
+        }
+        Ok(self)
+    }
+
     /// SHA-256 of its artifact's zip: of the one that was read, else the pinned one.
     pub fn artifact_digest(&self) -> Option<Digest> {
         let pinned = match &self.configuration.artifact {
@@ -235,12 +256,7 @@ pub fn names(folder: &Path) -> Result<Vec<String>, Error> {
 /// Reads the configuration `name` below `folder`, and its artifact, which is fetched if it is in a
 /// registry and not in the cache.
 pub async fn load(folder: &Path, name: &str, artifacts: &Artifacts) -> Result<Loaded, Error> {
-    let mut loaded = read(folder, name)?;
-    if let Some(reference) = &loaded.configuration.artifact {
-        let delivery = loaded.configuration.artifact_delivery;
-        loaded.artifact = Some(ArtifactFacts::get(reference, delivery, artifacts).await?);
-    }
-    Ok(loaded)
+    read(folder, name)?.with_artifact(artifacts).await
 }
 
 /// The same without asking a registry: of an artifact that is not on this machine nothing is known.
@@ -249,12 +265,7 @@ pub async fn load_offline(
     name: &str,
     artifacts: &Artifacts,
 ) -> Result<Loaded, Error> {
-    let mut loaded = read(folder, name)?;
-    if let Some(reference) = &loaded.configuration.artifact {
-        let delivery = loaded.configuration.artifact_delivery;
-        loaded.artifact = ArtifactFacts::look(reference, delivery, artifacts).await?;
-    }
-    Ok(loaded)
+    read(folder, name)?.with_artifact_here(artifacts).await
 }
 
 /// Reads the configuration `name` below `folder`, and nothing of its artifact.
@@ -278,7 +289,6 @@ pub fn read(folder: &Path, name: &str) -> Result<Loaded, Error> {
         digest: Configuration::digest(&text),
         configuration: Configuration::parse(&text, &path.to_string_lossy())?,
         artifact: None,
-        is_part: false,
     })
 }
 
@@ -290,12 +300,9 @@ pub async fn load_parts(
     name: &str,
     artifacts: &Artifacts,
 ) -> Result<Vec<Loaded>, Error> {
-    let mut loaded = parts(folder, name).await?;
-    for one in &mut loaded {
-        if let Some(reference) = &one.configuration.artifact {
-            let delivery = one.configuration.artifact_delivery;
-            one.artifact = Some(ArtifactFacts::get(reference, delivery, artifacts).await?);
-        }
+    let mut loaded = Vec::new();
+    for part in parts(folder, name).await? {
+        loaded.push(part.with_artifact(artifacts).await?);
     }
     Ok(loaded)
 }
@@ -306,12 +313,9 @@ pub async fn load_parts_offline(
     name: &str,
     artifacts: &Artifacts,
 ) -> Result<Vec<Loaded>, Error> {
-    let mut loaded = parts(folder, name).await?;
-    for one in &mut loaded {
-        if let Some(reference) = &one.configuration.artifact {
-            let delivery = one.configuration.artifact_delivery;
-            one.artifact = ArtifactFacts::look(reference, delivery, artifacts).await?;
-        }
+    let mut loaded = Vec::new();
+    for part in parts(folder, name).await? {
+        loaded.push(part.with_artifact_here(artifacts).await?);
     }
     Ok(loaded)
 }
@@ -354,7 +358,6 @@ async fn parts(folder: &Path, name: &str) -> Result<Vec<Loaded>, Error> {
             digest: Digest::of(canonical_json(&text)),
             configuration: part.configuration.clone(),
             artifact: None,
-            is_part: true,
         });
     }
     match (loaded.is_empty(), wanted) {

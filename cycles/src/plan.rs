@@ -356,11 +356,11 @@ pub fn plan(
 fn members(loaded: &Loaded, options: &PlanOptions) -> Members {
     let own = loaded.configuration.members.as_ref();
     match (&options.members, own) {
-        (Some(wanted), Some(own)) if loaded.is_part => {
+        (Some(wanted), Some(own)) if loaded.is_part() => {
             let has = |member: &u32| own.iter().any(|own| own == *member);
             Members::of(wanted.iter().filter(has)).unwrap_or_else(|| own.clone())
         }
-        (Some(wanted), _) if !loaded.is_part => wanted.clone(),
+        (Some(wanted), _) if !loaded.is_part() => wanted.clone(),
         (_, own) => own.cloned().unwrap_or_else(Members::control),
     }
 }

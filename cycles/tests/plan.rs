@@ -81,7 +81,6 @@ fn facts(datastore: &str) -> ArtifactFacts {
 
 fn loaded(yaml: &str, artifact: Option<ArtifactFacts>) -> Loaded {
     Loaded {
-        is_part: false,
         name: "model".into(),
         digest: Digest::of(yaml),
         configuration: Configuration::parse(yaml, "config.yaml").unwrap(),

@@ -19,20 +19,21 @@ use mlwm_spec::Digest;
 use serde_json::json;
 use url::form_urlencoded::Serializer;
 
-pub use secret::BuildSecret;
+pub use secret::{BuildSecret, Redaction};
 
 use crate::connect::Engine;
 use crate::error::{Error, one_line};
 use crate::info::Kind;
 use crate::wire::{Body, as_io};
 use progress::Progress;
-use secret::Redaction;
 use session::Session;
 
 /// Time within which the engine must have taken the context and begun to answer.
 const CONTEXT_TIMEOUT: Duration = Duration::from_secs(6 * 3600);
 /// The longest message of a builder.
 const LONGEST: usize = 16 << 20;
+/// What a builder's lines have in the place of secrets.
+const REDACTED: &str = "***";
 /// Lines of the builder that go into the error of a build that ends without an image.
 const LAST_LINES: usize = 5;
 /// The first version of Podman that keeps secrets out of the build context.
@@ -64,10 +65,10 @@ impl Engine {
         request: &BuildRequest,
         on_line: &mut (dyn FnMut(&str) + Send),
     ) -> Result<Digest, Error> {
-        let redaction = Redaction::of(&request.secrets);
+        let redaction = Redaction::of(request.secrets.iter().map(BuildSecret::value));
         let failed = |message: &str| Error::Build {
             tag: request.tag.clone(),
-            message: one_line(&redaction.apply(message)),
+            message: one_line(&redaction.apply(message, REDACTED)),
         };
         let (query, context, _session) = match self.info.kind {
             Kind::Docker => {
@@ -105,7 +106,7 @@ impl Engine {
         let mut progress = Progress::default();
         let mut last = VecDeque::new();
         let mut line = |text: String| {
-            let text = redaction.apply(text.trim_end());
+            let text = redaction.apply(text.trim_end(), REDACTED);
             if !text.is_empty() {
                 on_line(&text);
                 last.push_back(text);

@@ -34,7 +34,7 @@ mod run;
 mod sweep;
 mod wire;
 
-pub use build::{BuildRequest, BuildSecret};
+pub use build::{BuildRequest, BuildSecret, Redaction};
 pub use connect::{Endpoint, Engine};
 pub use error::{Attempt, Error, Problem};
 pub use image::Image;

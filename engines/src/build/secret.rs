@@ -98,14 +98,15 @@ impl BuildSecret {
 
 const FORM: &str = "write id=NAME,src=FILE or id=NAME,env=VARIABLE";
 
-/// Takes the values of secrets out of what a builder says, which prints what its commands print.
-pub(crate) struct Redaction(Vec<String>);
+/// Takes the values of secrets out of what a builder or a container prints, line by line as they may come.
+pub struct Redaction(Vec<String>);
 
 impl Redaction {
-    pub(crate) fn of(secrets: &[BuildSecret]) -> Self {
+    /// Of these values; lines of fewer than 6 characters stay, since they would be found in any text.
+    pub fn of<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> Self {
         let mut parts = Vec::new();
-        for secret in secrets {
-            let text = String::from_utf8_lossy(secret.value());
+        for value in values {
+            let text = String::from_utf8_lossy(value);
             let lines = text.lines().map(str::trim);
             let lines = lines.filter(|line| line.len() >= SHORTEST_PART);
             parts.extend(lines.map(str::to_owned));
@@ -115,8 +116,9 @@ impl Redaction {
         Self(parts)
     }
 
-    pub(crate) fn apply(&self, text: &str) -> String {
-        let redact = |text: String, part: &String| text.replace(part.as_str(), "***");
+    /// The text with `mark` in the place of each.
+    pub fn apply(&self, text: &str, mark: &str) -> String {
+        let redact = |text: String, part: &String| text.replace(part.as_str(), mark);
         self.0.iter().fold(text.to_owned(), redact)
     }
 }
@@ -161,12 +163,9 @@ mod tests {
     #[test]
     fn values_are_taken_out_of_logs() {
         let secret = |value: &str| BuildSecret::new("a", value.into()).unwrap();
-        let redaction = Redaction::of(&[
-            secret("hunter2"),
-            secret("hunter2-and-more\nsecond line\n"),
-            secret("ab"),
-        ]);
-        let said = redaction.apply("about: hunter2, hunter2-and-more; second line!");
+        let secrets = ["hunter2", "hunter2-and-more\nsecond line\n", "ab"].map(secret);
+        let redaction = Redaction::of(secrets.iter().map(BuildSecret::value));
+        let said = redaction.apply("about: hunter2, hunter2-and-more; second line!", "***");
         assert_eq!(said, "about: ***, ***; ***!");
     }
 }

@@ -66,7 +66,7 @@ fn summary(parts: &Parts) -> String {
         Parts::NoFiles(problem) => return format!("ok, but cannot be planned yet: {problem}"),
     };
     if let [one] = parts.as_slice()
-        && !one.is_part
+        && !one.is_part()
     {
         return format!("ok, {}", of_one(one));
     }

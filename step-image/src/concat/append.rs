@@ -200,7 +200,7 @@ fn check_part(
                 .collect()
         };
         if variable.read_stored_range(&range(0))? != mine.read_stored_range(&range(from))? {
-            let time = super::times::text(view.times.values[block.start[axis] as usize]);
+            let time = mlwm_spec::time::utc_text(view.times.values[block.start[axis] as usize]);
             return Err(differs(format!(
                 "its times are there already, but with other values of `{name}` (near {time})"
             )));

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use clap::Args as Arguments;
 use mlwm_datasets::{Dataset, Definition, Element, Values, Writer, time_attributes};
+use mlwm_spec::time::utc_text;
 use ndarray::ArrayD;
 use serde_json::{Map, Value};
 
@@ -131,8 +132,8 @@ pub fn run(args: &Args) -> Result<(), Error> {
         "{}: {} times from {} to {}, {} variables",
         args.target.display(),
         plan.times.len(),
-        times::text(first),
-        times::text(last),
+        utc_text(first),
+        utc_text(last),
         plan.changing.len() + plan.fixed.len()
     ));
     Ok(())

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mlwm_datasets::{Variable, ZarrFormat};
+use mlwm_spec::time::utc_text as text;
 use serde_json::{Map, Value};
 
 use super::agree::{Tolerance, check_metadata, check_values};
-use super::times::{Times, check_series, text};
+use super::times::{Times, check_series};
 use super::view::View;
 use crate::Fault;
 use crate::chunking::attributes_as_stored;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
+use mlwm_spec::time::utc_text as text;
 
 use crate::Fault;
 
@@ -143,17 +143,6 @@ fn check_step(
         },
         None => Fault::Store { store, reason },
     })
-}
-
-/// A time as people read it: `2020-02-01T06:00Z`.
-pub(crate) fn text(seconds: i64) -> String {
-    let Ok(time) = Timestamp::from_second(seconds) else {
-        return format!("{seconds} s after 1970");
-    };
-    match seconds % 60 {
-        0 => time.strftime("%Y-%m-%dT%H:%MZ").to_string(),
-        _ => time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-    }
 }
 
 /// A length of time as people read it: `6 h`.

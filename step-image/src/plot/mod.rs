@@ -10,9 +10,9 @@ use std::str::FromStr;
 use clap::{Args as Arguments, ValueEnum};
 use mlwm_datasets::{Dataset, Element, Variable};
 use mlwm_maps::{Line, Map, Matrix, Series};
+use mlwm_spec::time::utc_text as text;
 
 use crate::concat::is_in_degrees;
-use crate::concat::times::text;
 use crate::new_store::{self, say};
 use crate::presence::presence;
 use crate::validate::time;

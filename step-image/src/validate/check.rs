@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use comfy_table::Table;
 use indexmap::IndexMap;
 use mlwm_datasets::{Dataset, Element, Variable};
+use mlwm_spec::time::utc_text as text;
 use serde::Serialize;
 
 use super::Args;
 use super::schema::{Expected, Missing, Moments, Permission, Schema};
-use crate::concat::times::{duration, text};
+use crate::concat::times::duration;
 use crate::presence::{Presence, presence};
 use crate::{Fault, new_store};
 
