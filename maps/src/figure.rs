@@ -11,8 +11,7 @@ use crate::colours::{self, Scale};
 use crate::field;
 use crate::layout::{self, Area, FOOT, LABEL, Layout, NEAR, NUMBER, SUBTITLE, TICK, TITLE};
 use crate::text::{Fonts, Style};
-use crate::ticks::significant;
-use crate::units;
+use crate::units::range_text;
 use crate::{Error, Map, points};
 
 /// Colour of frames and ticks.
@@ -128,18 +127,7 @@ impl Canvas<'_> {
             self.text(text, &SUBTITLE, (left, *baseline), Align::Left)?;
         }
         let foot_left = layout.field.left;
-        let foot = match colours::extremes(&map.values) {
-            Some((low, high)) => {
-                let units = units::typeset(&map.units);
-                let foot = format!(
-                    "min {}   max {} {units}",
-                    significant(low),
-                    significant(high)
-                );
-                foot.trim_end().to_owned()
-            }
-            None => "no values".to_owned(),
-        };
+        let foot = range_text(colours::extremes(&map.values), &map.units);
         self.text(&foot, &FOOT, (foot_left, layout.foot), Align::Left)?;
         if map.values.iter().all(|value| value.is_finite()) {
             return Ok(());

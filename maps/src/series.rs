@@ -9,8 +9,8 @@ use crate::colours::extremes;
 use crate::figure::{Align, Canvas, Figure, GRID_ALPHA, LINE, THICK, along, failed, opaque};
 use crate::layout::{self, Area, FAR, FOOT, LABEL, NEAR, NUMBER, TICK, label_of, line};
 use crate::text::Fonts;
-use crate::ticks::{Ticks, significant};
-use crate::units;
+use crate::ticks::Ticks;
+use crate::units::{self, range_text};
 
 /// Series over common times, and what is written around them.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -247,18 +247,7 @@ fn legend(
         canvas.text(&line.label, &FOOT, (left, baseline), Align::Left)?;
         left += fonts.width(&line.label, &FOOT).ceil() as i32 + FAR;
     }
-    let text = match found {
-        Some((low, high)) => {
-            let units = units::typeset(&series.units);
-            let text = format!(
-                "min {}   max {} {units}",
-                significant(low),
-                significant(high)
-            );
-            text.trim_end().to_owned()
-        }
-        None => "no values".to_owned(),
-    };
+    let text = range_text(found, &series.units);
     let width = fonts.width(&text, &FOOT).ceil() as i32;
     let right = field.right().max(left + width);
     canvas.text(&text, &FOOT, (right, baseline), Align::Right)

@@ -1,5 +1,7 @@
 //! Units as people write them: `m s⁻¹` for `m s-1`, `m s**-1` or `m s^-1`.
 
+use crate::ticks::significant;
+
 /// Typesets the units of CF and of GRIB.
 pub(crate) fn typeset(units: &str) -> String {
     let units = units.trim().replace("**", "^");
@@ -10,6 +12,16 @@ pub(crate) fn typeset(units: &str) -> String {
         "degree" | "degrees" => "°".to_owned(),
         other => other.to_owned(),
     }
+}
+
+/// What is written below a picture: the lowest and the highest value.
+pub(crate) fn range_text(found: Option<(f64, f64)>, units: &str) -> String {
+    let Some((low, high)) = found else {
+        return "no values".to_owned();
+    };
+    let (low, high) = (significant(low), significant(high));
+    let text = format!("min {low}   max {high} {}", typeset(units));
+    text.trim_end().to_owned()
 }
 
 /// One unit with its power: letters, then `^` or nothing, then a whole number.

@@ -58,6 +58,14 @@ impl Store {
         }
     }
 
+    /// All of these change with time, at so many points.
+    fn all_varying(&self, names: &[&str], dim: &str, points: u64) -> Result<(), PrepareError> {
+        for name in names {
+            self.varying(name, dim, points)?;
+        }
+        Ok(())
+    }
+
     /// The variables of the state are there at the analysis time.
     pub(super) fn check_state(
         &self,
@@ -66,9 +74,7 @@ impl Store {
         points: u64,
         schedule: &Schedule,
     ) -> Result<(), PrepareError> {
-        for name in names {
-            self.varying(name, dim, points)?;
-        }
+        self.all_varying(names, dim, points)?;
         let once = Schedule {
             steps: 1,
             ..*schedule
@@ -84,9 +90,7 @@ impl Store {
         points: u64,
         schedule: &Schedule,
     ) -> Result<(), PrepareError> {
-        for name in names {
-            self.varying(name, dim, points)?;
-        }
+        self.all_varying(names, dim, points)?;
         if let Some(axis) = &self.times {
             let last = schedule.valid_time(schedule.steps.cast_signed() - 1);
             axis.check_step(&self.path, schedule.analysis, last, schedule.step)?;
