@@ -123,7 +123,7 @@ impl Compressor {
     fn document(self, format: ZarrFormat, size: u64) -> Option<Value> {
         let (name, mut configuration) = match self {
             Self::Raw => return None,
-            Self::Zstd { level } => ("zstd", json!({"level": level})),
+            Self::Zstd { level } => ("zstd", Map::from_iter([("level".to_owned(), json!(level))])),
             Self::Blosc {
                 codec,
                 level,
@@ -141,21 +141,26 @@ impl Compressor {
                     ZarrFormat::V2 => json!(shuffle),
                     ZarrFormat::V3 => json!(shuffled),
                 };
-                let document =
-                    json!({"cname": codec, "clevel": level, "shuffle": shuffle, "blocksize": 0});
-                ("blosc", document)
+                let document = [
+                    ("cname", json!(codec)),
+                    ("clevel", json!(level)),
+                    ("shuffle", shuffle),
+                    ("blocksize", json!(0)),
+                ];
+                let document = document.map(|(key, value)| (key.to_owned(), value));
+                ("blosc", Map::from_iter(document))
             }
         };
         Some(match format {
             ZarrFormat::V2 => {
-                configuration["id"] = json!(name);
-                configuration
+                configuration.shift_insert(0, "id".to_owned(), json!(name));
+                Value::Object(configuration)
             }
             ZarrFormat::V3 => {
                 match self {
-                    Self::Blosc { .. } => configuration["typesize"] = json!(size),
-                    _ => configuration["checksum"] = json!(false),
-                }
+                    Self::Blosc { .. } => configuration.insert("typesize".to_owned(), json!(size)),
+                    _ => configuration.insert("checksum".to_owned(), json!(false)),
+                };
                 json!({"name": name, "configuration": configuration})
             }
         })

@@ -141,8 +141,8 @@ fn a_step_reads_its_secret_which_is_then_nowhere() {
 
 #[test]
 fn steps_trust_the_certificates_of_a_network() {
-    let counts =
-        "RUN --mount=type=secret,id=ca-bundle wc --bytes </run/secrets/ca-bundle >/opt/used";
+    let counts = "RUN --mount=type=secret,id=ca-bundle F=/run/secrets/ca-bundle; \
+                  if [ -s $F ]; then wc --bytes <$F; else echo none; fi >/opt/used";
     let own = Own::new("trusts", Some(BASE), &anew(counts));
     own.remove();
     let used = || tool("docker", &["run", "--rm", &own.image(), "cat", "/opt/used"]);
@@ -150,7 +150,7 @@ fn steps_trust_the_certificates_of_a_network() {
     own.build(&["--ca-bundle", "key.pem"])
         .expect(2, &["key.pem", "no certificate in PEM"]);
     own.build(&[]).expect(0, &[&own.image()]);
-    assert_eq!(used().trim(), "0");
+    assert_eq!(used().trim(), "none");
 
     own.write("Containerfile", &anew(counts));
     let bundle = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";

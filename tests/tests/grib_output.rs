@@ -224,7 +224,7 @@ fn points_of_another_grid_or_in_another_order_are_refused() {
         .expect(23, &["the latitude of point 0", "O16"]);
     change(&site, "grid: O16", "grid: O32");
     site.mlwm(&RUN)
-        .expect(23, &["the latitude of point 0", "O32"]);
+        .expect(23, &["O32 has 5248 points", "a field has 1600"]);
     change(&site, "        grid: O32\n", "");
     site.mlwm(&RUN).expect(23, &["name their `grid`"]);
     assert!(published(&site).is_empty());

@@ -159,17 +159,16 @@ fn docker_runs_it_and_shows_its_labels_and_no_secret() {
     let image: Value = serde_json::from_str(&inspected).unwrap();
     let (config, labels) = (&image[0]["Config"], &image[0]["Config"]["Labels"]);
     assert_eq!(config["Entrypoint"], json!(["/opt/mlwm/bin/mlwm-runner"]));
-    let environment: Vec<&str> = config["Env"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .flat_map(Value::as_str)
-        .collect();
-    let names: Vec<&str> = environment
-        .iter()
-        .flat_map(|entry| entry.split('=').next())
-        .collect();
-    assert_eq!(names, ["ORT_DYLIB_PATH"]);
+    let names = |config: &Value| -> Vec<String> {
+        let entries = config["Env"].as_array().into_iter().flatten();
+        let names = entries.flat_map(|entry| entry.as_str()?.split('=').next());
+        names.map(str::to_owned).collect()
+    };
+    let of_base = tool("skopeo", &["inspect", "--config", &base]);
+    let of_base: Value = serde_json::from_str(&of_base).unwrap();
+    let mut expected = names(&of_base["config"]);
+    expected.push("ORT_DYLIB_PATH".to_owned());
+    assert_eq!(names(config), expected);
     let yaml = sha256(&site.path("configurations/danra/config.yaml"));
     let base_digest = digest_at(&base, &[]).unwrap();
     for (name, value) in [

@@ -59,7 +59,7 @@ pub(crate) struct Build {
     #[arg(long, value_name = "id=NAME,src=FILE")]
     secret: Vec<String>,
     /// Certificates, in PEM, that steps of a Containerfile trust which reach servers through a network that
-    /// has its own: they find them with `RUN --mount=type=secret,id=ca-bundle`, an empty file without this.
+    /// has its own: they find them with `RUN --mount=type=secret,id=ca-bundle`, no file or an empty one without this.
     #[arg(long, env = "MLWM_CA_BUNDLE", value_name = "FILE")]
     ca_bundle: Option<PathBuf>,
     /// A place that was found to hold what looks like a secret, and may: as it was named, or with
@@ -130,7 +130,8 @@ async fn build(
             .as_ref()
             .is_some_and(|environment| environment.reads(CA_BUNDLE))
     {
-        // A step that can do without need not be written twice.
+        // A step that can do without need not be written twice. BuildKit mounts no file for an empty secret, others
+        // an empty one.
         given.push(BuildSecret::new(CA_BUNDLE, Vec::new())?);
     }
     let given = &*given;
