@@ -19,6 +19,7 @@ from bench_artifacts import building, inspecting, transfers, verifying
 from bench_cycles import history, launching, objects, planning
 from bench_ensembles import ensembles
 from bench_images import images
+from bench_land import grib, points, rechunking
 from bench_lib import EXAMPLE, MLWM, ROOT, ROUNDS, WATCH, WORK, mlwm, python
 
 ANALYSIS_TIME = "2022-04-03T00:00Z"
@@ -166,7 +167,7 @@ def write_chunks(store, megabytes):
 def measurements():
     """All, or those named in MLWM_BENCH_ONLY."""
     known = [rollout, container, staging, building, transfers, inspecting, verifying, images,
-             planning, launching, objects, history, ensembles]
+             planning, launching, objects, history, ensembles, grib, rechunking, points]
     wanted = os.environ.get("MLWM_BENCH_ONLY")
     return [one for one in known if not wanted or one.__name__ in wanted.split(",")]
 

@@ -64,7 +64,13 @@ impl Lengths {
         }
     }
 
-    fn of(&self, dim: &str, whole: u64) -> Option<u64> {
+    /// The dimensions that have one.
+    pub(crate) fn dims(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    /// The length along a dimension that is as long as `whole`, if it has one.
+    pub(crate) fn of(&self, dim: &str, whole: u64) -> Option<u64> {
         self.0.get(dim).map(|length| length.unwrap_or(whole))
     }
 }
@@ -83,12 +89,23 @@ pub enum Compression {
     None,
 }
 
-/// The version of the Zarr format of a new store.
-pub(crate) fn format(option: Option<u8>, source: ZarrFormat) -> ZarrFormat {
-    match option {
-        Some(2) => ZarrFormat::V2,
-        Some(_) => ZarrFormat::V3,
-        None => source,
+/// A version of the Zarr format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Version 2.
+    #[value(name = "2")]
+    V2,
+    /// Version 3.
+    #[value(name = "3")]
+    V3,
+}
+
+impl From<Format> for ZarrFormat {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::V2 => Self::V2,
+            Format::V3 => Self::V3,
+        }
     }
 }
 

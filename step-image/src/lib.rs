@@ -29,9 +29,9 @@ mod target;
 mod time;
 pub mod validate;
 
-pub use chunking::{Compression, Lengths};
+pub use chunking::{Compression, Format, Lengths};
 pub use error::Error;
 pub use fault::Fault;
-pub use output::{ChunkLength, Format, Output, ResampleOption};
+pub use output::{Output, ResampleOption};
 pub use problems::Problems;
 pub use target::Target;

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use clap::{Args, ValueEnum};
-use mlwm_datasets::{Definition, Element, Values, Writer, ZarrFormat, time_attributes};
+use clap::Args;
+use mlwm_datasets::{Definition, Element, Values, Writer, time_attributes};
 use mlwm_spec::Period;
 use ndarray::{ArrayD, IxDyn};
 use serde_json::{Map, Value};
 
+use crate::chunking::{Format, Lengths};
 use crate::resample::{Method, Resampling};
 use crate::{Error, Problems, Target};
 
@@ -17,11 +18,11 @@ use crate::{Error, Problems, Target};
 pub struct Output {
     /// Version of the Zarr format.
     #[arg(long, value_enum, default_value = "3")]
-    pub zarr: Format,
-    /// Length of the chunks along a dimension, such as `time=124`; else one time and one level, and all points.
-    /// Two chunks and their compressed bytes are in memory at once; several if they are small.
-    #[arg(long = "chunk", value_name = "DIM=N")]
-    pub chunks: Vec<ChunkLength>,
+    pub zarr_format: Format,
+    /// Lengths of chunks, like `time=124,x=-1` (-1: the whole dimension); else one time and one level, and all
+    /// points. Two chunks and their compressed bytes are in memory at once; several if they are small.
+    #[arg(long)]
+    pub chunk: Option<Lengths>,
     /// Windows of time, and how the fields in each become one, such as `6h=mean`: mean, sum, min, max, last or
     /// deaccumulate. A window is labelled by its beginning (00 has 00 to 05), and fails unless it is complete.
     #[arg(long, value_name = "LENGTH=METHOD")]
@@ -36,50 +37,6 @@ pub struct Output {
     /// Write the report here, also of a failure; else it is `report.json` in the folder of the result.
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
-}
-
-/// A version of the Zarr format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// Version 2.
-    #[value(name = "2")]
-    V2,
-    /// Version 3.
-    #[value(name = "3")]
-    V3,
-}
-
-impl From<Format> for ZarrFormat {
-    fn from(format: Format) -> Self {
-        match format {
-            Format::V2 => Self::V2,
-            Format::V3 => Self::V3,
-        }
-    }
-}
-
-/// The length of chunks along a dimension.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChunkLength {
-    dim: String,
-    length: u64,
-}
-
-impl FromStr for ChunkLength {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || "write a dimension and a length, such as `time=124`".to_owned();
-        let (dim, length) = text.split_once('=').ok_or_else(wrong)?;
-        let length: u64 = length.parse().map_err(|_| wrong())?;
-        match length {
-            0 => Err(wrong()),
-            _ => Ok(Self {
-                dim: dim.to_owned(),
-                length,
-            }),
-        }
-    }
 }
 
 /// Windows of time that the command line asks for.
@@ -121,28 +78,24 @@ impl Output {
     /// The chunks of a variable with these dimensions, of which time and level are one each unless asked for.
     pub(crate) fn chunks(&self, dims: &[(&str, u64)], level: Option<&str>) -> Vec<u64> {
         let of_dim = |&(dim, length): &(&str, u64)| {
-            let asked = self.chunks.iter().find(|chunk| chunk.dim == dim);
+            let asked = self.chunk.as_ref().and_then(|chunk| chunk.of(dim, length));
             let default = match dim == TIME || Some(dim) == level {
                 true => 1,
                 false => length,
             };
-            let chunk = asked.map_or(default, |chunk| chunk.length);
-            chunk.clamp(1, length.max(1))
+            asked.unwrap_or(default).clamp(1, length.max(1))
         };
         dims.iter().map(of_dim).collect()
     }
 
     /// Names the dimensions that chunks are asked for and that are not there.
     pub(crate) fn check_chunks(&self, dims: &[&str], problems: &mut Problems) {
-        for chunk in &self.chunks {
-            if !dims.contains(&chunk.dim.as_str()) {
-                problems.push(format!(
-                    "`--chunk {}={}`: there is no such dimension, only {}",
-                    chunk.dim,
-                    chunk.length,
-                    dims.join(", ")
-                ));
-            }
+        let asked = self.chunk.iter().flat_map(Lengths::dims);
+        for dim in asked.filter(|dim| !dims.contains(dim)) {
+            let there = dims.join(", ");
+            problems.push(format!(
+                "`--chunk` has `{dim}`: there is no such dimension, only {there}"
+            ));
         }
     }
 }
@@ -258,8 +211,6 @@ mod tests {
 
     #[test]
     fn options_say_what_is_wrong_with_them() {
-        assert!("time=124".parse::<ChunkLength>().is_ok());
-        assert!("time=0".parse::<ChunkLength>().is_err());
         let option: ResampleOption = "6h=mean".parse().unwrap();
         assert_eq!(option.0.every.seconds(), 21_600);
         assert_eq!(option, "PT6H=mean".parse().unwrap());

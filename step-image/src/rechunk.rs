@@ -7,7 +7,7 @@ use clap::Args as Arguments;
 use mlwm_datasets::Dataset;
 use mlwm_spec::bytes::ByteSize;
 
-use crate::chunking::{Chunking, Compression, Lengths, format};
+use crate::chunking::{Chunking, Compression, Format, Lengths};
 use crate::moving::Budget;
 use crate::new_store::{self, Job, NewStore, check_space, copy_texts, say, whole};
 use crate::{Error, Fault};
@@ -26,8 +26,8 @@ pub struct Args {
     #[arg(long)]
     pub shard: Option<Lengths>,
     /// The version of Zarr; that of the store if not given.
-    #[arg(long, value_parser = clap::value_parser!(u8).range(2..=3))]
-    pub zarr_format: Option<u8>,
+    #[arg(long, value_enum)]
+    pub zarr_format: Option<Format>,
     /// How chunks are compressed.
     #[arg(long, value_enum, default_value_t)]
     pub compression: Compression,
@@ -100,7 +100,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
     }
     let disk = jobs.iter().map(Job::disk).max().unwrap_or(0);
     check_space(&args.target, disk, " for a while, besides the result")?;
-    let format = format(args.zarr_format, dataset.format());
+    let format = args.zarr_format.map_or(dataset.format(), Into::into);
     let mut store = NewStore::begin(&args.target, format, dataset.attributes().clone())?;
     for job in &jobs {
         store

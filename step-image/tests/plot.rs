@@ -55,7 +55,7 @@ fn maps_series_and_presence() {
             "map",
             "--time",
             "2020-01-02T12:00Z",
-            "--variable",
+            "--variables",
             "t2m",
             "--out",
         ];
@@ -102,12 +102,12 @@ fn what_cannot_be_drawn_is_named() {
             "has no time 2021-01-01T00:00Z; it has 60 times",
         ),
         (
-            &["--kind", "map", "--variable", "lat"],
+            &["--kind", "map", "--variables", "lat"],
             &out,
             "`lat` has no latitudes and longitudes",
         ),
         (
-            &["--kind", "map", "--variable", "nothing"],
+            &["--kind", "map", "--variables", "nothing"],
             &out,
             "no variable `nothing`",
         ),

@@ -14,7 +14,7 @@ use mlwm_spec::time::utc_text;
 use ndarray::ArrayD;
 use serde_json::{Map, Value};
 
-use crate::chunking::{Chunking, Compression, Lengths, format};
+use crate::chunking::{Chunking, Compression, Format, Lengths};
 use crate::moving::Part;
 use crate::new_store::{self, Job, NewStore, check_space, copy_texts, say, whole, writer_in};
 use crate::rechunk::Limits;
@@ -47,8 +47,8 @@ pub struct Args {
     #[arg(long)]
     pub shard: Option<Lengths>,
     /// The version of Zarr; that of the first store if not given.
-    #[arg(long, value_parser = clap::value_parser!(u8).range(2..=3))]
-    pub zarr_format: Option<u8>,
+    #[arg(long, value_enum)]
+    pub zarr_format: Option<Format>,
     /// How chunks are compressed.
     #[arg(long, value_enum)]
     pub compression: Option<Compression>,
@@ -209,7 +209,7 @@ fn create(args: &Args, plan: &Plan<'_>) -> Result<(), Error> {
     }
     let disk = jobs.iter().map(Job::disk).max().unwrap_or(0);
     check_space(&args.target, disk, " for a while, besides the result")?;
-    let format = format(args.zarr_format, plan.format);
+    let format = args.zarr_format.map_or(plan.format, Into::into);
     let mut store = NewStore::begin(&args.target, format, plan.attributes.clone())?;
     let folder = store.folder();
     for job in &jobs {

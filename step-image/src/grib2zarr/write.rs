@@ -160,7 +160,7 @@ pub(super) fn write(
     let mut attributes = Map::new();
     attributes.insert("Conventions".to_owned(), json!("CF-1.11"));
     attributes.insert("grid".to_owned(), json!(points.grid));
-    let mut writer = Writer::begin(folder, arguments.output.zarr.into(), attributes)?;
+    let mut writer = Writer::begin(folder, arguments.output.zarr_format.into(), attributes)?;
     points.write(&mut writer)?;
     let windows = arguments.output.resample.map(|option| option.0.every);
     if plan.variables.iter().any(|planned| !planned.is_static) {

@@ -140,7 +140,7 @@ impl Index {
             } else if is_bounds {
                 "they are the bounds of time, which say what the values are of, and are not kept"
             } else if !wanted.contains(&name) {
-                "it is not asked for with `--variable`"
+                "it is not asked for with `--variables`"
             } else if file.element(&name)? == Element::Text {
                 "its values are texts"
             } else {

@@ -30,10 +30,10 @@ pub struct Arguments {
     #[arg(required = true)]
     pub target: PathBuf,
     /// Take these variables only, and their coordinates.
-    #[arg(long = "variable", value_name = "NAME", value_delimiter = ',')]
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub variables: Vec<String>,
     /// Call a variable otherwise.
-    #[arg(long = "rename", value_name = "OLD=NEW")]
+    #[arg(long = "rename", value_name = "OLD=NEW", value_delimiter = ',')]
     pub renames: Vec<Rename>,
     /// Write the names of variables (not of coordinates) that are not renamed in lower case.
     #[arg(long)]

@@ -25,7 +25,7 @@ pub(super) fn write(
 ) -> Result<(), Error> {
     let mut attributes = index.attributes.clone();
     attributes.insert("Conventions".to_owned(), json!("CF-1.11"));
-    let mut writer = Writer::begin(folder, arguments.output.zarr.into(), attributes)?;
+    let mut writer = Writer::begin(folder, arguments.output.zarr_format.into(), attributes)?;
     let mut slabs = Slabs::new(index, plan);
     if plan.variables.iter().any(|planned| planned.cells.is_some()) {
         let windows = arguments.output.resample.map(|option| option.0.every);

@@ -31,7 +31,7 @@ pub struct Args {
     #[arg(long, value_enum)]
     pub kind: Kind,
     /// Variables; all that can be drawn if not given.
-    #[arg(long = "variable", value_delimiter = ',')]
+    #[arg(long, value_delimiter = ',')]
     pub variables: Vec<String>,
     /// The time of maps, like `2020-01-07T12:00Z`; the first if not given.
     #[arg(long)]

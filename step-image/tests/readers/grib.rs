@@ -118,7 +118,7 @@ fn a_land_case_becomes_six_hour_means_on_land_points() {
             "--levels",
             "separate",
             "--wrap-longitudes",
-            "--zarr",
+            "--zarr-format",
             format,
         ]);
         let names: Vec<Value> = LAND.iter().map(|name| json!(name)).collect();
@@ -179,9 +179,7 @@ fn fields_are_those_that_cfgrib_reads() {
         &case.text("in"),
         &store,
         "--chunk",
-        "time=2",
-        "--chunk",
-        "isobaricInhPa=2",
+        "time=2,isobaricInhPa=2",
     ]);
     let script = r#"
 import json, sys, numpy, xarray

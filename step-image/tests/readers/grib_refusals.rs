@@ -173,7 +173,7 @@ fn points_and_chunks_that_are_not_there_are_refused() {
         &wrong,
         &[
             "has the point 1601, but the fields have 1600",
-            "--chunk level=3",
+            "`--chunk` has `level`",
         ],
     );
 }

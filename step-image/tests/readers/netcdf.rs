@@ -131,7 +131,7 @@ fn means_are_those_of_double_precision() {
         "2020-02-03",
         "--resample",
         "6h=mean",
-        "--variable",
+        "--variables",
         "Tair,PSurf",
     ]);
     let script = r#"
@@ -185,12 +185,12 @@ fn what_does_not_fit_together_is_named() {
         "{said}"
     );
     let amounts = Case::new(&json!({"hours": [[0, 1], [2, 3]], "methods": "time: sum"}));
-    let said = amounts.said(&["--resample", "2h=mean", "--variable", "Tair"]);
+    let said = amounts.said(&["--resample", "2h=mean", "--variables", "Tair"]);
     assert!(
         said.contains("amounts over intervals, of which there is no `mean`"),
         "{said}"
     );
-    let said = amounts.said(&["--variable", "Tari"]);
+    let said = amounts.said(&["--variables", "Tari"]);
     assert!(said.contains("no file has a variable `Tari`"), "{said}");
 }
 
