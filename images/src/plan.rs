@@ -38,8 +38,10 @@ pub struct BuildInputs<'a> {
     pub base_image: Option<&'a Image>,
     /// The built-in runner; `None` if the base image has what runs the model.
     pub runner: Option<&'a Runner>,
-    /// The artifact; `None` if it is mounted when the image runs.
+    /// The artifact; `None` if it is mounted when the image runs, or there is none.
     pub artifact: Option<&'a Artifact>,
+    /// Whether an artifact is mounted when the image runs.
+    pub is_mounted: bool,
     /// Where its sources are, and which revision of them it is made of. They are said in its
     /// labels, and make it no other image.
     pub source: Option<&'a str>,
@@ -216,7 +218,10 @@ fn labels_of(
             found.push((labels::ARTIFACT_NAME, artifact.name().to_owned()));
             found.push((labels::ARTIFACT_DIGEST, artifact.digest()?.to_string()));
         }
-        None => found.push((labels::DELIVERY, labels::MOUNT.to_owned())),
+        None if inputs.is_mounted => {
+            found.push((labels::DELIVERY, labels::MOUNT.to_owned()));
+        }
+        None => {}
     }
     if let Some(runner) = files.iter().find(|file| file.path == RUNNER) {
         found.push((labels::RUNNER_DIGEST, runner.digest.to_string()));

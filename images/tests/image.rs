@@ -165,6 +165,7 @@ fn inputs<'a>(
         base_image: base,
         runner: Some(runner),
         artifact,
+        is_mounted: false,
         source: None,
         revision: None,
         allowed: &[],
@@ -743,6 +744,11 @@ async fn a_plan_depends_on_the_parts_alone() {
     assert_eq!(planned.labels[labels::BUILD], identity.to_string());
 
     let others = [
+        BuildInputs {
+            artifact: None,
+            is_mounted: true,
+            ..inputs
+        },
         BuildInputs {
             artifact: None,
             ..inputs

@@ -138,6 +138,7 @@ impl Workshop {
             base_image: Some(base),
             runner: Some(&self.runner),
             artifact: Some(&self.artifact),
+            is_mounted: false,
             source: None,
             revision: Some("5eed"),
             allowed: &[],

@@ -159,6 +159,7 @@ async fn build(
         base_image: None,
         runner: runner.as_ref(),
         artifact: artifact.as_deref(),
+        is_mounted: loaded.configuration.artifact_delivery == ArtifactDelivery::Mount,
         source: arguments.source.as_deref(),
         revision: arguments.revision.as_deref(),
         allowed: &arguments.allow_secret,

@@ -190,6 +190,7 @@ async fn wanted(arguments: &Arguments, loaded: &Loaded) -> Result<Wanted, Failur
         base_image: base.as_ref().filter(|_| environment.is_none()),
         runner: runner.as_ref(),
         artifact: artifact.as_deref().filter(|_| !is_mounted),
+        is_mounted,
         source: None,
         revision: None,
         allowed: &arguments.allow_secret,
