@@ -1,13 +1,15 @@
 //! Windows of an ensemble on their way to a real store: each byte goes once, nothing is removed here before the store
 //! was asked for it, and what is wrong there is found.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::Path;
 use std::process::Command;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock, Mutex};
 
 use mlwm_spec::Manifest;
 use mlwm_tests::counting_proxy::CountingProxy;
+use mlwm_tests::faulty::{Fault, Faulty};
 use mlwm_tests::s3::S3Server;
 use mlwm_tests::scripted::{no_container_left, windowed};
 use mlwm_tests::site::{Ran, Site, oracle, python, ran, repository};
@@ -166,6 +168,134 @@ fn each_byte_moves_once() {
         // The group, each variable, and time with its values.
         assert_eq!(others.len(), 5, "{others:?}");
     }
+    nothing_is_left(&bench.site);
+}
+
+/// The member and the shard of values that a request is about: `t2m/c/0/0`.
+fn shard(line: &str) -> Option<(&str, &str)> {
+    let (_, path) = line.split_once("/out/member")?;
+    let (member, path) = path.split_once(".zarr/")?;
+    let shard = path.split(['?', ' ']).next()?;
+    let is_of_values = shard.starts_with("t2m/c/") || shard.starts_with("msl/c/");
+    is_of_values.then_some((member, shard))
+}
+
+/// Whether a shard of a member is in the working folder.
+fn is_here(work: &Path, member: &str, shard: &str) -> bool {
+    let task = format!("member{member}");
+    let mut folders = vec![work.join("tasks")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let (path, name) = (entry.path(), entry.file_name());
+            if name.to_string_lossy().ends_with(&task) {
+                return path.join("output/surface").join(shard).is_file();
+            }
+            folders.push(path);
+        }
+    }
+    false
+}
+
+/// I7: whatever is asked of the store, the window that it is about is still here, up to the last question, which is
+/// whether the store has it.
+#[test]
+fn a_window_is_removed_after_the_store_was_asked_for_all_of_it() {
+    let bench = Bench::new("asked");
+    let work = bench.site.path("mlwm-work");
+    let gone = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&gone);
+    let proxy = Faulty::to(&SERVER.endpoint, move |line| {
+        if let Some((member, shard)) = shard(line)
+            && (line.starts_with("PUT") || line.starts_with("HEAD"))
+            && !is_here(&work, member, shard)
+        {
+            noted.lock().unwrap().push(line.to_owned());
+        }
+        None
+    });
+    bench.mlwm(&RUN, &proxy.endpoint).expect(0, &["published"]);
+    assert_eq!(*gone.lock().unwrap(), [""; 0]);
+    let seen = proxy.seen();
+    let asked = |method: &str| {
+        let lines = seen.iter().map(|(line, _)| line.as_str());
+        let of_method = lines.filter(|line| line.starts_with(method));
+        of_method
+            .filter(|line| shard(line).is_some())
+            .map(|line| line.split([' ', '?']).nth(1).unwrap().to_owned())
+            .collect::<BTreeSet<String>>()
+    };
+    let (sent, verified) = (asked("PUT"), asked("HEAD"));
+    let shards = MEMBERS * VARIABLES * WINDOWS.len() as u64;
+    assert_eq!(sent.len() as u64, shards);
+    assert_eq!(verified, sent, "each is asked for after it was sent");
+    nothing_is_left(&bench.site);
+}
+
+/// I7: nothing of a window that cannot be sent goes before the attempt has ended; its member alone is made again.
+#[test]
+fn a_window_that_cannot_be_sent_stays_until_its_member_has_failed() {
+    let bench = Bench::new("refuses");
+    bench.mlwm(&RUN, &SERVER.endpoint).expect(0, &["published"]);
+    let undisturbed = bench.objects("out");
+    bench.publish_to("again/out");
+    let work = bench.site.path("mlwm-work");
+    let gone = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&gone);
+    let proxy = Faulty::to(&SERVER.endpoint, move |line| {
+        let (member, shard) = shard(line).filter(|_| line.starts_with("PUT"))?;
+        if !is_here(&work, member, shard) {
+            noted.lock().unwrap().push(line.to_owned());
+        }
+        // The second window of a member never comes.
+        (member == "1" && shard.starts_with("t2m/c/1")).then_some(Fault::Answer(503, None))
+    });
+    let run = [&RUN[..], &["--json"]].concat();
+    let failed = bench.mlwm(&run, &proxy.endpoint);
+    assert_eq!(failed.code, 30, "{}{}", failed.stdout, failed.stderr);
+    assert!(failed.stdout.contains("HTTP 503"), "{}", failed.stdout);
+    let refused = proxy
+        .seen()
+        .iter()
+        .filter(|(_, fault)| fault.is_some())
+        .count();
+    assert!(refused > 2, "it is sent again and again: {refused}");
+    assert_eq!(*gone.lock().unwrap(), [""; 0]);
+    let there = bench.objects("again/out");
+    let published =
+        |member: &str| there.contains_key(&format!("member{member}.zarr.manifest.json"));
+    assert_eq!(["0", "1", "2"].map(published), [true, false, true]);
+    assert!(!there.contains_key("member1.zarr/zarr.json"));
+    // Nothing but the note of what the store has of it.
+    let left = bench.site.files("mlwm-work/tasks");
+    assert_eq!(left, ["danra/2022-04-07T0300Z/member1/sent/surface"]);
+    assert_eq!(bench.site.files("mlwm-work/warm"), [""; 0]);
+    no_container_left();
+
+    let status = ["status", "--analysis-time", "2022-04-07T03:00Z", "--json"];
+    let attempts = || {
+        let status = bench.mlwm(&status, &SERVER.endpoint).json();
+        let tasks = status["tasks"].as_array().unwrap().clone();
+        let attempts = tasks
+            .iter()
+            .map(|task| task["attempts"].as_array().unwrap().len());
+        attempts.collect::<Vec<_>>()
+    };
+    let before = attempts();
+    bench.mlwm(&RUN, &SERVER.endpoint).expect(0, &["published"]);
+    let more: Vec<usize> = attempts()
+        .iter()
+        .zip(before)
+        .map(|(now, then)| now - then)
+        .collect();
+    assert_eq!(more, [0, 1, 0], "the others are not made again");
+    let is_data = |(name, _): &(&String, &Vec<u8>)| !name.ends_with(".manifest.json");
+    let again = bench.objects("again/out");
+    assert!(
+        again
+            .iter()
+            .filter(is_data)
+            .eq(undisturbed.iter().filter(is_data))
+    );
     nothing_is_left(&bench.site);
 }
 
