@@ -86,7 +86,7 @@ pub(crate) struct Claim {
 impl Claims {
     /// The claims in a folder, which is made if need be.
     pub(crate) fn of(folder: &Path) -> Result<Self, Error> {
-        fs::create_dir_all(folder).map_err(|source| failed(folder, source))?;
+        mlwm_storage::create_folders(folder).map_err(|source| failed(folder, source))?;
         Ok(Self {
             folder: folder.to_owned(),
             me: Holder {
@@ -104,7 +104,7 @@ impl Claims {
     pub(crate) fn take(&mut self, what: What<'_>) -> Result<Tried, Error> {
         let stem = self.stem(what);
         let folder = stem.parent().unwrap_or(&self.folder).to_owned();
-        fs::create_dir_all(&folder).map_err(|source| failed(&folder, source))?;
+        mlwm_storage::create_folders(&folder).map_err(|source| failed(&folder, source))?;
         let mut after_a_dead_one = false;
         loop {
             let newest = newest(&stem)?;

@@ -279,6 +279,7 @@ fn manifest(
         }),
         grib: None,
         replaces: Vec::new(),
+        removed: None,
         run,
         objects,
     }

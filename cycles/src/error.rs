@@ -143,6 +143,12 @@ pub enum Error {
         /// How that ended.
         code: ExitCode,
     },
+    /// What was made of something that should be removed is not there, or was made of something else.
+    #[error("{uri}, for which it was kept, is not there or was made of something else")]
+    ReadOtherwise {
+        /// What should have been made of it.
+        uri: String,
+    },
     /// A credential that is not in the environment.
     #[error(
         "configuration `{configuration}` needs the credential {name}: set this environment variable for mlwm"
@@ -702,7 +708,7 @@ impl Error {
             Self::Incomplete { .. } | Self::Quorum { .. } | Self::Products { .. } => {
                 ExitCode::Incomplete
             }
-            Self::MixedMembers { .. } => ExitCode::Conflict,
+            Self::MixedMembers { .. } | Self::ReadOtherwise { .. } => ExitCode::Conflict,
             Self::Ensemble(error) => error.exit_code(),
             Self::Differs { .. } => ExitCode::Differs,
             Self::NotMade { code, .. } => *code,

@@ -104,6 +104,24 @@ pub enum Event {
         /// Length of the pause.
         pause_seconds: f64,
     },
+    /// What was kept until it was read is removed.
+    Removed {
+        /// The title of the task that made it.
+        task: String,
+        /// Where it was published.
+        uri: String,
+        /// Bytes that were there.
+        bytes: u64,
+    },
+    /// It is not removed.
+    NotRemoved {
+        /// The title of the task that made it.
+        task: String,
+        /// Where it is published.
+        uri: String,
+        /// Why not.
+        error: String,
+    },
     /// A phase begins.
     PhaseStarted {
         /// The task's title.

@@ -19,6 +19,7 @@ mod golden;
 mod graph;
 mod grib;
 mod history;
+mod kept;
 mod load;
 mod log;
 mod machine;

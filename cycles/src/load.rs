@@ -7,7 +7,7 @@ use std::sync::Arc;
 use mlwm_artifacts::{Artifact, Receipts};
 use mlwm_registries::Error::DamagedInCache;
 use mlwm_registries::{Cache, CachedArtifact, RegistryOptions, Unpacked, cache_home};
-use mlwm_spec::configuration::{Files, Part};
+use mlwm_spec::configuration::{Files, Keep, Part};
 use mlwm_spec::contract::TimeLayout;
 use mlwm_spec::dataset_path::is_plain_name;
 use mlwm_spec::task::canonical_json;
@@ -30,6 +30,8 @@ pub struct Loaded {
     pub configuration: Configuration,
     /// What the artifact says, if the configuration names one and it is known.
     pub artifact: Option<ArtifactFacts>,
+    /// All parts of the configuration that this is one of; none if it has none.
+    pub parts: Arc<[Part]>,
 }
 
 /// What a plan must know of an artifact.
@@ -289,6 +291,7 @@ pub fn read(folder: &Path, name: &str) -> Result<Loaded, Error> {
         digest: Configuration::digest(&text),
         configuration: Configuration::parse(&text, &path.to_string_lossy())?,
         artifact: None,
+        parts: Arc::default(),
     })
 }
 
@@ -351,13 +354,20 @@ async fn parts(folder: &Path, name: &str) -> Result<Vec<Loaded>, Error> {
         }
     };
     let mut loaded = Vec::new();
+    let parts: Arc<[Part]> = parts.into();
     for part in parts.iter().filter(|part| is_wanted(part)) {
-        let text = serde_json::to_value(&part.configuration).map_err(Error::Json)?;
+        let mut told = part.configuration.clone();
+        for output in told.outputs.values_mut() {
+            // How long something is kept makes it nothing else.
+            output.keep = Keep::Always;
+        }
+        let text = serde_json::to_value(&told).map_err(Error::Json)?;
         loaded.push(Loaded {
             name: format!("{of}/{}", part.name),
             digest: Digest::of(canonical_json(&text)),
             configuration: part.configuration.clone(),
             artifact: None,
+            parts: Arc::clone(&parts),
         });
     }
     match (loaded.is_empty(), wanted) {

@@ -99,7 +99,7 @@ impl Log {
 
     fn file(&mut self) -> io::Result<&mut LineWriter<File>> {
         if self.file.is_none() {
-            fs::create_dir_all(self.path.parent().unwrap_or(&self.path))?;
+            mlwm_storage::create_folders(self.path.parent().unwrap_or(&self.path))?;
             // What converted the inputs of the same attempt has written before.
             let file = File::options().create(true).append(true).open(&self.path);
             self.file = Some(LineWriter::new(file?));

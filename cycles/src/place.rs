@@ -61,6 +61,9 @@ impl Place {
         let Some(manifest) = &self.manifest else {
             return Ok(());
         };
+        if manifest.removed.is_some() {
+            return Ok(());
+        }
         let listed = Store::open(&self.uri).await?.list(&self.uri).await?;
         refuse_damage(&self.uri, manifest, &listed)
     }
@@ -248,16 +251,26 @@ pub(crate) async fn published_from_same_listings(
     }
 }
 
-/// Whether the listings of all inputs of a task are what they were when it read them.
+/// Whether what was read is no longer there because it was kept until then, and nothing else is in its place.
+async fn was_removed(uri: &Uri, read: &InputRecord) -> Result<bool, Error> {
+    let manifest = Store::open(uri).await?.manifest(uri).await?;
+    Ok(manifest.is_some_and(|manifest| {
+        manifest.removed.is_some() && content_digest(&manifest.objects) == read.digest
+    }))
+}
+
+/// Whether the listings of all inputs of a task are what they were when it read them, or these were removed since.
 pub(crate) async fn same_listings(
     planned: &PlannedTask,
     read: &[InputRecord],
 ) -> Result<bool, Error> {
     for input in &planned.inputs {
         let uri: Uri = input.uri.parse()?;
+        let Some(recorded) = read.iter().find(|record| record.name == input.name) else {
+            return Ok(false);
+        };
         let listing = mlwm_storage::listing_digest(&uri).await?;
-        let mut recorded = read.iter();
-        if !recorded.any(|r| r.name == input.name && r.listing == listing.digest) {
+        if recorded.listing != listing.digest && !was_removed(&uri, recorded).await? {
             return Ok(false);
         }
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
 use mlwm_ledger::TaskName;
-use mlwm_spec::configuration::{self, Form, Resources, Retries};
+use mlwm_spec::configuration::{self, Form, Keep, Resources, Retries};
 use mlwm_spec::contract::stream::Window;
 use mlwm_spec::contract::{self, DatastoreInputPath, OutputRequest, TimeLayout, env};
 use mlwm_spec::interface::Source;
@@ -204,6 +204,9 @@ pub struct PlannedOutput {
     /// Whether what another task published there gives way to it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub replace: bool,
+    /// The tasks that must have read it and published before it is removed; it is kept always if there is none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub read_by: Vec<String>,
     /// The variables asked for; all predicted ones if `None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variables: Option<Vec<String>>,
@@ -234,10 +237,7 @@ pub struct PlanOptions {
 impl PlannedTask {
     /// What people call the task: `gefion-1 2022-04-07T03:00Z member 0`.
     pub fn title(&self) -> String {
-        format!(
-            "{} {} member {}",
-            self.configuration, self.analysis_time, self.member
-        )
+        title(&self.configuration, self.analysis_time, self.member)
     }
 
     /// Digest of what decides the result and may be edited: what the container is told and given, and what is
@@ -325,6 +325,36 @@ impl PlannedTask {
     }
 }
 
+/// What people call a task.
+fn title(configuration: &str, analysis_time: AnalysisTime, member: u32) -> String {
+    format!("{configuration} {analysis_time} member {member}")
+}
+
+/// The tasks of all parts of a configuration that read what one of them publishes at `uri`, whether or not they are
+/// planned now.
+fn read_by(loaded: &Loaded, uri: &str, analysis_time: AnalysisTime) -> Result<Vec<String>, Error> {
+    let of = loaded.name.split('/').next().unwrap_or_default();
+    let mut readers = Vec::new();
+    for part in loaded.parts.iter() {
+        let name = format!("{of}/{}", part.name);
+        let members = part.configuration.members.clone();
+        for member in members.unwrap_or_else(Members::control).iter() {
+            for input in part.configuration.inputs.values() {
+                let read = input.uri(analysis_time, member);
+                let read = read.map_err(|source| Error::Uri {
+                    configuration: name.clone(),
+                    source,
+                })?;
+                if order::share(&read, uri) {
+                    readers.push(title(&name, analysis_time, member));
+                    break;
+                }
+            }
+        }
+    }
+    Ok(readers)
+}
+
 /// Plans `configurations` for analysis times.
 pub fn plan(
     configurations: &[Loaded],
@@ -405,14 +435,19 @@ fn plan_task(
     let mut outputs = Vec::new();
     for (name, output) in &configuration.outputs {
         check_windows(loaded, name, output, duration, steps.as_ref(), time_layout)?;
+        let uri = output
+            .uri(analysis_time, member)
+            .map_err(in_configuration)?;
         outputs.push(PlannedOutput {
             name: name.clone(),
-            uri: output
-                .uri(analysis_time, member)
-                .map_err(in_configuration)?,
             internal_path: output.internal_path.clone(),
             format: output.format,
             replace: output.replace,
+            read_by: match output.keep {
+                Keep::Always => Vec::new(),
+                Keep::UntilRead => read_by(loaded, &uri, analysis_time)?,
+            },
+            uri,
             variables: output.variables.clone(),
             ranges: output.ranges.clone().into_iter().collect(),
             windows: output

@@ -50,6 +50,7 @@ pub(crate) fn manifest(
         grib: grib.cloned(),
         // The store knows what was there before.
         replaces: Vec::new(),
+        removed: None,
         run: RunRecord {
             mlwm: context.options.version.clone(),
             engine: format!("{:?} {}", engine.kind, engine.version),

@@ -16,6 +16,7 @@ use crate::claim::{Claim, Claims, Tried, What};
 use crate::disk::Disk;
 use crate::event::{Event, TaskReport};
 use crate::history::{ledger_file, this_host};
+use crate::kept::Kept;
 use crate::machine::{Budget, Machine};
 use crate::made::Made;
 use crate::plan::{Plan, PlannedEnsemble, PlannedTask};
@@ -116,9 +117,10 @@ pub async fn run(
         claims: &Mutex::new(claims),
     };
     let made = Made::of(&plan.tasks);
+    let kept = Kept::of(&plan.tasks);
     let tasks = plan.tasks.iter().enumerate();
     let tasks = tasks.map(async |(turn, planned)| {
-        let report = match made.ready(turn, &context).await {
+        let mut report = match made.ready(turn, &context).await {
             Ok(()) => one(&context, turn, planned).await,
             Err(error) => {
                 context.warm.leave(planned);
@@ -128,6 +130,8 @@ pub async fn run(
             }
         };
         made.ended(turn, report.exit_code);
+        let not_removed = kept.ended(turn, report.exit_code, &context).await;
+        report.warnings.extend(not_removed);
         (turn, report)
     });
     let (mut ended, ()) = tokio::join!(

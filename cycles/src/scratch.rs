@@ -43,7 +43,7 @@ impl Scratch {
     /// The folder, created if need be.
     pub(crate) fn open(root: &Path) -> Result<Self, Error> {
         let failed = |source| failed(root, source);
-        fs::create_dir_all(root).map_err(failed)?;
+        mlwm_storage::create_folders(root).map_err(failed)?;
         let root = fs::canonicalize(root).map_err(failed)?;
         Ok(Self { root })
     }
@@ -173,7 +173,7 @@ fn clear(folder: &Path) -> Result<(), Error> {
 
 /// Creates a folder and those above it.
 pub(crate) fn create(path: &Path) -> Result<(), Error> {
-    fs::create_dir_all(path).map_err(|source| failed(path, source))
+    mlwm_storage::create_folders(path).map_err(|source| failed(path, source))
 }
 
 /// Removes a folder and all that is in it, or a file, if it is there.

@@ -118,6 +118,8 @@ fn show(all: &MultiProgress, bars: &mut Bars, event: &Event) {
         }
         Event::WaitsForSpace { .. }
         | Event::HasSpace { .. }
+        | Event::Removed { .. }
+        | Event::NotRemoved { .. }
         | Event::Log { .. }
         | Event::DiskUsed { .. } => {}
     }
@@ -206,6 +208,13 @@ fn line(event: &Event) -> Option<String> {
         Event::TaskWaits { task, holder } => Some(format!(
             "{task}: another mlwm does it, on {holder}; waiting for it"
         )),
+        Event::Removed { task, uri, bytes } => Some(format!(
+            "{task}: {} at {uri} have been read, and are removed",
+            HumanBytes(*bytes)
+        )),
+        Event::NotRemoved { task, uri, error } => {
+            Some(format!("{task}: {uri} is not removed: {error}"))
+        }
         Event::TaskAgain {
             task,
             error,

@@ -299,6 +299,9 @@ pub struct Output {
     /// this one makes. Without it that is an error.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub replace: bool,
+    /// How long it is kept: always, or until all steps that read it have published what they make of it.
+    #[serde(default, skip_serializing_if = "Keep::is_default")]
+    pub keep: Keep,
     /// Variables to write; all predicted ones if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variables: Option<Vec<String>>,
@@ -327,6 +330,24 @@ pub enum Form {
 
 impl Form {
     /// Whether it is a Zarr store.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// How long what is published is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Keep {
+    /// As long as nobody removes it.
+    #[default]
+    Always,
+    /// Until all steps that read it have published what they make of it, and that has been read again.
+    UntilRead,
+}
+
+impl Keep {
+    /// Whether it is kept always.
     pub fn is_default(&self) -> bool {
         *self == Self::default()
     }

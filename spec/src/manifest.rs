@@ -55,6 +55,9 @@ pub struct Manifest {
     /// What was published here before and withdrawn for this, the oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub replaces: Vec<Withdrawn>,
+    /// That its objects are no longer there, and who had read them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removed: Option<Removed>,
     /// Who ran it, where and when.
     pub run: RunRecord,
     /// Every object of the output, ordered by path.
@@ -99,6 +102,15 @@ pub struct Withdrawn {
     pub content: Digest,
     /// When it was withdrawn, RFC 3339.
     pub withdrawn: String,
+}
+
+/// That the objects of an output were removed when all that read them had published what they made of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removed {
+    /// When they were removed, RFC 3339.
+    pub removed: String,
+    /// The tasks that had read them, with their identities.
+    pub read_by: Vec<NamedDigest>,
 }
 
 /// A name and the content it stood for.

@@ -42,6 +42,19 @@ pub enum Error {
         /// The URI of the manifest.
         manifest: String,
     },
+    /// It was there, and was removed when it had been read.
+    #[error(
+        "what was published at {uri} was removed on {when}, when all that read it had published: make it again with \
+         `mlwm run --republish --model {by}`"
+    )]
+    Removed {
+        /// The URI of the output.
+        uri: String,
+        /// When it was removed.
+        when: String,
+        /// The configuration that made it.
+        by: String,
+    },
     /// The bucket does not exist.
     #[error("the bucket of {uri} does not exist at {endpoint}: check its name and the endpoint")]
     BucketMissing {
@@ -360,7 +373,9 @@ impl Error {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::InvalidUri { .. } | Self::Settings { .. } => ExitCode::BadConfiguration,
-            Self::NothingAt { .. } | Self::NotPublished { .. } => ExitCode::InputMissing,
+            Self::NothingAt { .. } | Self::NotPublished { .. } | Self::Removed { .. } => {
+                ExitCode::InputMissing
+            }
             Self::UnsafeName { .. }
             | Self::Corrupt { .. }
             | Self::BadManifest { .. }

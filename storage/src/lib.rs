@@ -25,6 +25,7 @@ pub mod points;
 mod pool;
 mod progress;
 mod publish;
+mod remove;
 mod s3;
 mod stage;
 mod store;
@@ -42,9 +43,11 @@ pub use publish::{
     MARKER_SUFFIX, Outcome, Published, Publishing, Source, WITHDRAWN_SUFFIX, local_objects,
     publish, republish,
 };
+pub use remove::remove_published;
 pub use stage::{Staged, stage};
 pub use store::{Listed, Listing, Options, Store, listing_digest};
 pub use transfer::journal::Journals;
 pub use transfer::{ByteRange, Expected, RangePart};
+pub use tree::create_folders;
 pub use uri::{Scheme, Uri};
 pub use verify::{Verified, verify};

@@ -171,7 +171,7 @@ impl Store {
                 Err(Error::Conflict { .. }) => {}
                 same => match self.verify(uri, progress, cancel).await {
                     // It is what it should be, but not as it lies there.
-                    Err(Error::Corrupt { .. }) => drop(same?),
+                    Err(Error::Corrupt { .. } | Error::Removed { .. }) => drop(same?),
                     Err(error) => return Err(error),
                     Ok(_) => return same,
                 },

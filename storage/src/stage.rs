@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::points::reach;
 use crate::progress::Counter;
+use crate::remove::refuse_removed;
 use crate::store::Found;
 use crate::{Error, Listed, Listing, Phase, Progress, Store, Uri, names, pool, tree};
 
@@ -64,6 +65,7 @@ impl Store {
     ) -> Result<Staged, Error> {
         let found = pool::unless_cancelled(uri, cancel, self.find(uri)).await?;
         let Some(Found { folder, listed }) = found else {
+            refuse_removed(uri, self.manifest(uri).await?.as_ref())?;
             return Err(Error::NothingAt {
                 uri: uri.to_string(),
             });
@@ -218,7 +220,7 @@ impl Sink {
         }
         drop(file);
         let folder = self.target.parent().unwrap_or(&self.target);
-        std::fs::create_dir_all(folder).map_err(Error::local("create the folder", folder))?;
+        tree::create_folders(folder).map_err(Error::local("create the folder", folder))?;
         std::fs::rename(&self.arriving, &self.target)
             .map_err(Error::local("rename to", &self.target))
     }
@@ -249,7 +251,7 @@ impl Area {
             .unwrap_or("root");
         let folder = dest.with_file_name(format!(".{name}.mlwm-staging"));
         let make = |folder: &Path| {
-            std::fs::create_dir_all(folder).map_err(Error::local("create the folder", folder))
+            tree::create_folders(folder).map_err(Error::local("create the folder", folder))
         };
         make(&folder)?;
         let lock_file = folder.join("lock");

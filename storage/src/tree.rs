@@ -7,6 +7,23 @@ use std::path::{Path, PathBuf};
 
 use crate::{Error, names};
 
+/// How often a folder is created whose parent another removes, which was empty in this moment.
+const TRIES: usize = 100;
+
+/// Creates a folder and those above it, also while others remove empty folders on the way to it.
+///
+/// # Errors
+/// Those of [`std::fs::create_dir_all`].
+pub fn create_folders(path: &Path) -> io::Result<()> {
+    for _ in 1..TRIES {
+        match std::fs::create_dir_all(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            done => return done,
+        }
+    }
+    std::fs::create_dir_all(path)
+}
+
 /// A regular file below a folder.
 #[derive(Clone, Debug)]
 pub(crate) struct LocalFile {
@@ -164,6 +181,28 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
+
+    #[test]
+    fn folders_are_made_while_empty_ones_above_them_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let above = folder.path().join("cycle/member");
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    for empty in above.ancestors().take(2) {
+                        let _ = fs::remove_dir(empty);
+                    }
+                }
+            });
+            let made = (0..2000).try_for_each(|_| {
+                create_folders(&above.join("input/new"))?;
+                fs::remove_dir_all(above.join("input"))
+            });
+            done.store(true, Ordering::Relaxed);
+            made.unwrap();
+        });
+    }
 
     #[test]
     fn files_that_go_while_they_are_listed_are_not_there() {

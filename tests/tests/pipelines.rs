@@ -365,3 +365,129 @@ fn what_is_wrong_with_steps_is_said_with_its_line() {
         site.mlwm(&["check"]).expect(10, texts);
     }
 }
+
+/// The source of each month, which two steps read and which is kept until then.
+const KEPT: &str = r#"
+steps:
+  - name: raw
+    foreach: month in 2020-01..2020-02
+    command: ['echo {month:%Y%m} > {outputs.text}/month; echo more > {outputs.text}/more']
+    outputs: {text: {uri: './out/raw/{month}', internal_path: /out/text, format: files, keep: until_read}}
+  - name: month
+    foreach: month in 2020-01..2020-02
+    command: ['cat {inputs.raw}/month > {outputs.text}/month']
+    inputs: {raw: {from: raw, internal_path: /in/raw}}
+    outputs: {text: {uri: './out/month/{month}', internal_path: /out/text, format: files}}
+  - name: first
+    command: ['cat {inputs.raw}/month > {outputs.text}/first']
+    inputs: {raw: {uri: ./out/raw/2020-01, internal_path: /in/raw}}
+    outputs: {text: {uri: ./out/first, internal_path: /out/text, format: files, replace: true}}
+"#;
+
+fn manifest(site: &Site, path: &str) -> serde_json::Value {
+    serde_json::from_str(&text(site, &format!("{path}.manifest.json"))).unwrap()
+}
+
+fn raw(site: &Site, month: &str) -> Vec<String> {
+    site.files(&format!("out/raw/{month}"))
+}
+
+#[test]
+fn sources_are_kept_until_all_that_read_them_have_published_and_no_longer() {
+    let site = site(KEPT);
+    // One of the readers is not asked for: it may come later.
+    for steps in [["land/raw", "land/month"], ["land/raw", "land/first"]] {
+        let models = steps.iter().flat_map(|step| ["--model", step]);
+        let mut arguments = vec!["run", "--analysis-time", TIME];
+        arguments.extend(models);
+        site.mlwm(&arguments).expect(0, &[]);
+        assert_eq!(raw(&site, "2020-01"), ["month", "more"]);
+    }
+    // What nobody else reads goes as soon as it is read.
+    assert_eq!(raw(&site, "2020-02"), [""; 0]);
+    run(&site).expect(0, &["land/raw/2020-01", "have been read, and are removed"]);
+    assert_eq!(raw(&site, "2020-01"), [""; 0]);
+    let removed = &manifest(&site, "out/raw/2020-01")["removed"];
+    let readers = removed["read_by"].as_array().unwrap().iter();
+    let readers: Vec<&str> = readers.flat_map(|reader| reader["name"].as_str()).collect();
+    assert_eq!(
+        readers,
+        [
+            "land/month/2020-01 2023-01-01T00:00Z member 0",
+            "land/first 2023-01-01T00:00Z member 0"
+        ]
+    );
+    site.mlwm(&["verify", "out/raw/2020-01"])
+        .expect(11, &["was removed", "--republish --model land/raw/2020-01"]);
+
+    // Nothing is made again, and of what is added no more than is new.
+    let before = site.files("out");
+    let again = run(&site).expect(0, &[]);
+    assert_eq!(again.stdout.matches("already published").count(), 5);
+    assert_eq!(site.files("out"), before);
+    configure(&site, &KEPT.replace("..2020-02", "..2020-03"));
+    let more = run(&site).expect(0, &[]);
+    assert_eq!(more.stdout.matches("already published").count(), 5);
+    assert_eq!(text(&site, "out/month/2020-03/month"), "202003\n");
+    assert_eq!(raw(&site, "2020-03"), [""; 0]);
+
+    // One that was killed when it had said so, and not yet done it.
+    fs::create_dir_all(site.path("out/raw/2020-03")).unwrap();
+    fs::write(site.path("out/raw/2020-03/month"), "202003\n").unwrap();
+    run(&site).expect(0, &["have been read, and are removed"]);
+    assert_eq!(raw(&site, "2020-03"), [""; 0]);
+    no_container_left();
+}
+
+#[test]
+fn sources_stay_while_what_was_made_of_them_is_not_whole() {
+    let failing = KEPT.replace("cat {inputs.raw}/month > {outputs.text}/first", "exit 3");
+    let site = site(&failing);
+    run(&site).expect(20, &["land/first"]);
+    assert_eq!(raw(&site, "2020-01"), ["month", "more"]);
+    // As long as before, and something else.
+    fs::write(site.path("out/month/2020-01/month"), "202999\n").unwrap();
+    configure(&site, KEPT);
+    run(&site).expect(
+        0,
+        &[
+            "out/raw/2020-01 is not removed",
+            "`month` has other content",
+        ],
+    );
+    assert_eq!(raw(&site, "2020-01"), ["month", "more"]);
+    fs::write(site.path("out/month/2020-01/month"), "202001\n").unwrap();
+    run(&site).expect(0, &["are removed"]);
+
+    // Another reader comes too late, and is told what to do.
+    let other = KEPT.replace(
+        "/month > {outputs.text}/first",
+        "/more > {outputs.text}/first",
+    );
+    configure(&site, &other);
+    let rerun = "mlwm run --republish --model land/raw/2020-01";
+    run(&site).expect(11, &["was removed", rerun]);
+    assert_eq!(text(&site, "out/first/first"), "202001\n");
+    let arguments = ["run", "--analysis-time", TIME, "--republish", "--model"];
+    site.mlwm(&[&arguments[..], &["land/raw/2020-01"]].concat())
+        .expect(0, &[]);
+    assert_eq!(raw(&site, "2020-01"), ["month", "more"]);
+    run(&site).expect(0, &["are removed"]);
+    assert_eq!(text(&site, "out/first/first"), "more\n");
+}
+
+#[test]
+fn what_is_read_by_no_step_is_not_kept_until_then() {
+    let site = site(&MONTHS.replace(
+        "internal_path: /out/all,",
+        "internal_path: /out/all, keep: until_read,",
+    ));
+    run(&site).expect(
+        10,
+        &[
+            "steps.0.outputs.text.keep",
+            "no step has an input `from` this output",
+        ],
+    );
+    assert!(!site.path("out").exists());
+}

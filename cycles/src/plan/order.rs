@@ -39,6 +39,17 @@ fn makers<'a>(read: &'a str, made: &'a BTreeMap<&str, usize>) -> impl Iterator<I
     around.chain(inside).copied()
 }
 
+/// Whether one of two places is the other, lies in it or around it.
+pub(super) fn share(one: &str, other: &str) -> bool {
+    let (one, other) = (place(one), place(other));
+    let lies_in = |inner: &str, outer: &str| {
+        inner
+            .strip_prefix(outer)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    lies_in(one, other) || lies_in(other, one)
+}
+
 fn place(uri: &str) -> &str {
     uri.trim_end_matches('/')
 }

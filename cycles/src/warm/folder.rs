@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -46,9 +47,7 @@ pub(crate) struct Work {
 impl Folder {
     pub(super) fn create(scratch: &Scratch, task: &PlannedTask) -> Result<Self, Error> {
         let place = scratch.warm(task);
-        create(&place)?;
-        let made = tempfile::Builder::new().prefix("").tempdir_in(&place);
-        let root = made.map_err(|source| failed(&place, source))?.keep();
+        let root = new_folder(&place)?;
         let folder = Self {
             root: Arc::new(Root(root)),
             works: 0,
@@ -168,6 +167,18 @@ impl Work {
     /// Removes what the container was given: it is done with it.
     pub(crate) fn clear_inputs(&self) -> Result<(), Error> {
         fs::remove_dir_all(&self.input).map_err(|source| failed(&self.input, source))
+    }
+}
+
+/// Makes a new folder in a place that another container's may just be leaving, with what is empty above it.
+fn new_folder(place: &Path) -> Result<PathBuf, Error> {
+    let mut tries = 0..10;
+    loop {
+        create(place)?;
+        match tempfile::Builder::new().prefix("").tempdir_in(place) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && tries.next().is_some() => {}
+            made => return Ok(made.map_err(|source| failed(place, source))?.keep()),
+        }
     }
 }
 

@@ -250,7 +250,7 @@ fn take(folder: &Path, name: &str, room: u64, to: &Path) -> Result<u64, String> 
         return Err(too_much(bytes, room));
     }
     let parent = to.parent().unwrap_or(to);
-    fs::create_dir_all(parent).map_err(unusable)?;
+    mlwm_storage::create_folders(parent).map_err(unusable)?;
     fs::rename(folder.join(name), to).map_err(unusable)?;
     Ok(bytes)
 }

@@ -208,6 +208,9 @@ pub enum Problem {
         "what is published in windows is replaced only by `mlwm run --republish`: take this key out"
     )]
     ReplaceWindows,
+    /// Windows that would be removed.
+    #[error("what is published in windows is not removed by mlwm: take this key out")]
+    KeepWindows,
     /// Files that are asked about as if they were a Zarr store.
     #[error("an output of `files` is not looked into: take `{0}` out")]
     OfFiles(&'static str),
@@ -224,10 +227,16 @@ type Key = Vec<String>;
 
 /// Every rule that the configuration breaks, with the key of the value that breaks it.
 pub(super) fn broken(configuration: &Configuration) -> Vec<(Key, Problem)> {
-    match configuration.has_parts() {
+    if !configuration.steps.is_empty() {
+        return steps::broken(configuration);
+    }
+    let mut alone = Broken(Vec::new());
+    alone.kept_alone(configuration);
+    alone.0.extend(match configuration.has_parts() {
         true => steps::broken(configuration),
         false => broken_by_model(configuration),
-    }
+    });
+    alone.0
 }
 
 fn broken_by_model(configuration: &Configuration) -> Vec<(Key, Problem)> {

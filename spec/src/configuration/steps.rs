@@ -68,6 +68,11 @@ pub enum StepProblem {
         "the output of a step that goes over members is given by `uri`, so that another can read it"
     )]
     MembersByParts,
+    /// An output that is kept until it is read, and that no step reads.
+    #[error(
+        "no step has an input `from` this output, which is kept until it is read: take this key out"
+    )]
+    ReadByNone,
     /// Members and something else.
     #[error(
         "the step goes over something else already: take `members` out, or give the step `foreach: member in …`"

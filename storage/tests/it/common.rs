@@ -255,6 +255,7 @@ pub(crate) fn manifest(task: Digest, uri: &Uri, objects: Vec<ObjectRecord>) -> M
         grib: None,
         ensemble: None,
         replaces: Vec::new(),
+        removed: None,
         run: RunRecord {
             mlwm: "test".to_owned(),
             engine: "none".to_owned(),

@@ -16,6 +16,7 @@ pub(super) fn broken(configuration: &Configuration) -> Vec<(Key, Problem)> {
         broken.beside_steps(configuration);
     }
     broken.step_names(configuration);
+    broken.read_by_none(configuration);
     if !broken.0.is_empty() {
         return broken.0;
     }
@@ -98,6 +99,42 @@ impl Broken {
         }
     }
 
+    /// What is kept until it is read is that of a step.
+    pub(super) fn kept_alone(&mut self, configuration: &Configuration) {
+        for (name, output) in &configuration.outputs {
+            if !output.keep.is_default() {
+                self.add(
+                    ["outputs", name, "keep"],
+                    StepProblem::OfAStep("keep").into(),
+                );
+            }
+        }
+    }
+
+    /// What is kept until it is read must be read.
+    fn read_by_none(&mut self, configuration: &Configuration) {
+        for (at, step) in configuration.steps.iter().enumerate() {
+            let name = step.name.as_deref().unwrap_or_default();
+            let inputs = configuration
+                .steps
+                .iter()
+                .flat_map(|step| step.inputs.values());
+            let mut from = inputs.filter_map(|input| input.from.as_deref());
+            let mut reads = |output: &str| {
+                from.any(|from| match from.split_once('.') {
+                    Some((of, one)) => of == name && one == output,
+                    None => from == name,
+                })
+            };
+            for (output, made) in &step.outputs {
+                if !made.keep.is_default() && !reads(output) {
+                    let key = ["steps", &at.to_string(), "outputs", output, "keep"];
+                    self.add(key, StepProblem::ReadByNone.into());
+                }
+            }
+        }
+    }
+
     fn step_names(&mut self, configuration: &Configuration) {
         let mut seen = BTreeSet::new();
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
@@ -142,6 +179,9 @@ impl Broken {
         for (name, output) in &configuration.outputs {
             if output.replace && output.windows.is_some() {
                 self.add(["outputs", name, "replace"], Problem::ReplaceWindows);
+            }
+            if !output.keep.is_default() && output.windows.is_some() {
+                self.add(["outputs", name, "keep"], Problem::KeepWindows);
             }
             if output.format.is_default() {
                 continue;
