@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
@@ -73,6 +73,8 @@ fn run_killed(site: &Site, after: Duration) {
     let began = Instant::now();
     let mut child = site
         .command(&["run", "--model", "ai-land", "--analysis-time", TIME])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
         .spawn()
         .unwrap();
     while began.elapsed() < after && child.try_wait().unwrap().is_none() {
