@@ -1,7 +1,7 @@
 //! What a container prints, as far as it is kept: its beginning, and the end of what follows.
 
 use std::collections::VecDeque;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, LineWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -126,6 +126,8 @@ impl Log {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn log_of(lines: impl Iterator<Item = String>, head: u64, tail: u64) -> Vec<String> {

@@ -85,6 +85,7 @@ fn loaded(yaml: &str, artifact: Option<ArtifactFacts>) -> Loaded {
         digest: Digest::of(yaml),
         configuration: Configuration::parse(yaml, "config.yaml").unwrap(),
         artifact,
+        parts: Default::default(),
     }
 }
 
