@@ -8,6 +8,8 @@
 mod blosc;
 mod cf_time;
 mod chunks;
+#[cfg(feature = "netcdf")]
+mod classic;
 mod dataset;
 #[cfg(test)]
 mod dataset_tests;

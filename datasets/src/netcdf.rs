@@ -16,7 +16,7 @@ use crate::decode::Decoding;
 use crate::group::ZarrFormat;
 use crate::stored::Stored;
 use crate::variable::plain;
-use crate::{Element, Values, cf_time};
+use crate::{Element, Values, cf_time, classic};
 
 /// How a classic file begins, before its version, and how one of NetCDF-4 does.
 const CLASSIC: &[u8] = b"CDF";
@@ -200,25 +200,22 @@ impl NetCdf {
     }
 }
 
-/// Refuses a classic file that has fewer bytes than its values: the library reads those that are not there as 0.
+/// Refuses a classic file that has fewer bytes than its header and values: the library reads those that are not
+/// there as 0.
 fn refuse_torn(path: &Path, file: &netcdf::File) -> Result<(), String> {
-    let mut start = [0; CLASSIC.len()];
+    let mut start = [0; CLASSIC.len() + 1];
     let mut opened = File::open(path).map_err(|error| error.to_string())?;
     opened
         .read_exact(&mut start)
         .map_err(|error| error.to_string())?;
-    if start != CLASSIC {
+    let Some([version]) = start.strip_prefix(CLASSIC) else {
         return Ok(());
-    }
+    };
     let found = opened.metadata().map_err(|error| error.to_string())?.len();
-    let values = file.variables().fold(0_u64, |sum, variable| {
-        let lengths = variable.dimensions().iter().map(|dim| dim.len() as u64);
-        let bytes = lengths.fold(variable.vartype().size() as u64, u64::saturating_mul);
-        sum.saturating_add(bytes)
-    });
-    match found < values {
+    let least = classic::least_bytes(file, *version)?;
+    match found < least {
         true => Err(format!(
-            "it has {found} bytes, and its values alone {values}: it was not written or copied whole"
+            "it has {found} bytes, and what is in it {least}: it was not written or copied whole"
         )),
         false => Ok(()),
     }

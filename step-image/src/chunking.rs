@@ -1,4 +1,4 @@
-//! How the variables of a new store are divided: what the options `--chunk`, `--shard` and `--compressor` say.
+//! How the variables of a new store are divided: what the options `--chunk`, `--shard` and `--compression` say.
 
 use std::collections::BTreeMap;
 use std::path::Path;

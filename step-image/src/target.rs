@@ -7,6 +7,8 @@ use crate::Error;
 
 /// What the folder of an unfinished result is called: the name of the result between these.
 const UNFINISHED: (&str, &str) = (".", ".unfinished");
+/// In a mounted folder, a whole result whose entries are being moved up: what else is there is of it.
+const MOVING: &str = ".moving";
 /// What of a Zarr store is moved last, so that a store without it is not taken for one.
 const ROOT_METADATA: [&str; 4] = [".zgroup", ".zattrs", ".zmetadata", "zarr.json"];
 
@@ -42,6 +44,16 @@ impl Target {
             }
             _ => {}
         }
+        if is_mounted && place.join(MOVING).is_dir() {
+            // Killed on the way: the next one is the same.
+            for entry in fs::read_dir(place).map_err(failed)? {
+                let path = entry.map_err(failed)?.path();
+                if path.file_name() != Some(MOVING.as_ref()) {
+                    remove(&path).map_err(failed)?;
+                }
+            }
+            fs::remove_dir_all(place.join(MOVING)).map_err(failed)?;
+        }
         let taken = match is_mounted {
             true => fs::read_dir(place).map_err(failed)?.next().is_some(),
             false => place.symlink_metadata().is_ok(),
@@ -74,17 +86,26 @@ impl Target {
         if !self.is_mounted {
             return fs::rename(&self.unfinished, &self.place).map_err(failed);
         }
+        let moving = self.place.join(MOVING);
+        fs::rename(&self.unfinished, &moving).map_err(failed)?;
         let mut entries = Vec::new();
-        for entry in fs::read_dir(&self.unfinished).map_err(failed)? {
+        for entry in fs::read_dir(&moving).map_err(failed)? {
             entries.push(entry.map_err(failed)?.file_name());
         }
         let is_root = |name: &std::ffi::OsString| ROOT_METADATA.iter().any(|root| name == *root);
         entries.sort_by_key(|name| (is_root(name), name.clone()));
         for name in entries {
             let to = self.place.join(&name);
-            fs::rename(self.unfinished.join(name), to).map_err(failed)?;
+            fs::rename(moving.join(name), to).map_err(failed)?;
         }
-        fs::remove_dir(&self.unfinished).map_err(failed)
+        fs::remove_dir(&moving).map_err(failed)
+    }
+}
+
+fn remove(path: &Path) -> std::io::Result<()> {
+    match path.symlink_metadata()?.is_dir() {
+        true => fs::remove_dir_all(path),
+        false => fs::remove_file(path),
     }
 }
 
@@ -118,5 +139,23 @@ mod tests {
         target.finish().unwrap();
         assert_eq!(fs::read_to_string(place.join("zarr.json")).unwrap(), "{}");
         assert_eq!(fs::read_dir(place).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn who_was_killed_while_a_mounted_folder_was_filled_begins_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path();
+        // Half of it was moved.
+        fs::create_dir_all(place.join(MOVING).join("u10")).unwrap();
+        fs::create_dir(place.join("t2m")).unwrap();
+        fs::write(place.join("report.json"), "old").unwrap();
+        let target = Target::begin(place).unwrap();
+        fs::write(target.folder().join("zarr.json"), "{}").unwrap();
+        target.finish().unwrap();
+        let names = fs::read_dir(place).unwrap();
+        let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["zarr.json"]);
+        // What nobody of us was filling stays as it is.
+        assert!(matches!(Target::begin(place), Err(Error::Exists(_))));
     }
 }

@@ -23,9 +23,8 @@ pub(super) struct Replacement {
 impl Replacement {
     /// Begins one; what an earlier attempt left is removed.
     pub(super) fn begin(place: &Path) -> Result<Self, Fault> {
-        let name = place.file_name().unwrap_or_default().to_string_lossy();
-        let unfinished = place.with_file_name(format!(".{name}.unfinished"));
-        remove(&unfinished)?;
+        remove_unfinished(place)?;
+        let unfinished = unfinished(place);
         fs::create_dir(&unfinished).map_err(Fault::write(&unfinished))?;
         Ok(Self {
             place: place.to_owned(),
@@ -52,6 +51,17 @@ impl Replacement {
         .map_err(|error| Fault::write(&self.place)(error.into()))?;
         remove(&self.unfinished)
     }
+}
+
+/// Where the new state of a store is written, and where the old one is until it is removed.
+fn unfinished(place: &Path) -> PathBuf {
+    let name = place.file_name().unwrap_or_default().to_string_lossy();
+    place.with_file_name(format!(".{name}.unfinished"))
+}
+
+/// Removes what an earlier attempt left beside a store.
+pub(super) fn remove_unfinished(place: &Path) -> Result<(), Fault> {
+    remove(&unfinished(place))
 }
 
 fn remove(folder: &Path) -> Result<(), Fault> {

@@ -108,6 +108,8 @@ pub fn run(args: &Args) -> Result<(), Error> {
     if let Some(base) = &base
         && append::is_there(base, &series, &tolerance)?
     {
+        // The old state, if one was killed before it removed it.
+        append::remove_unfinished(&args.target)?;
         say(&format!(
             "{}: it has these times already",
             args.target.display()

@@ -1,6 +1,6 @@
 //! The first pass: what is in the files, from the headers alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use mlwm_grib::{CfNames, Coordinates, Grid, Header, Message, Place, Reader};
@@ -122,48 +122,64 @@ impl Index {
         problems: &mut Problems,
     ) -> Result<(), Error> {
         file.read += 1;
-        let wrong =
-            |reason: &str| format!("{}: {}: {reason}", message.place(), what(message.header()));
-        let (name, entry) = match table.verdict(message.header()) {
+        let header = message.header();
+        let refused = |reason: String| Refused {
+            what: what(header),
+            offset: Some(message.place().offset),
+            reason,
+        };
+        let reason = match table.verdict(header) {
             Verdict::LeftOut(reason) => {
-                file.refused.push(Refused {
-                    what: what(message.header()),
-                    offset: Some(message.place().offset),
-                    reason,
-                });
+                file.refused.push(refused(reason));
                 return Ok(());
             }
-            Verdict::Unexplained => {
-                problems.push(wrong(
-                    "nothing says what becomes of it: name it in `variables` or `leave_out` of the table",
-                ));
-                return Ok(());
-            }
-            Verdict::Ambiguous(reason) => {
-                problems.push(wrong(&reason));
-                return Ok(());
-            }
+            Verdict::Unexplained => Err(
+                "nothing says what becomes of it: name it in `variables` or `leave_out` of the table"
+                    .to_owned(),
+            ),
+            Verdict::Ambiguous(reason) => Err(reason),
             Verdict::Variable(number) => {
                 let named = table.variables.get_index(number);
                 let name = named.map_or_else(String::new, |(name, _)| name.clone());
-                (name, Some(number))
+                self.add(message, name, Some(number), table)
             }
             Verdict::ByItsName => match self.own_name(message)? {
-                Some(name) => (name, None),
-                None => {
-                    problems.push(wrong(
-                        "ecCodes does not know the parameter: name it, by its paramId, in a table",
-                    ));
-                    return Ok(());
-                }
+                Some(name) => self.add(message, name, None, table),
+                None => Err(
+                    "ecCodes does not know the parameter: name it, by its paramId, in a table"
+                        .to_owned(),
+                ),
             },
         };
-        if let Err(reason) = self.add(message, name, entry, table) {
-            problems.push(wrong(&reason));
-            return Ok(());
+        match reason {
+            Ok(()) => file.used += 1,
+            Err(reason) => {
+                problems.push(format!("{}: {}: {reason}", message.place(), what(header)));
+                file.refused.push(refused(reason));
+            }
         }
-        file.used += 1;
         Ok(())
+    }
+
+    /// Tells of the fields that no value of the result is made of, such as those of a window in which others are
+    /// missing, that they are not used after all.
+    pub(crate) fn refuse_unused(&self, used: &BTreeSet<usize>, report: &mut Report) {
+        for (name, variable) in &self.variables {
+            for (level, fields) in &variable.levels {
+                for (time, number) in fields.iter().filter(|(_, number)| !used.contains(number)) {
+                    let field = &self.fields[*number];
+                    let file = &mut report.files[field.file];
+                    file.used -= 1;
+                    file.refused.push(Refused {
+                        what: format!("`{name}` at level {} of {}", level.0, time::text(*time)),
+                        offset: Some(field.place.offset),
+                        reason:
+                            "no value is made of it: its window is not complete, or takes others"
+                                .to_owned(),
+                    });
+                }
+            }
+        }
     }
 
     /// What a field is called if no table says so; none of an unknown parameter.

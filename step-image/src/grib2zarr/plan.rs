@@ -96,6 +96,8 @@ impl Plan {
         if index.fields.is_empty() && problems.is_empty() {
             problems.push("no field of the input is used: see what the report says of each");
         }
+        let used = variables.iter().flat_map(Planned::fields).collect();
+        index.refuse_unused(&used, report);
         for planned in &variables {
             report
                 .variables
@@ -106,6 +108,24 @@ impl Plan {
             levels,
             variables,
         }
+    }
+}
+
+impl Planned {
+    /// The numbers of all fields that its values are made of.
+    fn fields(&self) -> impl Iterator<Item = usize> {
+        let of_cell = |cell: &Cell| -> Vec<usize> {
+            match cell {
+                Cell::Missing => Vec::new(),
+                Cell::Field(field) => vec![*field],
+                Cell::Window(parts) => {
+                    let all = parts.iter().flat_map(|part| [Some(part.field), part.minus]);
+                    all.flatten().collect()
+                }
+            }
+        };
+        let cells = self.cells.iter().flatten().flat_map(of_cell);
+        cells.chain(self.again.iter().flatten().copied())
     }
 }
 

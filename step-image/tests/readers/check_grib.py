@@ -22,7 +22,10 @@ for path in files:
                 continue
             date, hour = get("validityDate"), get("validityTime") // 100
             text = f"{date // 10000}-{date // 100 % 100:02}-{date % 100:02}T{hour:02}"
-            fields[name, numpy.datetime64(text, "h")] = eccodes.codes_get_values(handle)
+            values = eccodes.codes_get_values(handle)
+            if get("bitmapPresent"):
+                values[values == get("missingValue", float)] = numpy.nan
+            fields[name, numpy.datetime64(text, "h")] = values
             if axis is None:
                 axis = [eccodes.codes_get_array(handle, key) for key in ["latitudes", "longitudes"]]
             eccodes.codes_release(handle)

@@ -203,6 +203,65 @@ print(json.dumps({"dims": list(ours["t"].dims), "chunks": list(ours["t"].encodin
 }
 
 #[test]
+fn values_are_those_of_eccodes_in_both_editions_packings_and_with_a_bitmap() {
+    let series = |edition: i64, param: i64, packing: &str, bitmap: bool| {
+        json!({"file": "all.grib", "edition": edition, "param": param, "packing": packing, "bitmap": bitmap,
+               "runs": ["2020-02-01"], "steps": [0, 6, 12]})
+    };
+    let case = Case::new(&json!([
+        series(1, 139, "", false),
+        series(1, 235, "", true),
+        series(2, 134, "grid_simple", false),
+        series(2, 39, "grid_ccsds", false),
+        series(2, 172, "grid_ccsds", true),
+    ]));
+    succeed(&["grib2zarr", &case.text("in"), &case.text("out.zarr")]);
+    let names = [
+        (139, "stl1"),
+        (235, "skt"),
+        (134, "sp"),
+        (39, "swvl1"),
+        (172, "lsm"),
+    ];
+    let names = names.map(|(param, name)| json!([param, 0, name]));
+    let said = case.check("out.zarr", &json!({"names": names}));
+    assert_eq!(said["checked"], 5 * 3);
+}
+
+#[test]
+fn months_one_by_one_and_then_together_are_all_at_once() {
+    let days = |month: i64| {
+        let analyses: Vec<String> = (0..8)
+            .map(|hour| format!("2020-02-{month:02}T{:02}:00", 3 * hour))
+            .collect();
+        json!({"file": format!("{month}.grib"), "edition": 1, "param": 139, "type": "an", "runs": analyses,
+               "steps": [0]})
+    };
+    let case = Case::new(&json!([days(1), days(2)]));
+    for (input, target) in [
+        ("in/1.grib", "1.zarr"),
+        ("in/2.grib", "2.zarr"),
+        ("in", "all.zarr"),
+    ] {
+        let options = ["--resample", "6h=mean", "--chunk", "time=4"];
+        let paths = [case.text(input), case.text(target)];
+        succeed(&[&["grib2zarr"], &options[..], &[&*paths[0], &*paths[1]]].concat());
+    }
+    let paths = ["2.zarr", "1.zarr", "joined.zarr"].map(|name| case.text(name));
+    succeed(&[
+        "concat", "--chunk", "time=4", &paths[0], &paths[1], &paths[2],
+    ]);
+    let script = r#"
+import json, sys, xarray
+joined, whole = (xarray.open_zarr(path) for path in sys.argv[1:])
+xarray.testing.assert_identical(joined.load(), whole.load())
+print(json.dumps({"times": len(whole.time)}))
+"#;
+    let said = python(script, &[&case.text("joined.zarr"), &case.text("all.zarr")]);
+    assert_eq!(said["times"], 8);
+}
+
+#[test]
 fn regular_grids_have_rows_and_columns_in_any_order() {
     let case = Case::new(&json!([]));
     let script = r#"
@@ -349,7 +408,7 @@ fn killed_and_run_again_it_writes_the_same_bytes() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    while !unfinished.join("stl1/c/3").exists() && child.try_wait().unwrap().is_none() {
+    while !unfinished.exists() && child.try_wait().unwrap().is_none() {
         std::thread::sleep(Duration::from_millis(1));
     }
     child.kill().unwrap();

@@ -61,6 +61,40 @@ fn a_missing_message_is_named_with_its_parameter_and_time() {
     ]);
     let allowed = report(&case.path("allowed.zarr/report.json"));
     assert_eq!(allowed["missing"].as_array().unwrap().len(), 1);
+    assert_eq!(accounted(&allowed), 0);
+
+    // What is left of a window that is not complete is in no value.
+    succeed(&[
+        "grib2zarr",
+        &case.text("in"),
+        &case.text("means.zarr"),
+        "--resample",
+        "6h=mean",
+        "--levels",
+        "separate",
+        "--allow-missing",
+    ]);
+    let means = report(&case.path("means.zarr/report.json"));
+    assert_eq!(accounted(&means), 5);
+    let refused = means["files"].as_array().unwrap().iter();
+    let mut refused = refused.flat_map(|file| file["refused"].as_array().unwrap());
+    let of_it = |one: &Value| one["what"].as_str().unwrap().contains("`swvl1`");
+    assert!(refused.all(of_it), "{means}");
+}
+
+/// How many messages were refused: all others are used.
+fn accounted(report: &Value) -> u64 {
+    let files = report["files"].as_array().unwrap().iter();
+    let count = |file: &Value| {
+        let refused = file["refused"].as_array().unwrap().len() as u64;
+        let (read, used) = (
+            file["read"].as_u64().unwrap(),
+            file["used"].as_u64().unwrap(),
+        );
+        assert_eq!(read, used + refused, "{file}");
+        refused
+    };
+    files.map(count).sum()
 }
 
 #[test]
@@ -147,6 +181,19 @@ fn what_no_table_explains_is_a_failure() {
             "from byte",
         ],
     );
+    let failure = case.text("failure.json");
+    let (input, store) = (case.text("in"), case.text("out.zarr"));
+    let arguments = [
+        "grib2zarr",
+        &input,
+        &store,
+        "--table",
+        &table,
+        "--report",
+        &failure,
+    ];
+    assert!(!run(&arguments).status.success());
+    assert_eq!(accounted(&report(&case.path("failure.json"))), 1);
     let table = case.write(
         "table.yaml",
         "variables:\n  t2m: {param: 2t}\n  x1: {param: 39}\nothers: leave_out\n",

@@ -51,6 +51,9 @@ for series in json.loads(sys.argv[2]):
                 if series.get("accumulated"):
                     values = step * (1 + numpy.arange(points) / 1000)
                 eccodes.codes_set(handle, "bitsPerValue", 24)
+                if series.get("bitmap"):
+                    eccodes.codes_set(handle, "bitmapPresent", 1)
+                    values[::5] = eccodes.codes_get(handle, "missingValue", float)
                 eccodes.codes_set_values(handle, values)
                 if [str(valid), series["param"]] not in series.get("leave_out", []):
                     eccodes.codes_write(handle, file)

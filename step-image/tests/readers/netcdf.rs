@@ -3,7 +3,7 @@
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::{python, refuse, report, succeed};
+use crate::{python, refuse, report, run, succeed};
 
 /// A folder with two files of forcing, the second with a first time of the next month.
 struct Case {
@@ -209,10 +209,40 @@ fn calendars_and_damage_are_refused() {
     let torn = Case::new(&json!({"hours": [[0, 1]], "format": "NETCDF3_CLASSIC"}));
     let file = torn.text("in/0.nc");
     let whole = std::fs::read(&file).unwrap();
-    std::fs::write(&file, &whole[..whole.len() / 3]).unwrap();
-    let said = torn.said(&[]);
-    assert!(said.contains("0.nc"), "{said}");
+    for (bytes, reason) in [
+        (whole.len() / 3, "cannot be read as NetCDF"),
+        (whole.len() - 4, "not written or copied whole"),
+    ] {
+        std::fs::write(&file, &whole[..bytes]).unwrap();
+        let said = torn.said(&[]);
+        assert!(said.contains("0.nc") && said.contains(reason), "{said}");
+    }
     std::fs::write(&file, "GRIB, or what").unwrap();
     let said = torn.said(&[]);
     assert!(said.contains("cannot be read as NetCDF"), "{said}");
+}
+
+#[test]
+fn where_nothing_can_be_written_it_is_said_and_nothing_is_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    // Not even the superuser writes below a file.
+    std::fs::write(path("file"), "").unwrap();
+    let nc = Case::new(&json!({"hours": [[0, 1, 2]]}));
+    succeed(&["nc2zarr", &nc.text("in"), &path("there.zarr")]);
+    let (input, store, below) = (nc.text("in"), path("there.zarr"), path("file/out"));
+    for arguments in [
+        &["nc2zarr", &input, &below][..],
+        &["fetch", &store, &below],
+        &["concat", &store, &below],
+        &["rechunk", "--chunk", "time=1", &store, &below],
+        &["stats", &store, &below],
+        &["plot", "--kind", "presence", "--out", &below, &store],
+    ] {
+        let output = run(arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(30), "{arguments:?}: {said}");
+        assert!(said.contains("file"), "{said}");
+    }
+    assert_eq!(std::fs::read(path("file")).unwrap(), b"");
 }
