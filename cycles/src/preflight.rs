@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use mlwm_artifacts::{Artifact, statistics_member};
+use mlwm_datasets::input_state::{InitialState, StateRequest};
 use mlwm_datasets::prepare::{self, ForecastRequest};
 use mlwm_datasets::{Dataset, Statistics};
-use mlwm_spec::DatastoreConfig;
 use mlwm_spec::contract::DatastoreInputPath;
+use mlwm_spec::interface::StateSchema;
 use mlwm_spec::time::utc_text;
+use mlwm_spec::{DatastoreConfig, Interface};
 
 use crate::Error;
 use crate::plan::{PlannedInput, PlannedTask};
@@ -31,9 +33,11 @@ pub(crate) fn check(
     let Some(interface) = artifact.interface()? else {
         return Ok(());
     };
+    if let Some(schema) = &interface.input_state {
+        // The built-in runner does so itself; other images need not know the schema.
+        check_state(planned, staged, (&interface, schema), steps.count)?;
+    }
     if interface.input_state.is_some() || interface.points.is_some() {
-        // The runner checks what a forecast starts from before it loads the model; all of it must be read
-        // for that.
         return check_outputs(planned, interface.predicted().cloned().collect());
     }
     let unpacked = tempfile::tempdir().map_err(|source| Error::Scratch {
@@ -64,6 +68,33 @@ pub(crate) fn check(
         source,
     })?;
     check_outputs(planned, report.predicted)
+}
+
+/// What a forecast starts from must be what the interface declares.
+fn check_state(
+    planned: &PlannedTask,
+    staged: &[(PlannedInput, PathBuf)],
+    (interface, schema): (&Interface, &StateSchema),
+    steps: u64,
+) -> Result<(), Error> {
+    let mut inputs = staged.iter();
+    let Some((input, path)) = inputs.find(|(input, _)| input.name == schema.input) else {
+        return Err(Error::NoState {
+            configuration: planned.configuration.clone(),
+            input: schema.input.clone(),
+        });
+    };
+    let request = StateRequest {
+        interface,
+        schema,
+        path,
+        analysis_time: planned.analysis_time,
+        steps,
+    };
+    InitialState::check(&request).map_err(|source| Error::State {
+        uri: input.uri.clone(),
+        source,
+    })
 }
 
 /// The variables of outputs are those that the model predicts.

@@ -251,6 +251,54 @@ fn a_window_that_is_wrong_fails_its_member() {
     }
 }
 
+/// I10: a forecast that ends before its last window, or has another one, is none.
+#[test]
+fn a_rollout_that_ends_early_or_goes_astray_fails_its_member() {
+    for (name, fault, code, text) in [
+        (
+            "ends-done",
+            "break",
+            23,
+            "did not write the window h024-048",
+        ),
+        (
+            "ends-well",
+            "exit 0",
+            20,
+            "ended before it had served this member",
+        ),
+        (
+            "strays",
+            r#"say '"window":"h700-724"'"#,
+            23,
+            "`h700-724`, which is none of this forecast",
+        ),
+    ] {
+        let writes = format!(
+            r#"
+  for path in $s/in/$work/inputs/surface/*; do
+    window=$(basename $path)
+    while [ ! -e $s/in/$work/go/$window ]; do sleep 0.05; done
+    if [ $member = 1 ] && [ $window = h024-048 ]; then {fault}; fi
+    cp -r $path $s/out/$work/surface/.$window
+    mv $s/out/$work/surface/.$window $s/out/$work/surface/$window
+    say "\"window\":\"$window\""
+  done"#
+        );
+        let site = cut("cut", &[]);
+        let image = streaming_image(name, &writes);
+        let yaml = fs::read_to_string(site.path("configurations/danra/config.yaml")).unwrap();
+        site.configure("danra", &yaml.replace("mlwm-test/cut:latest", &image));
+        let ran = site.mlwm(&RUN).expect(code, &[text]);
+        failed_member(&ran, 1);
+        assert_eq!(
+            [0, 1, 2, 3].map(|member| published(&site, member)),
+            [true, false, true, true]
+        );
+        nothing_is_left(&site);
+    }
+}
+
 /// An image that does not know windows: its container writes the whole forecast, and mlwm cuts it.
 #[test]
 fn a_model_that_writes_its_forecast_at_once_is_published_in_windows_too() {

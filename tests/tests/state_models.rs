@@ -223,7 +223,7 @@ fn a_state_that_is_wrong_fails_its_member_alone() {
     site.mlwm(&short)
         .expect(10, &["the forecast has 72 hours, and 432-792"]);
     let ran = site.mlwm(&short[..3]);
-    let ran = ran.expect(20, &[]);
+    let ran = ran.expect(12, &["member1.zarr)", "member3.zarr)"]);
     failed_member(&ran, 1);
     failed_member(&ran, 3);
     let is_published = |member: u32| {
@@ -240,6 +240,9 @@ fn a_state_that_is_wrong_fails_its_member_alone() {
         let folder = format!("published/2026-10-01T0000Z/member{member}.zarr");
         assert_eq!(site.files(&folder), [""; 0], "nothing was begun");
         assert!(!site.path(&format!("{folder}.publishing.json")).exists());
+        let logs = site.files("mlwm-work/log");
+        let is_of_it = |log: &String| log.contains(&format!("_member{member}."));
+        assert!(!logs.iter().any(is_of_it), "no container had it: {logs:?}");
     }
     nothing_is_left(&site);
 }

@@ -63,6 +63,37 @@ pub struct Coordinate {
     pub attributes: Map<String, Value>,
 }
 
+/// Checks names, times and fields of a state; each field, by its number, is handed over once.
+fn checked(
+    request: &StateRequest<'_>,
+    mut take: impl FnMut(usize, &[f32]),
+) -> Result<StateFile, StateError> {
+    let StateRequest {
+        interface, schema, ..
+    } = *request;
+    let mut file = StateFile::open(request.path)?;
+    check::names(&mut file, interface, schema)?;
+    check::times(&mut file, schema, request.analysis_time.unix_seconds())?;
+    // Constant fields that are nowhere missing come first: masks are made of them.
+    let mut constants = Vec::new();
+    let is_mask = |field: &&StateField| field.constant && field.missing.is_none();
+    for field in schema.fields.iter().filter(is_mask) {
+        let values = check::field(&mut file, interface, schema, field, &constants)?;
+        constants.push((field.name.clone(), values));
+    }
+    for (column, field) in schema.fields.iter().enumerate() {
+        let known = constants.iter().find(|(name, _)| *name == field.name);
+        match known {
+            Some((_, values)) => take(column, values),
+            None => {
+                let values = check::field(&mut file, interface, schema, field, &constants)?;
+                take(column, &values);
+            }
+        }
+    }
+    Ok(file)
+}
+
 impl InitialState {
     /// Reads a state and checks all of it.
     ///
@@ -72,44 +103,37 @@ impl InitialState {
         let StateRequest {
             interface, schema, ..
         } = *request;
-        let mut file = StateFile::open(request.path)?;
-        let schedule = Schedule {
-            analysis: request.analysis_time.unix_seconds(),
-            last_known: request.analysis_time.unix_seconds(),
-            step: interface.step_seconds,
-            steps: request.steps,
-        };
-        check::names(&mut file, interface, schema)?;
-        check::times(&mut file, schema, schedule.analysis)?;
         let points = interface.grid.points() as usize;
         let features = schema.fields.len();
-        let times = schema.offsets_seconds.len();
-        // Constant fields that are nowhere missing come first: masks are made of them.
-        let mut constants = Vec::new();
-        let is_mask = |field: &&StateField| field.constant && field.missing.is_none();
-        for field in schema.fields.iter().filter(is_mask) {
-            let values = check::field(&mut file, interface, schema, field, &constants)?;
-            constants.push((field.name.clone(), values));
-        }
-        let mut all = vec![vec![0.0; points * features]; times];
-        for (column, field) in schema.fields.iter().enumerate() {
-            let known = constants.iter().find(|(name, _)| *name == field.name);
-            let values = match known {
-                Some((_, values)) => values,
-                None => &check::field(&mut file, interface, schema, field, &constants)?,
-            };
+        let mut all = vec![vec![0.0; points * features]; schema.offsets_seconds.len()];
+        let mut file = checked(request, |column, values| {
             for (state, values) in all.iter_mut().zip(values.chunks_exact(points)) {
                 for (row, value) in state.chunks_exact_mut(features).zip(values) {
                     row[column] = *value;
                 }
             }
-        }
+        })?;
         Ok(Self {
-            schedule,
+            schedule: Schedule {
+                analysis: request.analysis_time.unix_seconds(),
+                last_known: request.analysis_time.unix_seconds(),
+                step: interface.step_seconds,
+                steps: request.steps,
+            },
             states: needed(all, interface, schema),
             names: interface.state.names.clone(),
             coordinates: check::coordinates(&mut file, interface, schema)?,
         })
+    }
+
+    /// Checks a state as [`InitialState::read`] does, without keeping it: one field is in memory, and those that say
+    /// where others are missing.
+    ///
+    /// # Errors
+    /// What the schema does not allow, with the field and what was expected.
+    pub fn check(request: &StateRequest<'_>) -> Result<(), StateError> {
+        let mut file = checked(request, |_, _| {})?;
+        check::coordinates(&mut file, request.interface, request.schema).map(drop)
     }
 
     /// Static features by name of the model's input, `[grid_index, feature]`.
