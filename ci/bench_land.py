@@ -1,6 +1,7 @@
 """Data-pipeline steps against the Python stacks that do them today; see ci/bench.
 
-Megabytes are those of the values as float32; ratios are of time. What is compared is compared value by value before it is timed."""
+Megabytes are those of the values as float32; ratios are of time. That results are the
+same is looked at in samples, after the rounds."""
 
 import json
 import os

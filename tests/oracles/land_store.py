@@ -80,6 +80,7 @@ def main(raw, store):
         for number, time in enumerate(times.astype("datetime64[h]")):
             expected = means.sums[name, time] / means.counts[name, time]
             off = np.abs(found[number] - expected) / np.spacing(np.abs(expected).astype("f4"))
+            assert np.isfinite(off).all(), (name, time)
             worst = max(worst, float(off.max()))
     assert worst <= 1, worst
     constant = [name for name in static.variables if name not in ("x", "lat", "lon")]
