@@ -143,6 +143,23 @@ pub enum Error {
         /// How that ended.
         code: ExitCode,
     },
+    /// One that reads a part of what is kept until it is read, or what it is a part of.
+    #[error(
+        "{task} reads a part of {uri}, which is kept until it is read, or what it is a part of: let it read all of it, \
+         or keep it always"
+    )]
+    ReadsPartly {
+        /// The task.
+        task: String,
+        /// What is kept.
+        uri: String,
+    },
+    /// What cannot be removed, as another mlwm makes it again.
+    #[error("another mlwm, on {0}, works on it")]
+    MadeAgain(String),
+    /// What was made of something was removed, and what was made of that is not known to be done.
+    #[error("{0}, which was made of it, is removed, and what reads that is not done in this run")]
+    ReadFurther(String),
     /// What was made of something that should be removed is not there, or was made of something else.
     #[error("{uri}, for which it was kept, is not there or was made of something else")]
     ReadOtherwise {
@@ -368,6 +385,24 @@ pub enum Error {
         uris: Vec<String>,
         /// Why.
         source: mlwm_datasets::prepare::PrepareError,
+    },
+    /// The state that a forecast starts from is not what the model declares.
+    #[error("{source} (staged from {uri})")]
+    State {
+        /// The input, by URI.
+        uri: String,
+        /// Why.
+        source: mlwm_datasets::input_state::StateError,
+    },
+    /// There is no input that has the state.
+    #[error(
+        "configuration `{configuration}` has no input `{input}`, which is the state that the model starts from: add it"
+    )]
+    NoState {
+        /// The configuration.
+        configuration: String,
+        /// The name of the input.
+        input: String,
     },
     /// An output asks for a variable that the model does not predict.
     #[error(
@@ -660,6 +695,8 @@ impl Error {
             | Self::Twice(_)
             | Self::Circle(_)
             | Self::ReadsEnsemble { .. }
+            | Self::ReadsPartly { .. }
+            | Self::NoState { .. }
             | Self::Command { .. }
             | Self::NoCredential { .. }
             | Self::NoSuchStep { .. }
@@ -676,6 +713,7 @@ impl Error {
             Self::Engine(source) => source.exit_code(),
             Self::Storage(source) | Self::Unpublished { source, .. } => source.exit_code(),
             Self::Preflight { source, .. } => source.exit_code(),
+            Self::State { source, .. } => source.exit_code(),
             Self::ImageMissing { .. } | Self::ConverterMissing { .. } => ExitCode::ImageMissing,
             Self::Convert { source, .. } => source.exit_code(),
             Self::Converted { .. } => ExitCode::Incomplete,
@@ -708,7 +746,10 @@ impl Error {
             Self::Incomplete { .. } | Self::Quorum { .. } | Self::Products { .. } => {
                 ExitCode::Incomplete
             }
-            Self::MixedMembers { .. } | Self::ReadOtherwise { .. } => ExitCode::Conflict,
+            Self::MixedMembers { .. }
+            | Self::ReadOtherwise { .. }
+            | Self::MadeAgain(_)
+            | Self::ReadFurther(_) => ExitCode::Conflict,
             Self::Ensemble(error) => error.exit_code(),
             Self::Differs { .. } => ExitCode::Differs,
             Self::NotMade { code, .. } => *code,

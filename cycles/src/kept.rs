@@ -2,17 +2,17 @@
 //! been read again.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use mlwm_spec::manifest::{NamedDigest, Removed, content_digest};
-use mlwm_spec::{ExitCode, Manifest};
+use mlwm_spec::{Digest, ExitCode, Manifest};
 use mlwm_storage::{Progress, Store, Uri};
 
-use crate::Error;
 use crate::event::Event;
-use crate::plan::PlannedTask;
+use crate::plan::{PlannedTask, order};
 use crate::run::Context;
+use crate::{Error, run};
 
 /// Which tasks of a run are done, and what may be removed then.
 pub(crate) struct Kept<'a> {
@@ -21,22 +21,44 @@ pub(crate) struct Kept<'a> {
     /// the turns of all tasks that must be done.
     until: BTreeMap<(usize, usize), BTreeSet<usize>>,
     done: Mutex<BTreeSet<usize>>,
+    /// What was begun to be removed.
+    begun: Mutex<BTreeSet<(usize, usize)>>,
+    /// What was read again, and by which task it was made.
+    whole: Mutex<BTreeSet<(String, Digest)>>,
 }
 
 impl<'a> Kept<'a> {
     pub(crate) fn of(tasks: &'a [PlannedTask]) -> Self {
-        let turns = tasks.iter().enumerate();
-        let turns: BTreeMap<String, usize> =
-            turns.map(|(turn, task)| (task.title(), turn)).collect();
         let mut until = BTreeMap::new();
+        let mut outputs = tasks.iter().flat_map(|task| &task.outputs);
+        let none_is = outputs.all(|output| output.read_by.is_empty());
+        let (waits, turns) = match none_is {
+            true => (Vec::new(), BTreeMap::new()),
+            false => {
+                let turns = tasks.iter().enumerate();
+                let turns = turns.map(|(turn, task)| (task.title(), turn));
+                (order::waits_for(tasks), turns.collect())
+            }
+        };
         for (turn, task) in tasks.iter().enumerate() {
             for (at, output) in task.outputs.iter().enumerate() {
                 let readers = output.read_by.iter().map(|title| turns.get(title).copied());
                 // One that is not planned now may need it later.
                 let readers: Option<BTreeSet<usize>> = readers.collect();
-                if let Some(mut readers) = readers.filter(|readers| !readers.is_empty()) {
-                    readers.insert(turn);
-                    until.insert((turn, at), readers);
+                if let Some(mut all) = readers.filter(|readers| !readers.is_empty()) {
+                    all.insert(turn);
+                    // Those of other configurations, too.
+                    let place = BTreeMap::from([(order::place(&output.uri), turn)]);
+                    let reads = |other: &usize| {
+                        let mut inputs = tasks[*other].inputs.iter();
+                        inputs.any(|input| {
+                            let read = order::place(&input.uri);
+                            order::makers(&read, &place).next().is_some()
+                        })
+                    };
+                    let others = (0..waits.len()).filter(|other| waits[*other].contains(&turn));
+                    all.extend(others.filter(reads));
+                    until.insert((turn, at), all);
                 }
             }
         }
@@ -44,6 +66,8 @@ impl<'a> Kept<'a> {
             tasks,
             until,
             done: Mutex::default(),
+            begun: Mutex::default(),
+            whole: Mutex::default(),
         }
     }
 
@@ -86,26 +110,30 @@ impl<'a> Kept<'a> {
         done.insert(turn);
         let of_turn = self.until.iter().filter(|(_, all)| all.contains(&turn));
         let read = of_turn.filter(|(_, all)| all.is_subset(&done));
-        read.map(|(output, _)| *output).collect()
+        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        // Of two that end at once, one does it.
+        read.map(|(output, _)| *output)
+            .filter(|output| begun.insert(*output))
+            .collect()
     }
 
     /// Removes an output, once what was made of it has been read again; returns the bytes that were there.
     async fn remove(&self, maker: usize, at: usize, context: &Context<'_>) -> Result<u64, Error> {
-        let uri: Uri = self.tasks[maker].outputs[at].uri.parse()?;
-        let manifest = Store::open(&uri).await?.manifest(&uri).await?;
-        let removed = match manifest {
-            None => return Ok(0),
-            // What was killed then is brought to its end.
-            Some(Manifest {
-                removed: Some(removed),
-                ..
-            }) => removed,
-            Some(manifest) => {
+        let task = &self.tasks[maker];
+        let uri: Uri = task.outputs[at].uri.parse()?;
+        // Nobody makes it again meanwhile.
+        let _claim = run::claim_at_once(context, task)?;
+        let Some(manifest) = Store::open(&uri).await?.manifest(&uri).await? else {
+            return Ok(0);
+        };
+        // What was killed then is brought to its end.
+        let removed = match manifest.removed.clone() {
+            Some(removed) => removed,
+            None => {
                 let readers = self.until[&(maker, at)].iter();
-                let readers = readers.filter(|turn| **turn != maker);
                 let mut read_by = Vec::new();
-                for reader in readers.map(|turn| &self.tasks[*turn]) {
-                    read_by.push(read_again(reader, &uri, &manifest, context).await?);
+                for reader in readers.filter(|turn| **turn != maker) {
+                    read_by.push(self.read_again(*reader, &uri, &manifest, context).await?);
                 }
                 Removed {
                     removed: Timestamp::now().strftime("%FT%TZ").to_string(),
@@ -113,41 +141,58 @@ impl<'a> Kept<'a> {
                 }
             }
         };
-        Ok(mlwm_storage::remove_published(&uri, removed).await?)
+        Ok(mlwm_storage::remove_published(&uri, &manifest, removed).await?)
     }
-}
 
-/// Reads again what a task published, which must have been made of this source. What is itself removed was read
-/// before it was.
-async fn read_again(
-    reader: &PlannedTask,
-    source: &Uri,
-    manifest: &Manifest,
-    context: &Context<'_>,
-) -> Result<NamedDigest, Error> {
-    let mut task = None;
-    for output in &reader.outputs {
-        let made: Uri = output.uri.parse()?;
-        let store = Store::open(&made).await?;
-        let theirs = store.manifest(&made).await?.filter(|theirs| {
+    /// Reads again what a task published, which must have been made of this source.
+    async fn read_again(
+        &self,
+        turn: usize,
+        source: &Uri,
+        manifest: &Manifest,
+        context: &Context<'_>,
+    ) -> Result<NamedDigest, Error> {
+        let reader = &self.tasks[turn];
+        let content = content_digest(&manifest.objects);
+        let otherwise = |uri: &Uri| Error::ReadOtherwise {
+            uri: uri.to_string(),
+        };
+        let mut task = None;
+        for (at, output) in reader.outputs.iter().enumerate() {
+            let made: Uri = output.uri.parse()?;
+            let store = Store::open(&made).await?;
+            let theirs = store.manifest(&made).await?;
+            let theirs = theirs.ok_or_else(|| otherwise(&made))?;
             let mut inputs = theirs.inputs.iter();
-            // One that reads something around it, or in it, has another digest.
-            let input = inputs.find(|input| input.uri == source.to_string());
-            input.is_none_or(|input| input.digest == content_digest(&manifest.objects))
-        });
-        let theirs = theirs.ok_or_else(|| Error::ReadOtherwise {
-            uri: made.to_string(),
-        })?;
-        if theirs.removed.is_none() {
-            let progress = Progress::none();
-            store.verify(&made, &progress, context.cancel).await?;
+            if !inputs.any(|input| input.uri == source.to_string() && input.digest == content) {
+                return Err(otherwise(&made));
+            }
+            if theirs.removed.is_some() {
+                // It was whole when it was removed, but it is made again if what reads it is to be.
+                let done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+                let until = self.until.get(&(turn, at));
+                if !until.is_some_and(|until| until.is_subset(&done)) {
+                    return Err(Error::ReadFurther(made.to_string()));
+                }
+            } else if !self.is_known(&made, theirs.task) {
+                let progress = Progress::none();
+                store.verify(&made, &progress, context.cancel).await?;
+                self.whole().insert((made.to_string(), theirs.task));
+            }
+            task = Some(theirs.task);
         }
-        task = Some(theirs.task);
+        Ok(NamedDigest {
+            name: reader.title(),
+            digest: task.ok_or_else(|| otherwise(source))?,
+        })
     }
-    Ok(NamedDigest {
-        name: reader.title(),
-        digest: task.ok_or_else(|| Error::ReadOtherwise {
-            uri: source.to_string(),
-        })?,
-    })
+
+    /// Whether something was read again before, for another source.
+    fn is_known(&self, made: &Uri, task: Digest) -> bool {
+        self.whole().contains(&(made.to_string(), task))
+    }
+
+    fn whole(&self) -> MutexGuard<'_, BTreeSet<(String, Digest)>> {
+        self.whole.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }

@@ -97,6 +97,11 @@ impl Artifacts {
 }
 
 impl Loaded {
+    /// The name of the configuration that it is one of the steps of, or its own.
+    pub(crate) fn of(&self) -> &str {
+        self.name.split('/').next().unwrap_or_default()
+    }
+
     /// Whether it is one of the steps of a configuration, or one repetition of it.
     pub fn is_part(&self) -> bool {
         self.name.contains('/')

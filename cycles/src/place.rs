@@ -253,10 +253,8 @@ pub(crate) async fn published_from_same_listings(
 
 /// Whether what was read is no longer there because it was kept until then, and nothing else is in its place.
 async fn was_removed(uri: &Uri, read: &InputRecord) -> Result<bool, Error> {
-    let manifest = Store::open(uri).await?.manifest(uri).await?;
-    Ok(manifest.is_some_and(|manifest| {
-        manifest.removed.is_some() && content_digest(&manifest.objects) == read.digest
-    }))
+    let removed = Store::open(uri).await?.removed(uri).await?;
+    Ok(removed.is_some_and(|manifest| content_digest(&manifest.objects) == read.digest))
 }
 
 /// Whether the listings of all inputs of a task are what they were when it read them, or these were removed since.

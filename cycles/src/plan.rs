@@ -1,5 +1,6 @@
 //! The deterministic list of the tasks of an analysis time. Pure: no disk, no clock, no network.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
@@ -13,6 +14,7 @@ use mlwm_spec::{AnalysisTime, ArtifactDelivery, Digest, Interface, Members, Peri
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use self::until_read::UntilRead;
 use crate::Error;
 use crate::load::{ArtifactFacts, Loaded};
 
@@ -20,6 +22,7 @@ mod command;
 pub(crate) mod convert;
 mod ensemble;
 pub(crate) mod order;
+mod until_read;
 
 pub use convert::PlannedConverter;
 pub use ensemble::{PlannedEnsemble, PlannedProducts};
@@ -181,6 +184,9 @@ pub struct PlannedInput {
     pub uri: String,
     /// Where the container finds it.
     pub internal_path: String,
+    /// Whether what is there may be removed by mlwm, which is looked at when it is read.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub until_read: bool,
     /// The datastores' inputs that it feeds.
     pub datastore_inputs: Vec<String>,
     /// What makes of it what the model reads, if it is not that already.
@@ -330,31 +336,6 @@ fn title(configuration: &str, analysis_time: AnalysisTime, member: u32) -> Strin
     format!("{configuration} {analysis_time} member {member}")
 }
 
-/// The tasks of all parts of a configuration that read what one of them publishes at `uri`, whether or not they are
-/// planned now.
-fn read_by(loaded: &Loaded, uri: &str, analysis_time: AnalysisTime) -> Result<Vec<String>, Error> {
-    let of = loaded.name.split('/').next().unwrap_or_default();
-    let mut readers = Vec::new();
-    for part in loaded.parts.iter() {
-        let name = format!("{of}/{}", part.name);
-        let members = part.configuration.members.clone();
-        for member in members.unwrap_or_else(Members::control).iter() {
-            for input in part.configuration.inputs.values() {
-                let read = input.uri(analysis_time, member);
-                let read = read.map_err(|source| Error::Uri {
-                    configuration: name.clone(),
-                    source,
-                })?;
-                if order::share(&read, uri) {
-                    readers.push(title(&name, analysis_time, member));
-                    break;
-                }
-            }
-        }
-    }
-    Ok(readers)
-}
-
 /// Plans `configurations` for analysis times.
 pub fn plan(
     configurations: &[Loaded],
@@ -363,13 +344,24 @@ pub fn plan(
 ) -> Result<Plan, Error> {
     let (mut tasks, mut ensembles) = (Vec::new(), Vec::new());
     for analysis_time in analysis_times {
+        let mut kept: BTreeMap<&str, UntilRead> = BTreeMap::new();
         for loaded in configurations {
+            let until_read = match kept.entry(loaded.of()) {
+                Entry::Occupied(there) => there.into_mut(),
+                Entry::Vacant(vacant) => vacant.insert(UntilRead::of(loaded, *analysis_time)?),
+            };
             let duration = options
                 .forecast_duration
                 .or(loaded.configuration.forecast_duration);
             ensembles.extend(ensemble::plan(loaded, *analysis_time, duration)?);
             for member in members(loaded, options).iter() {
-                tasks.push(plan_task(loaded, *analysis_time, member, options)?);
+                tasks.push(plan_task(
+                    loaded,
+                    *analysis_time,
+                    member,
+                    options,
+                    until_read,
+                )?);
             }
         }
     }
@@ -400,6 +392,7 @@ fn plan_task(
     analysis_time: AnalysisTime,
     member: u32,
     options: &PlanOptions,
+    until_read: &UntilRead,
 ) -> Result<PlannedTask, Error> {
     let configuration = &loaded.configuration;
     let facts = loaded.artifact.as_ref();
@@ -422,9 +415,11 @@ fn plan_task(
     };
     let mut inputs = Vec::new();
     for (name, input) in &configuration.inputs {
+        let uri = input.uri(analysis_time, member).map_err(in_configuration)?;
         inputs.push(PlannedInput {
             name: name.clone(),
-            uri: input.uri(analysis_time, member).map_err(in_configuration)?,
+            until_read: until_read.has(&uri),
+            uri,
             internal_path: input.internal_path.clone(),
             datastore_inputs: input.datastore_inputs.clone(),
             convert: input.convert.as_ref().map(|convert| {
@@ -445,7 +440,7 @@ fn plan_task(
             replace: output.replace,
             read_by: match output.keep {
                 Keep::Always => Vec::new(),
-                Keep::UntilRead => read_by(loaded, &uri, analysis_time)?,
+                Keep::UntilRead => until_read.readers(&uri)?,
             },
             uri,
             variables: output.variables.clone(),

@@ -220,6 +220,20 @@ async fn one(context: &Context<'_>, turn: usize, planned: &PlannedTask) -> TaskR
     report
 }
 
+/// Claims a task unless another does it.
+pub(crate) fn claim_at_once(context: &Context<'_>, planned: &PlannedTask) -> Result<Claim, Error> {
+    let name = format!("member{}", planned.member);
+    let what = (&*planned.configuration, planned.analysis_time, &*name);
+    let mut claims = context
+        .claims
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    match claims.take(what)? {
+        Tried::Ours { claim, .. } => Ok(claim),
+        Tried::Held(holder) => Err(Error::MadeAgain(holder.host)),
+    }
+}
+
 /// Claims a task; waits as long as another does it. `None` if this was called off.
 pub(crate) async fn claim(
     context: &Context<'_>,

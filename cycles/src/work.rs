@@ -295,6 +295,10 @@ impl<'a> Work<'a> {
             let staged = mlwm_storage::stage(&uri, &dest, &progress, self.context.cancel)
                 .await
                 .map_err(|error| self.interrupted_or(error.into()))?;
+            if input.until_read {
+                // What is removed while it is staged, or was in part, is said to be so before.
+                mlwm_storage::refuse_removed(&uri).await?;
+            }
             self.report.bytes_in += staged.bytes;
             records.push(InputRecord {
                 name: input.name.clone(),

@@ -45,13 +45,15 @@ pub enum Error {
     /// It was there, and was removed when it had been read.
     #[error(
         "what was published at {uri} was removed on {when}, when all that read it had published: make it again with \
-         `mlwm run --republish --model {by}`"
+         `mlwm run --republish --analysis-time {time} --model {by}`"
     )]
     Removed {
         /// The URI of the output.
         uri: String,
         /// When it was removed.
         when: String,
+        /// The analysis time that it was made for.
+        time: mlwm_spec::AnalysisTime,
         /// The configuration that made it.
         by: String,
     },

@@ -43,7 +43,7 @@ pub use publish::{
     MARKER_SUFFIX, Outcome, Published, Publishing, Source, WITHDRAWN_SUFFIX, local_objects,
     publish, republish,
 };
-pub use remove::remove_published;
+pub use remove::{refuse_removed, remove_published};
 pub use stage::{Staged, stage};
 pub use store::{Listed, Listing, Options, Store, listing_digest};
 pub use transfer::journal::Journals;

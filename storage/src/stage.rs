@@ -21,7 +21,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::points::reach;
 use crate::progress::Counter;
-use crate::remove::refuse_removed;
 use crate::store::Found;
 use crate::{Error, Listed, Listing, Phase, Progress, Store, Uri, names, pool, tree};
 
@@ -65,7 +64,7 @@ impl Store {
     ) -> Result<Staged, Error> {
         let found = pool::unless_cancelled(uri, cancel, self.find(uri)).await?;
         let Some(Found { folder, listed }) = found else {
-            refuse_removed(uri, self.manifest(uri).await?.as_ref())?;
+            self.refuse_removed(uri).await?;
             return Err(Error::NothingAt {
                 uri: uri.to_string(),
             });

@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use crate::progress::Counter;
-use crate::remove::refuse_removed;
+use crate::remove;
 use crate::{Error, Listed, Phase, Progress, Store, Uri, pool};
 
 /// Differences that an error names, at most.
@@ -49,7 +49,7 @@ impl Store {
                 uri: uri.to_string(),
                 manifest: uri.sibling_suffix(MANIFEST_SUFFIX).to_string(),
             })?;
-        refuse_removed(uri, Some(&manifest))?;
+        remove::refuse(uri, Some(&manifest))?;
         let listed = self.list(uri).await?;
         let mut differences = Differences::default();
         differences.of_listing(&listed, &manifest.objects);

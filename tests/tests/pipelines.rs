@@ -418,7 +418,7 @@ fn sources_are_kept_until_all_that_read_them_have_published_and_no_longer() {
         ]
     );
     site.mlwm(&["verify", "out/raw/2020-01"])
-        .expect(11, &["was removed", "--republish --model land/raw/2020-01"]);
+        .expect(11, &["was removed", "--model land/raw/2020-01"]);
 
     // Nothing is made again, and of what is added no more than is new.
     let before = site.files("out");
@@ -465,7 +465,7 @@ fn sources_stay_while_what_was_made_of_them_is_not_whole() {
         "/more > {outputs.text}/first",
     );
     configure(&site, &other);
-    let rerun = "mlwm run --republish --model land/raw/2020-01";
+    let rerun = "mlwm run --republish --analysis-time 2023-01-01T00:00Z --model land/raw/2020-01";
     run(&site).expect(11, &["was removed", rerun]);
     assert_eq!(text(&site, "out/first/first"), "202001\n");
     let arguments = ["run", "--analysis-time", TIME, "--republish", "--model"];
@@ -474,6 +474,73 @@ fn sources_stay_while_what_was_made_of_them_is_not_whole() {
     assert_eq!(raw(&site, "2020-01"), ["month", "more"]);
     run(&site).expect(0, &["are removed"]);
     assert_eq!(text(&site, "out/first/first"), "more\n");
+}
+
+#[test]
+fn what_is_left_of_a_source_is_not_taken_for_all_of_it() {
+    let site = site(KEPT);
+    run(&site).expect(0, &["are removed"]);
+    // One was killed while it removed; and a reader has changed since.
+    fs::create_dir_all(site.path("out/raw/2020-01")).unwrap();
+    fs::write(site.path("out/raw/2020-01/month"), "202001\n").unwrap();
+    let first = "cat {inputs.raw}/month > {outputs.text}/first";
+    configure(
+        &site,
+        &KEPT.replace(first, &format!("{first}; echo >> {{outputs.text}}/first")),
+    );
+    run(&site).expect(11, &["was removed", "mlwm run --republish --analysis-time"]);
+    assert_eq!(text(&site, "out/first/first"), "202001\n");
+}
+
+#[test]
+fn a_reader_counts_however_it_names_the_place_and_in_whichever_configuration() {
+    let here = Site::new();
+    let whole = format!("file://{}", here.path("out/raw/2020-01").display());
+    configure(
+        &here,
+        &KEPT.replace("uri: ./out/raw/2020-01,", &format!("uri: '{whole}',")),
+    );
+    let part = [
+        "run",
+        "--analysis-time",
+        TIME,
+        "--model",
+        "land/raw",
+        "--model",
+        "land/month",
+    ];
+    here.mlwm(&part).expect(0, &[]);
+    assert_eq!(raw(&here, "2020-01"), ["month", "more"]);
+
+    let other = format!(
+        "docker_image: {}\ncommand: ['exit 3']\ninputs: {{raw: {{uri: {whole}, internal_path: /in/raw}}}}\n\
+         outputs: {{text: {{uri: ./out/other, internal_path: /out/text, format: files}}}}\n",
+        *SHELL
+    );
+    here.configure("other", &other);
+    let both = [
+        "run",
+        "--analysis-time",
+        TIME,
+        "--model",
+        "land",
+        "--model",
+        "other",
+    ];
+    here.mlwm(&both).expect(20, &[]);
+    assert_eq!(raw(&here, "2020-01"), ["month", "more"]);
+    here.configure(
+        "other",
+        &other.replace("exit 3", "cp {inputs.raw}/month {outputs.text}"),
+    );
+    here.mlwm(&both).expect(0, &["are removed"]);
+    assert_eq!(raw(&here, "2020-01"), [""; 0]);
+
+    configure(
+        &here,
+        &KEPT.replace("uri: ./out/raw/2020-01,", "uri: ./out/raw/2020-01/month,"),
+    );
+    run(&here).expect(10, &["land/first", "reads a part of", "out/raw/2020-01"]);
 }
 
 #[test]

@@ -108,6 +108,7 @@ mod tests {
             name: name.to_owned(),
             uri: "./x".to_owned(),
             internal_path: path.to_owned(),
+            until_read: false,
             datastore_inputs: Vec::new(),
             convert: None,
         }

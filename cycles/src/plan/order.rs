@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use mlwm_storage::Uri;
+
 use super::{PlannedEnsemble, PlannedTask};
 use crate::Error;
 
 /// For each task the turns of those that make what it reads.
 pub(crate) fn waits_for(tasks: &[PlannedTask]) -> Vec<Vec<usize>> {
-    let mut made: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut made: BTreeMap<String, usize> = BTreeMap::new();
     for (turn, task) in tasks.iter().enumerate() {
         made.extend(task.outputs.iter().map(|output| (place(&output.uri), turn)));
     }
@@ -15,7 +17,7 @@ pub(crate) fn waits_for(tasks: &[PlannedTask]) -> Vec<Vec<usize>> {
     for (turn, task) in tasks.iter().enumerate() {
         let mut others = Vec::new();
         for input in &task.inputs {
-            others.extend(makers(place(&input.uri), &made));
+            others.extend(makers(&place(&input.uri), &made));
         }
         others.retain(|other| *other != turn);
         others.sort_unstable();
@@ -26,12 +28,15 @@ pub(crate) fn waits_for(tasks: &[PlannedTask]) -> Vec<Vec<usize>> {
 }
 
 /// The tasks that make a place, something in it, or what it lies in.
-fn makers<'a>(read: &'a str, made: &'a BTreeMap<&str, usize>) -> impl Iterator<Item = usize> + 'a {
+pub(crate) fn makers<'a>(
+    read: &'a str,
+    made: &'a BTreeMap<String, usize>,
+) -> impl Iterator<Item = usize> + 'a {
     let ends = read.match_indices('/').map(|(at, _)| &read[..at]);
     let around = ends.chain([read]).filter_map(|place| made.get(place));
     let inside = made
-        .range(read..)
-        .skip_while(move |(place, _)| **place == read)
+        .range(read.to_owned()..)
+        .skip_while(move |(place, _)| **place == *read)
         // Names that begin alike lie between: `a-b` between `a` and `a/b`.
         .take_while(move |(place, _)| place.starts_with(read))
         .filter(move |(place, _)| place[read.len()..].starts_with('/'))
@@ -39,19 +44,11 @@ fn makers<'a>(read: &'a str, made: &'a BTreeMap<&str, usize>) -> impl Iterator<I
     around.chain(inside).copied()
 }
 
-/// Whether one of two places is the other, lies in it or around it.
-pub(super) fn share(one: &str, other: &str) -> bool {
-    let (one, other) = (place(one), place(other));
-    let lies_in = |inner: &str, outer: &str| {
-        inner
-            .strip_prefix(outer)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
-    lies_in(one, other) || lies_in(other, one)
-}
-
-fn place(uri: &str) -> &str {
-    uri.trim_end_matches('/')
+/// A place as one text, however it is written.
+pub(crate) fn place(uri: &str) -> String {
+    let parsed: Result<Uri, _> = uri.parse();
+    let text = parsed.map_or_else(|_| uri.to_owned(), |uri| uri.to_string());
+    text.trim_end_matches('/').to_owned()
 }
 
 /// Puts each task behind those that make what it reads, and else leaves them as they are.
@@ -63,14 +60,15 @@ pub(crate) fn settle(
     tasks: &mut Vec<PlannedTask>,
     ensembles: &[PlannedEnsemble],
 ) -> Result<(), Error> {
-    let makes: BTreeMap<&str, usize> = ensembles
+    let makes: BTreeMap<String, usize> = ensembles
         .iter()
         .enumerate()
         .map(|(at, ensemble)| (place(&ensemble.uri), at))
         .collect();
     for task in tasks.iter() {
         let mut inputs = task.inputs.iter();
-        if let Some(input) = inputs.find(|input| makers(place(&input.uri), &makes).next().is_some())
+        if let Some(input) =
+            inputs.find(|input| makers(&place(&input.uri), &makes).next().is_some())
         {
             return Err(Error::ReadsEnsemble {
                 task: task.title(),
@@ -126,8 +124,10 @@ mod tests {
 
     #[test]
     fn who_makes_a_place_is_found_around_and_inside_it() {
-        let made = BTreeMap::from([("./a", 0), ("./a-b", 1), ("./a/b/c", 2), ("./d/e", 3)]);
-        let found = |read| {
+        let made = [("./a", 0), ("./a-b", 1), ("./a/b/c", 2), ("./d/e", 3)];
+        let made = made.map(|(place, turn)| (place.to_owned(), turn));
+        let made = BTreeMap::from(made);
+        let found = |read: &str| {
             let mut found: Vec<usize> = makers(read, &made).collect();
             found.sort_unstable();
             found
@@ -138,6 +138,16 @@ mod tests {
         assert_eq!(found("./d"), [3]);
         assert_eq!(found("./a-"), [0; 0]);
         assert_eq!(found("./f"), [0; 0]);
+    }
+
+    #[test]
+    fn a_place_is_the_same_however_it_is_written() {
+        let folder = std::env::current_dir().unwrap();
+        let whole = format!("file://{}/out/raw", folder.display());
+        assert_eq!(place("./out/raw"), place(&whole));
+        assert_eq!(place("out/raw/"), place(&whole));
+        assert_ne!(place("./out/raw-2"), place(&whole));
+        assert_eq!(place("s3://a/b"), place("s3://a/b/"));
     }
 
     #[test]

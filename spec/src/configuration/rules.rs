@@ -208,9 +208,11 @@ pub enum Problem {
         "what is published in windows is replaced only by `mlwm run --republish`: take this key out"
     )]
     ReplaceWindows,
-    /// Windows that would be removed.
-    #[error("what is published in windows is not removed by mlwm: take this key out")]
-    KeepWindows,
+    /// Windows or members that would be removed.
+    #[error(
+        "what is published in windows, or of an ensemble, is not removed by mlwm: take this key out"
+    )]
+    KeepNeeded,
     /// Files that are asked about as if they were a Zarr store.
     #[error("an output of `files` is not looked into: take `{0}` out")]
     OfFiles(&'static str),

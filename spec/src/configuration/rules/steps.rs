@@ -180,8 +180,9 @@ impl Broken {
             if output.replace && output.windows.is_some() {
                 self.add(["outputs", name, "replace"], Problem::ReplaceWindows);
             }
-            if !output.keep.is_default() && output.windows.is_some() {
-                self.add(["outputs", name, "keep"], Problem::KeepWindows);
+            let is_needed = output.windows.is_some() || configuration.ensemble.is_some();
+            if !output.keep.is_default() && is_needed {
+                self.add(["outputs", name, "keep"], Problem::KeepNeeded);
             }
             if output.format.is_default() {
                 continue;
