@@ -392,7 +392,7 @@ pub enum Error {
         /// The input, by URI.
         uri: String,
         /// Why.
-        source: mlwm_datasets::input_state::StateError,
+        source: Box<mlwm_datasets::input_state::StateError>,
     },
     /// There is no input that has the state.
     #[error(

@@ -93,7 +93,7 @@ fn check_state(
     };
     InitialState::check(&request).map_err(|source| Error::State {
         uri: input.uri.clone(),
-        source,
+        source: Box::new(source),
     })
 }
 

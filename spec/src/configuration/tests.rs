@@ -234,7 +234,7 @@ fn what_is_wrong_is_told_with_line_and_key() {
         let error = refusal(&altered(&line("- "), &line("+ ")));
         assert_eq!(error, line("> "), "{case}");
     }
-    let missing = "config.yaml: the key `outputs` is missing: add it";
+    let missing = "config.yaml: `outputs`: there is no output: add at least one";
     assert_eq!(refusal("inputs: {}\n"), missing);
     let none = "config.yaml, line 2: `outputs`: there is no output: add at least one";
     assert_eq!(refusal("inputs: {}\noutputs: {}\n"), none);
