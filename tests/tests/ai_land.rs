@@ -158,7 +158,7 @@ fn forecast(site: &Site) {
         "--interface",
         "demo/land/emulator/interface.json",
         "--output",
-        "demo/artifacts",
+        "demo/land/artifacts",
     ])
     .expect(0, &["sha256:"]);
     site.mlwm(&[
