@@ -14,20 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from bench_lib import MLWM, ROOT, ROUNDS, WORK
+from bench_lib import MLWM, ROOT, ROUNDS, WORK, python, watch
 
 STEP, RUNNER = MLWM.parent / "mlwm-step", MLWM.parent / "mlwm-runner"
 LAND, ORACLE = ROOT / "configurations/ai-land/python", ROOT / "tests/oracles/points.py"
 FOLDER = WORK / "land"
-
-# Of a command: seconds, seconds of all cores, peak resident memory.
-WATCH = """
-import json, resource, subprocess, sys, time
-began = time.perf_counter()
-done = subprocess.run(sys.argv[1:], capture_output=True, text=True)
-used = resource.getrusage(resource.RUSAGE_CHILDREN)
-print(json.dumps([done.returncode, time.perf_counter() - began, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024, done.stderr[-2000:]]))
-"""
 
 MESSAGES, POINTS = 200, 654_400
 # Messages of a field that is smooth but for noise, packed in 16 bits, as CCSDS packs them.
@@ -109,25 +100,13 @@ for x in range(0, one.shape[1], 20011):
 """
 
 
-def run(code, *arguments):
-    subprocess.run([sys.executable, "-c", code, *map(str, arguments)], check=True)
-
-
-def measure(*command):
-    done = subprocess.run([sys.executable, "-c", WATCH, *map(str, command)], check=True, capture_output=True, text=True)
-    code, seconds, cpu, rss, said = json.loads(done.stdout)
-    if code:
-        sys.exit(f"{' '.join(map(str, command))} ended with {code}: {said}")
-    return seconds, cpu, rss
-
-
 def in_turn(target, commands):
-    """Medians of seconds, CPU seconds and memory of each command, which all write into `target`-NAME."""
+    """Medians of seconds and memory of each command, which all write into `target`-NAME."""
     rounds = {name: [] for name in commands}
     for _ in range(min(ROUNDS, 3)):
         for name, command in commands.items():
             shutil.rmtree(f"{target}-{name}", ignore_errors=True)
-            rounds[name].append(measure(*command))
+            rounds[name].append(watch(*command))
     return {name: [statistics.median(column) for column in zip(*measured)] for name, measured in rounds.items()}
 
 
@@ -136,23 +115,23 @@ def grib():
     FOLDER.mkdir(exist_ok=True)
     source, target = FOLDER / "o400.grib", FOLDER / "grib"
     if not source.exists():
-        run(MAKE_GRIB, source, MESSAGES)
-    python = lambda name, version: (sys.executable, "-c", CFGRIB, source, f"{target}-{name}", version)
+        python(MAKE_GRIB, source, MESSAGES)
+    cfgrib = lambda name, version: (sys.executable, "-c", CFGRIB, source, f"{target}-{name}", version)
     one_core = ("taskset", "--cpu-list", "0")
     made = in_turn(target, {
         "mlwm": (*one_core, STEP, "grib2zarr", source, f"{target}-mlwm"),
-        "zarr3": (*one_core, *python("zarr3", "3")),
-        "zarr2": (*one_core, *python("zarr2", "2")),
+        "zarr3": (*one_core, *cfgrib("zarr3", "3")),
+        "zarr2": (*one_core, *cfgrib("zarr2", "2")),
         "both": (STEP, "grib2zarr", source, f"{target}-both"),
     })
-    run(SAME_GRIB, f"{target}-mlwm", f"{target}-zarr3")
+    python(SAME_GRIB, f"{target}-mlwm", f"{target}-zarr3")
     megabytes = MESSAGES * POINTS * 4 / 1e6
     rate = lambda name: megabytes / made[name][0]
     on = f"{MESSAGES} messages of {POINTS} points, CCSDS"
     for name, what in (("zarr3", "cfgrib and xarray, Zarr 3"), ("zarr2", "cfgrib and xarray, Zarr 2, LZ4")):
         yield "GRIB to Zarr, one core", on, f"{rate('mlwm'):.0f} MB/s", what, f"{rate(name):.0f} MB/s", rate(name) / rate("mlwm")
     yield "the same, two cores", on, f"{rate('both'):.0f} MB/s", "one core", f"{rate('mlwm'):.0f} MB/s", rate("mlwm") / rate("both")
-    own, theirs = made["mlwm"][2] / 2**20, made["zarr3"][2] / 2**20
+    own, theirs = made["mlwm"][1] / 2**20, made["zarr3"][1] / 2**20
     yield "peak memory of it", on, f"{own:.0f} MiB", "cfgrib and xarray", f"{theirs:.0f} MiB", own / theirs
     for name in made:
         shutil.rmtree(f"{target}-{name}")
@@ -163,14 +142,14 @@ def rechunking():
     FOLDER.mkdir(exist_ok=True)
     source, target = FOLDER / "cube.zarr", FOLDER / "rechunked"
     if not (source / ".zmetadata").exists():
-        run(MAKE_CUBE, source, TIMES, WIDTH)
+        python(MAKE_CUBE, source, TIMES, WIDTH)
     made = in_turn(target, {
         "mlwm": (STEP, "rechunk", "--chunk", "time=-1,x=2048", "--memory", "1GiB", source, f"{target}-mlwm"),
         "dask": (sys.executable, "-c", DASK, source, f"{target}-dask"),
     })
-    run(SAME_CUBE, source, f"{target}-mlwm")
+    python(SAME_CUBE, source, f"{target}-mlwm")
     megabytes = TIMES * WIDTH * 4 / 1e6
-    (own, _, own_rss), (theirs, _, their_rss) = made["mlwm"], made["dask"]
+    (own, own_rss), (theirs, their_rss) = made["mlwm"], made["dask"]
     on = f"{megabytes / 1e3:.2f} GB, within 1 GiB"
     yield "rechunk", on, f"{megabytes / own:.0f} MB/s", "dask, without a limit", f"{megabytes / theirs:.0f} MB/s", own / theirs
     yield "peak memory of it", on, f"{own_rss / 2**20:.0f} MiB", "dask", f"{their_rss / 2**20:.0f} MiB", own_rss / their_rss

@@ -28,18 +28,12 @@ pub(crate) struct Kept<'a> {
 }
 
 impl<'a> Kept<'a> {
-    pub(crate) fn of(tasks: &'a [PlannedTask]) -> Self {
+    /// Of tasks, and for each of them those that make what it reads.
+    pub(crate) fn of(tasks: &'a [PlannedTask], waits: &[Vec<usize>]) -> Self {
         let mut until = BTreeMap::new();
-        let mut outputs = tasks.iter().flat_map(|task| &task.outputs);
-        let none_is = outputs.all(|output| output.read_by.is_empty());
-        let (waits, turns) = match none_is {
-            true => (Vec::new(), BTreeMap::new()),
-            false => {
-                let turns = tasks.iter().enumerate();
-                let turns = turns.map(|(turn, task)| (task.title(), turn));
-                (order::waits_for(tasks), turns.collect())
-            }
-        };
+        let turns = tasks.iter().enumerate();
+        let turns: BTreeMap<String, usize> =
+            turns.map(|(turn, task)| (task.title(), turn)).collect();
         for (turn, task) in tasks.iter().enumerate() {
             for (at, output) in task.outputs.iter().enumerate() {
                 let readers = output.read_by.iter().map(|title| turns.get(title).copied());

@@ -24,6 +24,11 @@ impl Made {
         }
     }
 
+    /// For each task the turns of those that make what it reads.
+    pub(crate) fn waits(&self) -> &[Vec<usize>] {
+        &self.waits
+    }
+
     /// Waits until all that a task reads is made.
     ///
     /// # Errors

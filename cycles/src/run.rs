@@ -117,7 +117,7 @@ pub async fn run(
         claims: &Mutex::new(claims),
     };
     let made = Made::of(&plan.tasks);
-    let kept = Kept::of(&plan.tasks);
+    let kept = Kept::of(&plan.tasks, made.waits());
     let tasks = plan.tasks.iter().enumerate();
     let tasks = tasks.map(async |(turn, planned)| {
         let mut report = match made.ready(turn, &context).await {
