@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::variable::DIMENSIONS;
-use crate::{Definition, Element};
+use crate::{Definition, Element, ZarrFormat};
 
 /// Blosc compresses at most this many bytes at once.
 const MAX_CHUNK_BYTES: u64 = (2 << 30) - 64;
@@ -86,22 +86,20 @@ pub(crate) fn check_names(definition: &Definition) -> Result<(), String> {
 /// `zarr.json` of an array of version 3, as zarr-python and xarray write it. `characters` is the
 /// length of the longest text, of texts.
 pub(crate) fn document_v3(definition: &Definition, characters: usize) -> Value {
-    let blosc = |size: u64| {
-        json!({"name": "blosc", "configuration": {
-            "typesize": size, "cname": "zstd", "clevel": 3, "shuffle": "bitshuffle", "blocksize": 0,
-        }})
-    };
+    let compressor = |size| definition.compressor.document(ZarrFormat::V3, size);
     let zstd = json!({"name": "zstd", "configuration": {"level": 0, "checksum": false}});
     let text = json!({
         "name": "fixed_length_utf32",
         "configuration": {"length_bytes": 4 * characters},
     });
     let (data_type, fill_value, compressor) = match definition.element {
-        Element::F32 => (json!("float32"), json!("NaN"), blosc(4)),
-        Element::F64 => (json!("float64"), json!("NaN"), blosc(8)),
-        Element::I64 => (json!("int64"), json!(0), blosc(8)),
-        Element::Text => (text, json!(""), zstd),
+        Element::F32 => (json!("float32"), json!("NaN"), compressor(4)),
+        Element::F64 => (json!("float64"), json!("NaN"), compressor(8)),
+        Element::I64 => (json!("int64"), json!(0), compressor(8)),
+        Element::Text => (text, json!(""), Some(zstd)),
     };
+    let bytes = json!({"name": "bytes", "configuration": {"endian": "little"}});
+    let codecs: Vec<Value> = [bytes].into_iter().chain(compressor).collect();
     let mut attributes = definition.attributes.clone();
     if matches!(definition.element, Element::F32 | Element::F64) {
         // The bytes of a double NaN in base64: so xarray writes it for either width.
@@ -113,7 +111,7 @@ pub(crate) fn document_v3(definition: &Definition, characters: usize) -> Value {
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": definition.chunks}},
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
         "fill_value": fill_value,
-        "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, compressor],
+        "codecs": codecs,
         "attributes": attributes,
         "dimension_names": definition.dims,
         "zarr_format": 3,
@@ -124,14 +122,14 @@ pub(crate) fn document_v3(definition: &Definition, characters: usize) -> Value {
 
 /// `.zarray` of an array of version 2, as zarr-python and xarray write it.
 pub(crate) fn document_v2(definition: &Definition, characters: usize) -> Value {
-    let blosc = json!({"id": "blosc", "cname": "zstd", "clevel": 3, "shuffle": 2, "blocksize": 0});
+    let compressor = |size| definition.compressor.document(ZarrFormat::V2, size);
     let zstd = json!({"id": "zstd", "level": 0});
     let (dtype, fill_value, compressor) = match definition.element {
-        Element::F32 => (json!("<f4"), json!("NaN"), blosc),
-        Element::F64 => (json!("<f8"), json!("NaN"), blosc),
+        Element::F32 => (json!("<f4"), json!("NaN"), compressor(4)),
+        Element::F64 => (json!("<f8"), json!("NaN"), compressor(8)),
         // xarray would take a fill value for missing.
-        Element::I64 => (json!("<i8"), Value::Null, blosc),
-        Element::Text => (json!(format!("<U{characters}")), Value::Null, zstd),
+        Element::I64 => (json!("<i8"), Value::Null, compressor(8)),
+        Element::Text => (json!(format!("<U{characters}")), Value::Null, Some(zstd)),
     };
     json!({
         "shape": definition.shape,

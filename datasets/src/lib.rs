@@ -40,6 +40,7 @@ mod writer;
 #[cfg(test)]
 mod writer_tests;
 
+pub use blosc::Blosc;
 pub use cf_time::{duration_attributes, time_attributes};
 pub use dataset::Dataset;
 pub use error::Error;

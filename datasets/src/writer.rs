@@ -2,7 +2,7 @@
 //!
 //! The same calls write the same bytes: nothing depends on the time, the machine or the order of
 //! parallel writes. Values are compressed with zstd after a shuffle of their bits (blosc), as
-//! mllam-data-prep does. The group's own metadata comes last, so that a store which was not
+//! mllam-data-prep does, unless asked for otherwise. The group's own metadata comes last, so that a store which was not
 //! finished cannot be opened.
 
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ use zarrs::filesystem::FilesystemStore;
 
 use crate::documents::{attributes_v2, check, document_v2, document_v3};
 use crate::stored_chunks::StoredTarget;
-use crate::{Element, Error, Values, ZarrFormat};
+use crate::{Compressor, Element, Error, Values, ZarrFormat};
 
 /// A variable to write.
 #[derive(Clone, Debug)]
@@ -37,6 +37,8 @@ pub struct Definition {
     /// Attributes such as `units`, `long_name`, `standard_name`, and `coordinates` with the names
     /// of its coordinates other than those of its dimensions.
     pub attributes: Map<String, Value>,
+    /// How its chunks are compressed. Texts always by Zstandard alone.
+    pub compressor: Compressor,
 }
 
 impl Definition {
@@ -50,12 +52,19 @@ impl Definition {
             shape,
             element,
             attributes: Map::new(),
+            compressor: Compressor::SMALL,
         }
     }
 
     /// With other chunks.
     pub fn chunks(mut self, chunks: &[u64]) -> Self {
         self.chunks = chunks.to_vec();
+        self
+    }
+
+    /// With its chunks compressed otherwise than small.
+    pub fn compressor(mut self, compressor: Compressor) -> Self {
+        self.compressor = compressor;
         self
     }
 

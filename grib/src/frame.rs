@@ -62,6 +62,43 @@ pub(crate) fn check(file: &File, offset: u64, size: u64) -> io::Result<Result<u6
     }
 }
 
+/// The bytes of a whole message before its packed values: all that says what they are.
+pub(crate) fn head(message: &[u8]) -> &[u8] {
+    let end = match message.get(7) {
+        Some(1) => head_1(message),
+        _ => head_2(message),
+    };
+    &message[..end.unwrap_or(message.len()).min(message.len())]
+}
+
+/// In edition 1, the section of data begins with how its values are packed.
+fn head_1(message: &[u8]) -> Option<usize> {
+    const DATA_HEAD: usize = 11;
+    let flags = *message.get(8 + 7)?;
+    let optional = [true, flags & 0x80 != 0, flags & 0x40 != 0];
+    let mut at = 8;
+    for _ in optional.into_iter().filter(|&there| there) {
+        at += number(message.get(at..at + 3)?) as usize;
+    }
+    Some(at + DATA_HEAD)
+}
+
+fn head_2(message: &[u8]) -> Option<usize> {
+    let mut at = 16;
+    loop {
+        let section = message.get(at..at + 5)?;
+        if section[4] == 7 {
+            return Some(at + 5);
+        }
+        at += number(&section[..4]).max(5) as usize;
+    }
+}
+
+fn number(bytes: &[u8]) -> u64 {
+    let and = |number, &byte| number << 8 | u64::from(byte);
+    bytes.iter().fold(0, and)
+}
+
 /// A message that begins at an offset of a file.
 struct Bounds<'a> {
     file: &'a File,
@@ -166,10 +203,6 @@ impl Bounds<'_> {
         }
         let mut bytes = [0; BYTES];
         self.file.read_exact_at(&mut bytes, begin)?;
-        Ok(Some(
-            bytes
-                .iter()
-                .fold(0, |number, &byte| number << 8 | u64::from(byte)),
-        ))
+        Ok(Some(number(&bytes)))
     }
 }

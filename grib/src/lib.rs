@@ -30,7 +30,7 @@ pub use error::{Error, Place};
 pub use forecast::{Field, Forecast, Member, Method, Packing, Process, Span};
 pub use grid::{Grid, ReducedGaussian, RegularLatLon, Rows, Scanning};
 pub use header::{Header, Level};
-pub use message::{CfNames, Message};
+pub use message::{CfNames, Message, Seen};
 pub use reader::Reader;
 pub use writer::Writer;
 

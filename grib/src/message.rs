@@ -1,8 +1,10 @@
 //! One message: its header, its grid, and its values.
 
 use std::ffi::CStr;
+use std::hash::{DefaultHasher, Hasher};
 
 use crate::ffi::Handle;
+use crate::frame;
 use crate::grid::{Grid, GridFailure};
 use crate::header::Known;
 use crate::{Coordinates, Error, Header, Place};
@@ -19,11 +21,77 @@ pub struct CfNames {
     pub standard_name: Option<String>,
 }
 
+/// What it takes to read the values of a message again, without its header.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub(crate) place: Place,
+    /// A hash of what says how its values are packed.
+    mark: u64,
+    points: usize,
+    bitmap: bool,
+}
+
+impl Seen {
+    /// Where the message is in its file.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Reads the values from the bytes that are in the place now.
+    pub(crate) fn read(&self, bytes: &[u8], values: &mut Vec<f64>) -> Result<(), Error> {
+        if mark(bytes) != self.mark {
+            return Err(Error::Changed {
+                place: self.place.clone(),
+            });
+        }
+        let damaged = |reason| Error::Message {
+            place: self.place.clone(),
+            reason,
+        };
+        let handle = Handle::from_message(bytes);
+        let mut handle = handle.map_err(|failure| damaged(failure.to_string()))?;
+        decode(&mut handle, self.points, self.bitmap, values).map_err(damaged)
+    }
+}
+
+/// A number that differs where other bytes stand before the packed values or at the end of a message.
+fn mark(message: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write_usize(message.len());
+    hasher.write(frame::head(message));
+    hasher.write(&message[message.len().saturating_sub(4)..]);
+    hasher.finish()
+}
+
+/// Decodes values; the reason if they cannot be.
+fn decode(
+    handle: &mut Handle,
+    points: usize,
+    bitmap: bool,
+    values: &mut Vec<f64>,
+) -> Result<(), String> {
+    values.resize(points, 0.0);
+    let decoded = handle
+        .set_real(c"missingValue", MISSING)
+        .and_then(|()| handle.reals(c"values", values))
+        .map_err(|failure| format!("its values cannot be decoded ({failure})"))?;
+    if decoded != points {
+        return Err(format!("it has {decoded} values, but should have {points}"));
+    }
+    if bitmap {
+        for value in values.iter_mut().filter(|value| **value == MISSING) {
+            *value = f64::NAN;
+        }
+    }
+    Ok(())
+}
+
 /// A GRIB message with one field.
 #[derive(Debug)]
 pub struct Message {
     handle: Handle,
     place: Place,
+    mark: u64,
     header: Header,
     /// The name of the grid if it is of a kind that mlwm does not read.
     grid: Result<Grid, String>,
@@ -36,6 +104,7 @@ impl Message {
             Ok((handle, grid, header)) => Ok(Self {
                 handle,
                 place,
+                mark: mark(bytes),
                 header,
                 grid,
             }),
@@ -74,6 +143,16 @@ impl Message {
     /// Where the message is in its file.
     pub fn place(&self) -> &Place {
         &self.place
+    }
+
+    /// What it takes to read its values later.
+    pub fn seen(&self) -> Seen {
+        Seen {
+            place: self.place.clone(),
+            mark: self.mark,
+            points: self.header.points,
+            bitmap: self.header.bitmap,
+        }
     }
 
     /// The grid of the field, with as many points as there are values.
@@ -127,14 +206,6 @@ impl Message {
         Ok(())
     }
 
-    /// Like [`Self::values`], into a buffer that is kept by who reads many messages.
-    ///
-    /// # Errors
-    /// [`Error::Message`] if they cannot be decoded.
-    pub fn read_f64(&mut self, values: &mut Vec<f64>) -> Result<(), Error> {
-        self.decode(values)
-    }
-
     /// What the CF conventions call the field, as far as ecCodes knows. It is not in the header since it is
     /// the same for all messages of a parameter.
     ///
@@ -159,24 +230,8 @@ impl Message {
     }
 
     fn decode(&mut self, values: &mut Vec<f64>) -> Result<(), Error> {
-        values.resize(self.header.points, 0.0);
-        let decoded = self
-            .handle
-            .set_real(c"missingValue", MISSING)
-            .and_then(|()| self.handle.reals(c"values", values))
-            .map_err(|failure| self.damaged(format!("its values cannot be decoded ({failure})")))?;
-        if decoded != self.header.points {
-            return Err(self.damaged(format!(
-                "it has {decoded} values, but should have {}",
-                self.header.points
-            )));
-        }
-        if self.header.bitmap {
-            for value in values.iter_mut().filter(|value| **value == MISSING) {
-                *value = f64::NAN;
-            }
-        }
-        Ok(())
+        let Header { points, bitmap, .. } = self.header;
+        decode(&mut self.handle, points, bitmap, values).map_err(|reason| self.damaged(reason))
     }
 
     /// The largest difference between a value that was packed and what is decoded, in the units of

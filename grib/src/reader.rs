@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::frame::{self, Fault, MESSAGE_LIMIT};
 use crate::header::Known;
-use crate::{Error, Message, Place};
+use crate::{Error, Message, Place, Seen};
 
 /// The messages of a GRIB file, of edition 1 and 2, in their order.
 ///
@@ -59,36 +59,25 @@ impl Reader {
         self.size
     }
 
-    /// The message at a place that an iteration over the file gave. The iteration goes on where it was.
+    /// The values of a message of this file that was read before, like [`Message::values`]. The iteration goes on
+    /// where it was.
     ///
     /// # Errors
-    /// [`Error::Changed`] if no message of this length is there any more, [`Error::Read`],
-    /// [`Error::Message`].
-    pub fn read_at(&mut self, place: &Place) -> Result<Message, Error> {
-        let read = |source| Error::Read {
-            path: self.path.to_path_buf(),
-            source,
-        };
-        let is_inside = place
-            .offset
-            .checked_add(place.length)
-            .is_some_and(|end| place.length >= 8 && end <= self.size);
-        let is_there = is_inside
-            && frame::next_begin(&self.file, place.offset, place.offset + 8).map_err(read)?
-                == Some(place.offset)
-            && frame::check(&self.file, place.offset, self.size).map_err(read)? == Ok(place.length);
-        if !is_there {
+    /// [`Error::Changed`] if that message is not there any more, [`Error::Read`], [`Error::Message`].
+    pub fn read_again(&mut self, seen: &Seen, values: &mut Vec<f64>) -> Result<(), Error> {
+        let place = seen.place();
+        let end = place.offset.saturating_add(place.length);
+        if end > self.size {
             return Err(Error::Changed {
                 place: place.clone(),
             });
         }
-        let position = std::mem::replace(&mut self.position, place.offset);
-        let message = self.read_message(place.length);
-        self.position = position;
-        message.map_err(|source| Error::Read {
+        let read = self.read_bytes(place.offset, place.length);
+        read.map_err(|source| Error::Read {
             path: self.path.to_path_buf(),
             source,
-        })?
+        })?;
+        seen.read(&self.bytes, values)
     }
 
     /// What comes at the position, which is before the end; the position is after it then.
@@ -120,12 +109,15 @@ impl Reader {
     }
 
     fn read_message(&mut self, length: u64) -> io::Result<Result<Message, Error>> {
-        self.bytes.clear();
-        self.bytes
-            .resize(usize::try_from(length).map_err(io::Error::other)?, 0);
-        self.file.read_exact_at(&mut self.bytes, self.position)?;
+        self.read_bytes(self.position, length)?;
         let place = self.take(length);
         Ok(Message::parse(&self.bytes, place, &mut self.known))
+    }
+
+    fn read_bytes(&mut self, offset: u64, length: u64) -> io::Result<()> {
+        let length = usize::try_from(length).map_err(io::Error::other)?;
+        self.bytes.resize(length, 0);
+        self.file.read_exact_at(&mut self.bytes, offset)
     }
 
     /// The place of so many bytes; the position is after them then.

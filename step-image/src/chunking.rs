@@ -76,17 +76,24 @@ impl Lengths {
 }
 
 /// How the chunks of a new store are compressed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Compression {
-    /// As in the store that is read, if that is known here; else as `small`.
-    #[default]
-    Keep,
     /// Zstandard after a shuffle of bits (blosc).
     Small,
-    /// LZ4 after a shuffle of bytes (blosc).
+    /// LZ4 after a shuffle of bits (blosc).
     Fast,
     /// Not at all.
     None,
+}
+
+impl From<Compression> for Compressor {
+    fn from(compression: Compression) -> Self {
+        match compression {
+            Compression::Small => Self::SMALL,
+            Compression::Fast => Self::FAST,
+            Compression::None => Self::Raw,
+        }
+    }
 }
 
 /// A version of the Zarr format.
@@ -114,7 +121,8 @@ impl From<Format> for ZarrFormat {
 pub(crate) struct Chunking {
     pub(crate) chunk: Lengths,
     pub(crate) shard: Option<Lengths>,
-    pub(crate) compression: Compression,
+    /// As in the store that is read if there is none.
+    pub(crate) compression: Option<Compression>,
     /// The dimension that grows: its chunks may be longer than it is.
     pub(crate) growing: Option<String>,
 }
@@ -163,7 +171,7 @@ impl Chunking {
             }
             _ => None,
         };
-        let kept = form.compressor().unwrap_or(Compressor::SMALL);
+        let kept = || form.compressor().unwrap_or(Compressor::SMALL);
         Ok(StoredDefinition {
             name: name.to_owned(),
             dims: dims.to_vec(),
@@ -171,12 +179,7 @@ impl Chunking {
             chunks,
             shards,
             form: form.clone(),
-            compressor: match self.compression {
-                Compression::Keep => kept,
-                Compression::Small => Compressor::SMALL,
-                Compression::Fast => Compressor::FAST,
-                Compression::None => Compressor::Raw,
-            },
+            compressor: self.compression.map_or_else(kept, Into::into),
             attributes: attributes_as_stored(variable),
         })
     }

@@ -9,7 +9,7 @@ use mlwm_spec::Period;
 use ndarray::{ArrayD, IxDyn};
 use serde_json::{Map, Value};
 
-use crate::chunking::{Format, Lengths};
+use crate::chunking::{Compression, Format, Lengths};
 use crate::resample::{Method, Resampling};
 use crate::{Error, Problems, Target};
 
@@ -23,6 +23,9 @@ pub struct Output {
     /// points. Two chunks and their compressed bytes are in memory at once; several if they are small.
     #[arg(long)]
     pub chunk: Option<Lengths>,
+    /// How chunks are compressed.
+    #[arg(long, value_enum, default_value = "fast")]
+    pub compression: Compression,
     /// Windows of time, and how the fields in each become one, such as `6h=mean`: mean, sum, min, max, last or
     /// deaccumulate. A window is labelled by its beginning (00 has 00 to 05), and fails unless it is complete.
     #[arg(long, value_name = "LENGTH=METHOD")]

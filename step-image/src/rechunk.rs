@@ -28,9 +28,9 @@ pub struct Args {
     /// The version of Zarr; that of the store if not given.
     #[arg(long, value_enum)]
     pub zarr_format: Option<Format>,
-    /// How chunks are compressed.
-    #[arg(long, value_enum, default_value_t)]
-    pub compression: Compression,
+    /// How chunks are compressed; as in the store if not given, if mlwm knows that.
+    #[arg(long, value_enum)]
+    pub compression: Option<Compression>,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub limits: Limits,

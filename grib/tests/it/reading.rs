@@ -316,18 +316,27 @@ fn a_message_is_read_again_unless_the_file_changed() {
     );
     let mut reader = Reader::open(&path).unwrap();
     let mut messages: Vec<Message> = reader.by_ref().map(Result::unwrap).collect();
-    let place = messages[1].place().clone();
-    let mut again = reader.read_at(&place).unwrap();
-    assert_eq!(again.header(), messages[1].header());
-    assert_eq!(again.values().unwrap(), messages[1].values().unwrap());
+    let seen: Vec<_> = messages.iter().map(Message::seen).collect();
+    let mut again = Vec::new();
+    for (message, seen) in messages.iter_mut().zip(&seen) {
+        reader.read_again(seen, &mut again).unwrap();
+        assert_eq!(again, message.values().unwrap());
+    }
     assert!(reader.next().is_none());
-    let mut bytes = std::fs::read(&path).unwrap();
-    let end = bytes.len();
-    bytes[end - 1] = b'8';
-    std::fs::write(&path, bytes).unwrap();
-    let error = reader.read_at(&place).unwrap_err();
-    assert!(matches!(error, mlwm_grib::Error::Changed { .. }), "{error}");
-    reader.read_at(messages[0].place()).unwrap();
+    let whole = std::fs::read(&path).unwrap();
+    let second = seen[1].place().offset as usize;
+    // The end, the length of a section, and the number of a parameter.
+    for at in [whole.len() - 1, second + 16 + 3, second + 16 + 21 + 72 + 10] {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        let error = reader.read_again(&seen[1], &mut again).unwrap_err();
+        assert!(matches!(error, mlwm_grib::Error::Changed { .. }), "{error}");
+        reader.read_again(&seen[0], &mut again).unwrap();
+    }
+    std::fs::write(&path, &whole[..second]).unwrap();
+    let error = reader.read_again(&seen[1], &mut again).unwrap_err();
+    assert!(matches!(error, mlwm_grib::Error::Read { .. }), "{error}");
 }
 
 #[test]

@@ -49,7 +49,7 @@ pub struct Args {
     /// The version of Zarr; that of the first store if not given.
     #[arg(long, value_enum)]
     pub zarr_format: Option<Format>,
-    /// How chunks are compressed.
+    /// How chunks are compressed; as in the first store if not given, if mlwm knows that.
     #[arg(long, value_enum)]
     pub compression: Option<Compression>,
     /// Only these variables, by their new names, and their coordinates.
@@ -157,7 +157,7 @@ fn create(args: &Args, plan: &Plan<'_>) -> Result<(), Error> {
     let chunking = Chunking {
         chunk: args.chunk.clone().unwrap_or_default(),
         shard: args.shard.clone(),
-        compression: args.compression.unwrap_or_default(),
+        compression: args.compression,
         growing: Some(args.dimension.clone()),
     };
     let budget = args.limits.budget();

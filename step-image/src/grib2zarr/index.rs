@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use mlwm_grib::{CfNames, Coordinates, Grid, Header, Message, Place, Reader};
+use mlwm_grib::{CfNames, Coordinates, Grid, Header, Message, Place, Reader, Seen};
 
 use super::table::{Table, Verdict};
 use crate::report::{FileReport, Refused, Report};
@@ -15,10 +15,14 @@ use crate::{Error, Problems, time};
 pub(crate) struct Field {
     /// The number of its file.
     pub(crate) file: usize,
-    pub(crate) place: Place,
+    pub(crate) seen: Seen,
     pub(crate) moment: Moment,
-    points: usize,
-    param_id: i64,
+}
+
+impl Field {
+    pub(crate) fn place(&self) -> &Place {
+        self.seen.place()
+    }
 }
 
 /// The fields of a variable.
@@ -60,16 +64,6 @@ pub(crate) struct Index {
     pub(crate) variables: BTreeMap<String, Variable>,
     /// The grid of all fields, with where it came from and its points.
     pub(crate) grid: Option<(Grid, Place, Coordinates)>,
-}
-
-impl Field {
-    /// Whether a message that is read again is the one that was read first.
-    pub(crate) fn is(&self, message: &Message) -> bool {
-        let header = message.header();
-        header.points == self.points
-            && header.param_id == self.param_id
-            && header.validity_time.as_second() == self.moment.end
-    }
 }
 
 impl Index {
@@ -172,7 +166,7 @@ impl Index {
                     file.used -= 1;
                     file.refused.push(Refused {
                         what: format!("`{name}` at level {} of {}", level.0, time::text(*time)),
-                        offset: Some(field.place.offset),
+                        offset: Some(field.place().offset),
                         reason:
                             "no value is made of it: its window is not complete, or takes others"
                                 .to_owned(),
@@ -241,16 +235,14 @@ impl Index {
         if let Some(there) = at_level.get(&moment.end) {
             return Err(format!(
                 "there is another field of `{name}` at the same level and time: {}",
-                fields[*there].place
+                fields[*there].place()
             ));
         }
         at_level.insert(moment.end, fields.len());
         fields.push(Field {
             file: self.files.len() - 1,
-            place: message.place().clone(),
+            seen: message.seen(),
             moment,
-            points: header.points,
-            param_id: header.param_id,
         });
         Ok(())
     }

@@ -198,6 +198,7 @@ fn one_series(planned: &Planned, plan: &Plan, points: &Points, arguments: &Argum
     dims.extend(&points.dims);
     let mut definition = Definition::new(&planned.name, &dims, Element::F32)
         .chunks(&arguments.output.chunks(&dims, level))
+        .compressor(arguments.output.compression.into())
         .attributes(planned.attributes.clone());
     if let Some(names) = points.coordinates() {
         definition = definition.attribute("coordinates", names);
@@ -227,8 +228,8 @@ fn check_again(planned: &Planned, decoder: &mut Decoder<'_>) -> Result<(), Error
                 problems.push(format!(
                     "`{}` is `static` in the table, but {} differs from {}",
                     planned.name,
-                    decoder.index.fields[field].place,
-                    decoder.index.fields[fields[0]].place
+                    decoder.index.fields[field].place(),
+                    decoder.index.fields[fields[0]].place()
                 ));
                 return Err(Error::Problems(problems));
             }
@@ -263,15 +264,10 @@ impl Fields for Decoder<'_> {
             Some(reader) => reader,
             closed => closed.insert(Reader::open(&self.index.files[field.file])?),
         };
-        let mut message = reader.read_at(&field.place)?;
-        if !field.is(&message) {
-            let place = field.place.clone();
-            return Err(mlwm_grib::Error::Changed { place }.into());
-        }
         match &self.points.gather {
-            None => message.read_f64(values)?,
+            None => reader.read_again(&field.seen, values)?,
             Some(gather) => {
-                message.read_f64(&mut self.decoded)?;
+                reader.read_again(&field.seen, &mut self.decoded)?;
                 values.clear();
                 values.extend(gather.iter().map(|&value| self.decoded[value]));
             }

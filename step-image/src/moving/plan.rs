@@ -160,7 +160,8 @@ fn slabs_of(source: &Grid, sink: &Grid, counts: &[usize]) -> (Grid, Grid) {
     (slabs, between)
 }
 
-/// The first way: all pieces of a slab are begun at once, each in a buffer for the largest.
+/// The first way: all pieces of a slab are begun at once, each in a buffer for the largest; one that is written is
+/// there again compressed.
 fn first_need(slabs: &Grid, between: &Grid, costs: Costs, workers: usize) -> u64 {
     let per_slab = (0..slabs.dims()).map(|axis| {
         let edges = slabs.edges(axis);
@@ -172,13 +173,14 @@ fn first_need(slabs: &Grid, between: &Grid, costs: Costs, workers: usize) -> u64
         edges.windows(2).map(inside).max().unwrap_or(1) as u64
     });
     let pieces: u64 = per_slab.product();
-    BASE + pieces * between.largest() * costs.size + workers as u64 * costs.reading()
+    let piece = between.largest() * costs.size;
+    BASE + pieces * piece + workers as u64 * (costs.reading() + piece)
 }
 
 /// The second way: no more chunks are begun than pieces are read at once.
 fn second_need(piece: u64, costs: Costs, workers: usize) -> u64 {
     let begun = window(workers) as u64 + 1;
-    BASE + begun * costs.target + workers as u64 * (piece + costs.writing())
+    BASE + begun * costs.target + workers as u64 * (2 * piece + costs.writing())
 }
 
 /// The greatest number up to `limit` that fits; 1 is known to.

@@ -71,6 +71,7 @@ fn definition(planned: &Planned, plan: &Plan, arguments: &Arguments) -> Definiti
     attributes.extend(planned.attributes.clone());
     Definition::new(&planned.name, &dims, planned.element)
         .chunks(&arguments.output.chunks(&dims, None))
+        .compressor(arguments.output.compression.into())
         .attributes(attributes)
 }
 

@@ -215,7 +215,6 @@ fn values_are_those_of_eccodes_in_both_editions_packings_and_with_a_bitmap() {
         series(2, 39, "grid_ccsds", false),
         series(2, 172, "grid_ccsds", true),
     ]));
-    succeed(&["grib2zarr", &case.text("in"), &case.text("out.zarr")]);
     let names = [
         (139, "stl1"),
         (235, "skt"),
@@ -224,8 +223,28 @@ fn values_are_those_of_eccodes_in_both_editions_packings_and_with_a_bitmap() {
         (172, "lsm"),
     ];
     let names = names.map(|(param, name)| json!([param, 0, name]));
-    let said = case.check("out.zarr", &json!({"names": names}));
-    assert_eq!(said["checked"], 5 * 3);
+    let script = r#"
+import json, sys, zarr
+array = zarr.open_group(sys.argv[1])["stl1"]
+codec = array.compressors[0].to_dict()["configuration"] if array.compressors else {}
+print(json.dumps({name: codec.get(name) for name in ["cname", "shuffle"]}))
+"#;
+    for (compression, cname, shuffle) in [
+        (None, Some("lz4"), Some("bitshuffle")),
+        (Some("small"), Some("zstd"), Some("bitshuffle")),
+        (Some("none"), None, None),
+    ] {
+        let name = format!("{}.zarr", compression.unwrap_or("fast"));
+        let (input, store) = (case.text("in"), case.text(&name));
+        let asked = compression.map(|compression| ["--compression", compression]);
+        let mut arguments = vec!["grib2zarr", &input, &store];
+        arguments.extend(asked.into_iter().flatten());
+        succeed(&arguments);
+        let said = case.check(&name, &json!({"names": names}));
+        assert_eq!(said["checked"], 5 * 3);
+        let codec = python(script, &[&store]);
+        assert_eq!(codec, json!({"cname": cname, "shuffle": shuffle}));
+    }
 }
 
 #[test]
