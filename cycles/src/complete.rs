@@ -6,7 +6,7 @@ use std::fs;
 use std::io::Write;
 
 use mlwm_spec::Digest;
-use mlwm_spec::manifest::{InputRecord, content_digest};
+use mlwm_spec::manifest::{InputRecord, ObjectRecord, content_digest};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -24,8 +24,11 @@ pub(crate) struct Complete {
     pub(crate) inputs: Vec<InputRecord>,
     /// How its container went.
     pub(crate) ran: Ran,
-    /// The content of each output, by name.
+    /// The content of each output, by name; of one that is cut, that of its windows that are here.
     outputs: BTreeMap<String, Digest>,
+    /// Of outputs that are cut, what their stores have of the windows that are here no more, by name.
+    #[serde(default)]
+    sent: BTreeMap<String, Vec<ObjectRecord>>,
 }
 
 impl Complete {
@@ -43,7 +46,18 @@ impl Complete {
             inputs: inputs.to_vec(),
             ran: ran.clone(),
             outputs: contents(scratch, planned, cancel).await?,
+            sent: BTreeMap::new(),
         })
+    }
+
+    /// The same, of which stores have these already.
+    pub(crate) fn and_sent(self, sent: BTreeMap<String, Vec<ObjectRecord>>) -> Self {
+        Self { sent, ..self }
+    }
+
+    /// What the store of an output has already.
+    pub(crate) fn sent(&self, output: &str) -> Vec<ObjectRecord> {
+        self.sent.get(output).cloned().unwrap_or_default()
     }
 
     /// Notes that the outputs of a task are complete; on the disk when this returns.
@@ -68,6 +82,7 @@ impl Complete {
             inputs: inputs.to_vec(),
             ran: ran.clone(),
             outputs: BTreeMap::new(),
+            sent: BTreeMap::new(),
         }
     }
 
@@ -99,7 +114,10 @@ async fn contents(
 ) -> Result<BTreeMap<String, Digest>, Error> {
     let mut contents = BTreeMap::new();
     for output in &planned.outputs {
-        let folder = scratch.output(planned, &output.name);
+        let folder = match planned.is_cut() {
+            true => scratch.windows(planned).join(&output.name),
+            false => scratch.output(planned, &output.name),
+        };
         let objects = mlwm_storage::local_objects(&folder, cancel).await?;
         contents.insert(output.name.clone(), content_digest(&objects));
     }

@@ -13,8 +13,14 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use crate::space;
+
 /// Between two looks.
 const LOOK: Duration = Duration::from_secs(1);
+/// Between two at windows, which have less room and are written at once.
+const LOOK_AT_WINDOWS: Duration = Duration::from_millis(100);
+/// What folders and the ends of blocks may take beside the bytes of windows.
+const OVERHEAD: u64 = 1 << 20;
 /// A look that takes long comes so much less often: a walk over many files must not be what the disk
 /// is busy with.
 const REST: u32 = 20;
@@ -35,6 +41,8 @@ pub(crate) struct Disk {
 pub(crate) enum Excess {
     /// More than it said.
     Limit { written: u64 },
+    /// More than there is room for in the windows that it may write.
+    Windows { written: u64, room: u64 },
     /// Too little is left.
     Reserve {
         written: u64,
@@ -101,7 +109,26 @@ impl Watched<'_> {
             if written > room {
                 return Excess::Limit { written };
             }
-            rest(began).await;
+            rest(began, LOOK).await;
+        }
+    }
+
+    /// Ends when there is more than the windows may take that it may write just now; what there is counts as held.
+    /// What a look finds may have been taken away while it was looked for: so the next one must find it, too.
+    pub(crate) async fn overrun(&self, space: &space::Disk) -> Excess {
+        let mut was_found = false;
+        loop {
+            let (began, room) = (Instant::now(), space.for_windows());
+            let held = space.held();
+            let written = written(self.folders.clone()).await;
+            space.count_most(held.saturating_add(written));
+            let room = room.max(space.for_windows());
+            let is_found = written > room.saturating_add(OVERHEAD);
+            if is_found && was_found {
+                return Excess::Windows { written, room };
+            }
+            was_found = is_found;
+            rest(began, LOOK_AT_WINDOWS).await;
         }
     }
 
@@ -117,7 +144,7 @@ impl Watched<'_> {
                     reserve,
                 };
             }
-            rest(began).await;
+            rest(began, LOOK).await;
         }
     }
 
@@ -139,9 +166,9 @@ impl Drop for Watched<'_> {
     }
 }
 
-async fn rest(began: Instant) {
+async fn rest(began: Instant, least: Duration) {
     let rest = began.elapsed().saturating_mul(REST);
-    tokio::time::sleep(rest.clamp(LOOK, LONGEST_REST)).await;
+    tokio::time::sleep(rest.clamp(least, LONGEST_REST)).await;
 }
 
 /// Bytes that are allocated below folders. The walk ends early where this is dropped.
@@ -153,7 +180,7 @@ async fn written(folders: Vec<PathBuf>) -> u64 {
 }
 
 /// What vanishes meanwhile, or cannot be read, is not counted; links are not followed.
-fn allocated(mut folders: Vec<PathBuf>, stop: &CancellationToken) -> u64 {
+pub(crate) fn allocated(mut folders: Vec<PathBuf>, stop: &CancellationToken) -> u64 {
     let mut bytes = 0_u64;
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -202,6 +229,31 @@ mod tests {
             panic!("{excess:?}");
         };
         assert!((300 << 10..400 << 10).contains(&written), "{written}");
+    }
+
+    #[tokio::test]
+    async fn more_than_windows_may_take_is_found_when_it_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Disk::new(folder.path(), 0);
+        let watched = disk.watch(0, wrote(folder.path(), "a", 3000));
+        let space = space::Disk::new(2500 << 10);
+        let found = || tokio::time::timeout(Duration::from_millis(500), watched.overrun(&space));
+        let mut windows = space.reserve_rest().await.unwrap();
+        let _held = space.hold(1000);
+        assert!(found().await.is_err());
+        assert!((3_000 << 10..3_100 << 10).contains(&space.most_held()));
+        windows.shrink_to(1500 << 10);
+        let Ok(Excess::Windows { written, room }) = found().await else {
+            panic!("it is not found");
+        };
+        assert!(written >= 3000 << 10 && room == 1500 << 10, "{written}");
+        let file = folder.path().join("a/deep/er/file");
+        let gone = async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            fs::remove_file(file).unwrap();
+        };
+        let (found, ()) = tokio::join!(found(), gone);
+        assert!(found.is_err(), "it was taken away");
     }
 
     #[tokio::test]

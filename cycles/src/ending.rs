@@ -83,6 +83,12 @@ fn exceeded(resources: &Resources, excess: Excess, log: PathBuf, last: Vec<Strin
             log,
             last,
         },
+        Excess::Windows { written, room } => Error::WindowsOverran {
+            written,
+            room,
+            log,
+            last,
+        },
         Excess::Reserve {
             written,
             free,

@@ -445,6 +445,20 @@ pub enum Error {
         /// The last lines of the log.
         last: Vec<String>,
     },
+    /// A warm container wrote more than its windows may take.
+    #[error(
+        "the container wrote {written} bytes where {room} are reserved for its windows, and was killed; its log is {}: give more with --disk, or let windows be of one size{}", log.display(), lines(last)
+    )]
+    WindowsOverran {
+        /// What it wrote.
+        written: u64,
+        /// What is reserved.
+        room: u64,
+        /// Its log.
+        log: PathBuf,
+        /// The last lines of the log.
+        last: Vec<String>,
+    },
     /// A container took the disk's last space, and was killed.
     #[error("the container was killed when it had written {written}, more than any other, and the disk of the working folder had {free} free: {reserve} must stay free (`mlwm run --keep-free`); make room, or find out why it writes so much; its log is {}{}", log.display(), lines(last))]
     DiskReserve {
@@ -543,7 +557,7 @@ pub enum Error {
     },
     /// Nothing is left for the first window of a member.
     #[error(
-        "{inputs} bytes of inputs and what other tasks need leave nothing of the {budget} of the working folder for a window: give more with --disk"
+        "{inputs} bytes of inputs and what other tasks need, or could not send, leave nothing of the {budget} of the working folder for a window: give more with --disk"
     )]
     NoSpaceLeft {
         /// Bytes of the inputs.
@@ -654,6 +668,16 @@ pub enum Error {
         /// Why.
         source: mlwm_storage::Error,
     },
+    /// Windows could not be brought to their stores, and there is no space for another one.
+    #[error(
+        "{source}; the windows that were not sent are kept in {} until the member is made again, and leave no space for another one", kept.display()
+    )]
+    Unsent {
+        /// Where they are kept.
+        kept: PathBuf,
+        /// Why.
+        source: mlwm_storage::Error,
+    },
     /// What is published is not what its manifest says.
     #[error(
         "{uri} is published, but {damage}: what its manifest records is damaged; --republish makes it again"
@@ -711,7 +735,9 @@ impl Error {
             Self::Artifact(source) => source.exit_code(),
             Self::Registry(source) => source.exit_code(),
             Self::Engine(source) => source.exit_code(),
-            Self::Storage(source) | Self::Unpublished { source, .. } => source.exit_code(),
+            Self::Storage(source)
+            | Self::Unpublished { source, .. }
+            | Self::Unsent { source, .. } => source.exit_code(),
             Self::Preflight { source, .. } => source.exit_code(),
             Self::State { source, .. } => source.exit_code(),
             Self::ImageMissing { .. } | Self::ConverterMissing { .. } => ExitCode::ImageMissing,
@@ -726,7 +752,7 @@ impl Error {
             Self::Scratch { .. } | Self::DiskShort { .. } | Self::DiskReserve { .. } => {
                 ExitCode::StorageFailed
             }
-            Self::DiskLimit { .. } => ExitCode::ContainerFailed,
+            Self::DiskLimit { .. } | Self::WindowsOverran { .. } => ExitCode::ContainerFailed,
             Self::ContainerFailed { .. } | Self::MemberFailed { .. } | Self::EndedEarly { .. } => {
                 ExitCode::ContainerFailed
             }

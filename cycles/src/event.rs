@@ -104,6 +104,15 @@ pub enum Event {
         /// Length of the pause.
         pause_seconds: f64,
     },
+    /// Windows could not be sent, and are sent again after a pause; the model waits meanwhile.
+    WindowsAgain {
+        /// The title of their task.
+        task: String,
+        /// What went wrong.
+        error: String,
+        /// Length of the pause.
+        pause_seconds: f64,
+    },
     /// What was kept until it was read is removed.
     Removed {
         /// The title of the task that made it.

@@ -35,16 +35,16 @@ fn cause(code: ExitCode) -> Cause {
 
 /// The attempts of one task in one run.
 #[derive(Debug)]
-pub(crate) struct Attempts<'a> {
-    retries: &'a Retries,
+pub(crate) struct Attempts {
+    retries: Retries,
     /// By cause, in the order of [`Cause`].
     failed: [u32; 4],
 }
 
-impl<'a> Attempts<'a> {
-    pub(crate) fn new(retries: &'a Retries) -> Self {
+impl Attempts {
+    pub(crate) fn new(retries: &Retries) -> Self {
         Self {
-            retries,
+            retries: retries.clone(),
             failed: [0; 4],
         }
     }

@@ -13,7 +13,7 @@ use mlwm_storage::points::reach;
 use tokio_util::sync::CancellationToken;
 
 use crate::claim::{Claim, Claims, Tried, What};
-use crate::disk::Disk;
+use crate::disk::{Disk, allocated};
 use crate::event::{Event, TaskReport};
 use crate::history::{ledger_file, this_host};
 use crate::kept::Kept;
@@ -97,6 +97,13 @@ pub async fn run(
     let recorder = Recorder::begin(&ledger_file(scratch.root()), &this_run, &names);
     reach("run: begun");
     let machine = Machine::new(options.budget);
+    // What is complete is published without a model, and takes space until it is.
+    for (turn, planned) in plan.tasks.iter().enumerate() {
+        if planned.is_cut() && scratch.complete(planned).is_file() {
+            let windows = vec![scratch.windows(planned)];
+            machine.disk.found(turn, allocated(windows, cancel));
+        }
+    }
     let warm = Warm::new(plan);
     let at_once = machine.tasks_at_once(plan.tasks.iter().map(|task| &task.resources));
     let at_once = at_once.max(warm.tasks_at_once());

@@ -10,6 +10,7 @@
 //! <workdir>/tasks/<configuration>/<analysis time>/member<m>/raw/<input>      staged, to be converted
 //! <workdir>/tasks/<configuration>/<analysis time>/member<m>/convert/<input>  written by a converter
 //! <workdir>/tasks/<configuration>/<analysis time>/member<m>/output/<output>  written by the container
+//! <workdir>/tasks/<configuration>/<analysis time>/member<m>/windows/<output>/<window>  taken, until their store has them
 //! <workdir>/tasks/<configuration>/<analysis time>/member<m>/complete.json    the output is complete
 //! <workdir>/tasks/<configuration>/<analysis time>/member<m>/sent/<output>    what of it its store has
 //! <workdir>/tasks/<configuration>/<analysis time>/ensemble/                  products of the members
@@ -107,6 +108,11 @@ impl Scratch {
         self.task(task).join("output").join(name)
     }
 
+    /// Where the windows lie that were taken from the container.
+    pub(crate) fn windows(&self, task: &PlannedTask) -> PathBuf {
+        self.task(task).join("windows")
+    }
+
     /// Where it is noted that the outputs are complete.
     pub(crate) fn complete(&self, task: &PlannedTask) -> PathBuf {
         self.task(task).join("complete.json")
@@ -146,6 +152,7 @@ impl Scratch {
             }
             _ => {}
         }
+        remove(&self.windows(task))?;
         remove(&self.task(task).join("output"))
     }
 

@@ -1,5 +1,6 @@
 //! Space in the working folder: reserved before it is used, so that the folder never holds more than it may.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -18,6 +19,8 @@ struct State {
     /// Of that, for inputs of members that one container serves, and for their windows.
     of_inputs: u64,
     of_windows: u64,
+    /// By task, what lies there of attempts that are over: what of it is reserved, and what is held.
+    left: BTreeMap<usize, (u64, u64)>,
     /// Bytes that lie there, as far as they are counted, and the most that ever did.
     held: u64,
     most: u64,
@@ -74,14 +77,37 @@ impl Disk {
         }
     }
 
-    /// The same for the inputs of a member that a container serves with others.
-    pub(crate) async fn reserve_for_inputs(&self, bytes: u64, left: u64) -> Space<'_> {
-        self.reserve(bytes, left).await.of(Of::Inputs)
+    /// The same for the inputs of a member that a container serves with others. `None` if they will not be free: what
+    /// attempts left that are over takes too much.
+    pub(crate) async fn reserve_for_inputs(&self, bytes: u64, left: u64) -> Option<Space<'_>> {
+        let bytes = bytes.min(self.budget);
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if let Some(space) = self.try_reserve(bytes, left) {
+                return Some(space.of(Of::Inputs));
+            }
+            {
+                let state = self.state();
+                let behind = state.left_behind();
+                if state.reserved == behind && behind > 0 {
+                    break;
+                }
+            }
+            changed.await;
+        }
+        // Without space for a window beside them, if there is that much.
+        Some(self.try_reserve(bytes, 0)?.of(Of::Inputs))
     }
 
     /// Waits until so many bytes are free for a window of the member that is served, which keeps `kept` bytes of
-    /// earlier ones. `None` if they will not be: all that is reserved is that and for inputs, which wait for this member.
-    pub(crate) async fn reserve_for_window(&self, bytes: u64, kept: u64) -> Option<Space<'_>> {
+    /// earlier ones. `None` if they will not be: all that is reserved is that, what attempts left that are over, and
+    /// for inputs, which wait for this member.
+    pub(crate) async fn reserve_for_window(
+        &self,
+        bytes: u64,
+        kept: impl Fn() -> u64,
+    ) -> Option<Space<'_>> {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
@@ -90,7 +116,7 @@ impl Disk {
             }
             {
                 let state = self.state();
-                if state.reserved == state.of_inputs + kept {
+                if state.reserved == state.of_inputs + state.left_behind() + kept() {
                     return None;
                 }
             }
@@ -136,12 +162,55 @@ impl Disk {
         })
     }
 
+    /// What is reserved for windows that are written or being sent.
+    pub(crate) fn for_windows(&self) -> u64 {
+        self.state().of_windows
+    }
+
+    /// Has those look again who wait for space: it is used otherwise than it was.
+    pub(crate) fn look_again(&self) {
+        self.changed.notify_waiters();
+    }
+
+    /// The space of what an attempt at a task left, and the count of it.
+    pub(crate) fn left_of(&self, turn: usize) -> (Space<'_>, Held<'_>) {
+        let left = self.state().left.remove(&turn);
+        let (bytes, held) = left.unwrap_or_default();
+        let space = Space {
+            disk: self,
+            bytes,
+            of: Of::Else,
+        };
+        let held = Held {
+            disk: self,
+            bytes: held,
+        };
+        (space, held)
+    }
+
+    /// What lies there of a task since an earlier run.
+    pub(crate) fn found(&self, turn: usize, bytes: u64) {
+        let mut state = self.state();
+        state.reserved += bytes;
+        state.left.insert(turn, (bytes, bytes));
+        state.count(bytes);
+    }
+
     /// Counts bytes that lie there.
     pub(crate) fn hold(&self, bytes: u64) -> Held<'_> {
-        let mut state = self.state();
-        state.held += bytes;
-        state.most = state.most.max(state.held);
+        self.state().count(bytes);
         Held { disk: self, bytes }
+    }
+
+    /// Bytes that are counted now.
+    pub(crate) fn held(&self) -> u64 {
+        self.state().held
+    }
+
+    /// So many bytes were there at once.
+    pub(crate) fn count_most(&self, bytes: u64) {
+        let mut state = self.state();
+        state.most = state.most.max(bytes);
     }
 
     /// The most bytes that were counted at once.
@@ -155,6 +224,16 @@ impl Disk {
 }
 
 impl State {
+    fn count(&mut self, bytes: u64) {
+        self.held += bytes;
+        self.most = self.most.max(self.held);
+    }
+
+    /// What is reserved for what attempts left that are over.
+    fn left_behind(&self) -> u64 {
+        self.left.values().map(|(bytes, _)| bytes).sum()
+    }
+
     /// What is counted of a kind of space.
     fn of(&mut self, kind: Of) -> Option<&mut u64> {
         match kind {
@@ -177,6 +256,20 @@ impl Space<'_> {
             *counted += self.bytes;
         }
         self
+    }
+
+    /// What it is for stays when the attempt at its task is over.
+    pub(crate) fn leave(mut self, turn: usize, held: Held<'_>) {
+        let mut state = self.disk.state();
+        if let Some(counted) = state.of(self.of) {
+            *counted -= self.bytes;
+        }
+        let left = state.left.entry(turn).or_default();
+        left.0 += std::mem::take(&mut self.bytes);
+        left.1 += held.bytes();
+        drop(state);
+        std::mem::forget(held);
+        self.disk.changed.notify_waiters();
     }
 
     /// Gives back what is more than so many bytes.
@@ -252,14 +345,14 @@ mod tests {
         let disk = Disk::new(100);
         let _served = disk.reserve_for_inputs(20, 0).await;
         let ahead = disk.reserve_for_inputs(30, 0).await;
-        let window = disk.reserve_for_window(40, 0).await.unwrap();
-        let waits = disk.reserve_for_window(40, 0);
+        let window = disk.reserve_for_window(40, || 0).await.unwrap();
+        let waits = disk.reserve_for_window(40, || 0);
         let waited = tokio::time::timeout(Duration::from_millis(20), waits).await;
         assert!(waited.is_err(), "the window before it goes away");
         drop(window);
-        assert!(disk.reserve_for_window(51, 0).await.is_none());
+        assert!(disk.reserve_for_window(51, || 0).await.is_none());
         drop(ahead);
-        assert!(disk.reserve_for_window(51, 0).await.is_some());
+        assert!(disk.reserve_for_window(51, || 0).await.is_some());
     }
 
     /// What is kept until it takes the place of something published does not go away while the member is served.
@@ -267,17 +360,17 @@ mod tests {
     async fn a_window_that_those_before_it_keep_from_its_space_is_refused_and_not_waited_for() {
         let disk = Disk::new(100);
         let _served = disk.reserve_for_inputs(20, 0).await;
-        let mut kept = disk.reserve_for_window(60, 0).await.unwrap();
+        let mut kept = disk.reserve_for_window(60, || 0).await.unwrap();
         kept.shrink_to(50);
-        assert!(disk.reserve_for_window(30, 50).await.is_some());
-        assert!(disk.reserve_for_window(31, 50).await.is_none());
+        assert!(disk.reserve_for_window(30, || 50).await.is_some());
+        assert!(disk.reserve_for_window(31, || 50).await.is_none());
     }
 
     /// Otherwise the model would write its first window where there is no space for it.
     #[tokio::test]
     async fn a_window_of_unknown_size_waits_for_those_of_others() {
         let disk = Disk::new(100);
-        let others = disk.reserve_for_window(100, 0).await.unwrap();
+        let others = disk.reserve_for_window(100, || 0).await.unwrap();
         let waited = tokio::time::timeout(Duration::from_millis(20), disk.reserve_rest()).await;
         assert!(waited.is_err());
         let freed = async {
@@ -288,6 +381,25 @@ mod tests {
         assert_eq!(rest.unwrap().bytes(), 100);
         let _inputs = disk.reserve_for_inputs(100, 0).await;
         assert!(disk.reserve_rest().await.is_none(), "there is nothing left");
+    }
+
+    /// What could not be sent stays when its task has failed: others do not take its space, nor wait for it for ever.
+    #[tokio::test]
+    async fn what_an_attempt_leaves_keeps_its_space_until_the_next() {
+        let disk = Disk::new(100);
+        let window = disk.reserve_for_window(60, || 0).await.unwrap();
+        window.leave(3, disk.hold(50));
+        assert!(!is_free(&disk, 41, 0).await);
+        assert!(disk.reserve_for_inputs(41, 0).await.is_none());
+        let inputs = disk.reserve_for_inputs(30, 20).await.unwrap();
+        assert!(disk.reserve_for_window(20, || 0).await.is_none());
+        assert!(disk.reserve_for_window(10, || 0).await.is_some());
+        drop(inputs);
+        let (space, held) = disk.left_of(3);
+        assert_eq!((space.bytes(), held.bytes()), (60, 50));
+        drop((space, held));
+        assert!(is_free(&disk, 100, 0).await);
+        assert_eq!(disk.left_of(3).0.bytes(), 0);
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! One task: attempts until it is published, or until trying again is of no use.
 
 use mlwm_spec::ExitCode;
-use mlwm_spec::configuration::Retries;
 use mlwm_storage::points::reach;
 
 use crate::Error;
@@ -24,12 +23,14 @@ pub(crate) async fn run(
         configuration: planned.configuration.clone(),
         member: Some(planned.member),
     });
-    let default = Retries::default();
-    let mut attempts = Attempts::new(planned.retries.as_ref().unwrap_or(&default));
+    let mut attempts = Attempts::new(&planned.retries.clone().unwrap_or_default());
     loop {
-        let mut report = attempt(context, turn, planned, claim).await;
+        let (mut report, may_be_again) = attempt(context, turn, planned, claim).await;
         let trouble = context.recorder.trouble();
         report.warnings.extend(trouble);
+        if !may_be_again {
+            return report;
+        }
         let Some(pause) = attempts.after(report.exit_code) else {
             return report;
         };
@@ -49,12 +50,13 @@ pub(crate) async fn run(
     }
 }
 
+/// One attempt, and whether another is of use.
 async fn attempt(
     context: &Context<'_>,
     turn: usize,
     planned: &PlannedTask,
     claim: &Claim,
-) -> TaskReport {
+) -> (TaskReport, bool) {
     let mut work = Work::new(context, turn, planned, claim);
     let ground = match work.look().await {
         Ok(Some(ground)) => Ok(ground),
@@ -67,7 +69,7 @@ async fn attempt(
             let cleared = cleared.err().map(|error| error.to_string());
             report.warnings.extend(cleared);
             context.recorder.found(planned, &report);
-            return report;
+            return (report, false);
         }
     };
     // What comes in windows takes its space bit by bit.
@@ -82,15 +84,17 @@ async fn attempt(
     };
     let _space = tokio::select! {
         space = disk.reserve(needed, left) => space,
-        () = context.cancel.cancelled() => return not_begun(planned, &Error::Interrupted),
+        () = context.cancel.cancelled() => return (not_begun(planned, &Error::Interrupted), false),
     };
     let attempt = context.recorder.begin_attempt(planned);
     reach("attempt: begun");
+    let was_begun = ground.is_ok();
     let done = match ground {
         Ok(ground) => work.run(attempt, ground).await,
         Err(error) => Err(error),
     };
     let mut report = work.into_report();
+    let mut may_be_again = true;
     match done {
         Ok(outcome) => {
             report.outcome = outcome;
@@ -99,15 +103,27 @@ async fn attempt(
         }
         Err(error) => {
             report.exit_code = error.exit_code();
-            let cleared = clear(context, planned, &error).err();
-            report.warnings.extend(cleared.map(|e| e.to_string()));
+            // A store that cannot even be asked says nothing of what is here.
+            if was_begun || !is_passing(error.exit_code()) {
+                let cleared = clear(context, planned, &error).err();
+                report.warnings.extend(cleared.map(|e| e.to_string()));
+            }
+            may_be_again = !matches!(error, Error::Unsent { .. });
             report.error = Some(error.to_string());
         }
     }
     reach("attempt: cleared");
     context.recorder.end_attempt(attempt, planned, &report);
     reach("attempt: ended");
-    report
+    (report, may_be_again)
+}
+
+/// Whether what an attempt left is of use to one that comes later.
+fn is_passing(code: ExitCode) -> bool {
+    matches!(
+        code,
+        ExitCode::StorageFailed | ExitCode::EngineUnavailable | ExitCode::Interrupted
+    )
 }
 
 /// What is complete and could not be brought to its store is kept, for the next attempt; so is what
@@ -115,16 +131,14 @@ async fn attempt(
 fn clear(context: &Context<'_>, planned: &PlannedTask, error: &Error) -> Result<(), Error> {
     match error {
         Error::TakenOver { .. } => Ok(()),
-        Error::Unpublished { .. } => context.scratch.clear_inputs(planned),
+        Error::Unpublished { .. } | Error::Unsent { .. } => context.scratch.clear_inputs(planned),
         _ if context.scratch.complete(planned).is_file() => context.scratch.clear_inputs(planned),
-        _ => match error.exit_code() {
-            // What was being staged goes on with the next attempt.
-            ExitCode::StorageFailed | ExitCode::EngineUnavailable | ExitCode::Interrupted => {
-                context.scratch.clear_outputs(planned)?;
-                context.scratch.clear_inputs(planned)
-            }
-            _ => context.scratch.clear(planned),
-        },
+        // What was being staged goes on with the next attempt.
+        _ if is_passing(error.exit_code()) => {
+            context.scratch.clear_outputs(planned)?;
+            context.scratch.clear_inputs(planned)
+        }
+        _ => context.scratch.clear(planned),
     }
 }
 

@@ -55,6 +55,8 @@ pub(crate) struct Work<'a> {
     is_streamed_in_windows: bool,
     /// Seconds in which its windows were sent so far.
     sent: Mutex<f64>,
+    /// Why windows that are complete are still here.
+    unsent: Option<mlwm_storage::Error>,
     /// Since when there is nothing left to do but to publish, if that began while windows were sent.
     publishing: Option<Instant>,
     /// Bytes of its inputs that lie in the working folder.
@@ -102,6 +104,7 @@ impl<'a> Work<'a> {
             report: TaskReport::new(planned),
             is_streamed_in_windows: false,
             sent: Mutex::default(),
+            unsent: None,
             publishing: None,
             inputs_bytes: 0,
             inputs: Mutex::default(),
@@ -162,12 +165,22 @@ impl<'a> Work<'a> {
         // Before anything of another is cleared that may have taken the task over.
         self.claim.check()?;
         let (image, places) = (&ground.image, &ground.places);
+        let disk = &self.context.machine.disk;
+        let left = disk.left_of(self.turn);
         if let Some(complete) = self.complete(&ground).await? {
             reach("attempt: found complete");
-            self.publish(image, &complete, places).await?;
-            return Ok(Outcome::Published);
+            let published = match self.planned.is_cut() {
+                true => self.publish_kept(image, &complete, places).await,
+                false => self.publish(image, &complete, places).await,
+            };
+            if published.is_err() {
+                let (space, held) = left;
+                space.leave(self.turn, held);
+            }
+            return published.map(|()| Outcome::Published);
         }
         self.context.scratch.clear_outputs(self.planned)?;
+        drop(left);
         // Without a ledger, all attempts have one number. A log that stays is only longer.
         let _ = fs::remove_file(self.context.scratch.log(self.planned, attempt.number));
         let inputs = self.stage(&ground.converters).await?;
@@ -360,10 +373,13 @@ impl<'a> Work<'a> {
                 let windows = self.planned.windows().map_or(1, |windows| windows.len());
                 left = left.saturating_mul(windows as u64);
             }
-            (staged, disk.reserve_for_inputs(bytes, left).await)
+            Some((staged, disk.reserve_for_inputs(bytes, left).await?))
         };
         tokio::select! {
-            space = space => Ok(Some(space)),
+            space = space => space.map(Some).ok_or(Error::NoSpaceLeft {
+                inputs: bytes,
+                budget: disk.budget(),
+            }),
             () = self.context.cancel.cancelled() => Err(Error::Interrupted),
         }
     }

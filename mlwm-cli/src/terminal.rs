@@ -99,7 +99,8 @@ fn show(all: &MultiProgress, bars: &mut Bars, event: &Event) {
         }
         Event::PhaseFinished { task, .. }
         | Event::TaskStarted { task, .. }
-        | Event::TaskAgain { task, .. } => bars.clear(task),
+        | Event::TaskAgain { task, .. }
+        | Event::WindowsAgain { task, .. } => bars.clear(task),
         Event::TaskFinished(report) => bars.clear(&report.task),
         Event::RunProgress(progress) => {
             if let Some(line) = how_far(progress) {
@@ -215,6 +216,13 @@ fn line(event: &Event) -> Option<String> {
         Event::NotRemoved { task, uri, error } => {
             Some(format!("{task}: {uri} is not removed: {error}"))
         }
+        Event::WindowsAgain {
+            task,
+            error,
+            pause_seconds,
+        } => Some(format!(
+            "{task}: its windows are sent again in {pause_seconds:.0} s: {error}"
+        )),
         Event::TaskAgain {
             task,
             error,

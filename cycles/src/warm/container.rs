@@ -77,7 +77,7 @@ async fn one(
             reserve: whole(reserve),
         });
     }
-    let turn = first.turn;
+    let (turn, is_cut) = (first.turn, first.planned.is_cut());
     let mut folder = Folder::create(context.scratch, &first.planned)?;
     let request = container::warm_request(context, first, folder.mounts())?;
     let stop = context.cancel.child_token();
@@ -86,7 +86,19 @@ async fn one(
         let mut print = |output| take(&serving, output);
         let running = context.engine.run(&request, &mut print, &stop);
         let watched = context.disk.watch(turn, vec![folder.out()]);
-        let full = watched.excess(None).fuse();
+        let windows = async {
+            match is_cut {
+                true => watched.overrun(&context.machine.disk).await,
+                false => std::future::pending().await,
+            }
+        };
+        let full = async {
+            tokio::select! {
+                excess = watched.excess(None) => excess,
+                excess = windows => excess,
+            }
+        };
+        let full = full.fuse();
         tokio::pin!(running, full);
         let mut open = true;
         let mut excess = None;

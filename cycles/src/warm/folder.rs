@@ -18,9 +18,8 @@ use crate::scratch::{self, Scratch, create, failed};
 
 /// In the folder of a container, the process that it belongs to.
 const OWNER: &str = "owner";
-/// Beside what the container sees: what is made for it, and what was taken from it.
+/// Beside what the container sees: what is made for it.
 const NEW: &str = "new";
-const TAKEN: &str = "taken";
 
 /// The folders of one container.
 #[derive(Debug)]
@@ -40,7 +39,6 @@ pub(crate) struct Work {
     pub(crate) name: String,
     input: PathBuf,
     output: PathBuf,
-    taken: PathBuf,
     root: Arc<Root>,
 }
 
@@ -52,7 +50,7 @@ impl Folder {
             root: Arc::new(Root(root)),
             works: 0,
         };
-        for name in [IN, OUT, NEW, TAKEN] {
+        for name in [IN, OUT, NEW] {
             create(&folder.root.0.join(name))?;
         }
         let file = folder.root.0.join(OWNER);
@@ -86,7 +84,6 @@ impl Folder {
         let work = Work {
             input: self.root.0.join(IN).join(&name),
             output: self.root.0.join(OUT).join(&name),
-            taken: self.root.0.join(TAKEN).join(&name),
             name,
             root: Arc::clone(&self.root),
         };
@@ -94,7 +91,6 @@ impl Folder {
         let new = self.root.0.join(NEW).join(&work.name);
         for output in &task.outputs {
             create(&new.join(&output.name))?;
-            create(&work.taken.join(&output.name))?;
         }
         fs::rename(&new, &work.output).map_err(|source| failed(&work.output, source))?;
         let hidden = self.root.0.join(IN).join(format!(".{}", work.name));
@@ -139,7 +135,6 @@ impl Drop for Work {
         // What stays goes with the folder of the container, when that can put nothing in the way any more.
         let _ = scratch::remove(&self.input);
         let _ = fs::remove_dir_all(&self.output);
-        let _ = scratch::remove(&self.taken);
     }
 }
 
@@ -147,11 +142,6 @@ impl Work {
     /// Lets the container write a window.
     pub(crate) fn go(&self, window: &str) -> Result<(), Error> {
         touch(&self.input.join(GO).join(window))
-    }
-
-    /// Where a window of an output lies when it was taken from the container.
-    pub(crate) fn taken(&self, output: &str, window: &str) -> PathBuf {
-        self.taken.join(output).join(window)
     }
 
     /// Takes a window of an output from the container to `to`, where it cannot reach it. The error says what is

@@ -80,6 +80,7 @@ impl Work<'_> {
         let mut lines = Lines::new(self.context, self.planned, &log);
         let started = now();
         let mut model_done = None;
+        let mut unsent = None;
         let served = match cut {
             None => {
                 let listened = self.listen(begun, &mut hear, &mut lines, &untaken, (clock, None));
@@ -89,8 +90,8 @@ impl Work<'_> {
                 let gate = listening.gate();
                 let ended = CancellationToken::new();
                 let publishing = async {
-                    let published = self.publish_windows(listening, cuts, &ended).await;
-                    published.map_err(Unserved::Error)
+                    unsent = self.publish_windows(listening, cuts, &ended).await?;
+                    Ok(())
                 };
                 let listening = async {
                     let _ended = ended.clone().drop_guard();
@@ -114,6 +115,7 @@ impl Work<'_> {
         }
         let unserved = match served {
             Ok(()) => {
+                self.unsent = unsent;
                 self.warn_of_log(&log, written);
                 return Ok(Ran {
                     started,

@@ -1,10 +1,11 @@
 //! Outputs that are published window by window, while the model still runs.
 
+mod backlog;
 mod flow;
 mod gate;
 mod target;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use mlwm_engines::Image;
 use mlwm_registries::UnpackedArtifact;
 use mlwm_spec::Digest;
 use mlwm_spec::contract::stream::Window;
-use mlwm_spec::manifest::InputRecord;
+use mlwm_spec::manifest::{InputRecord, ObjectRecord};
 use mlwm_storage::points::reach;
 use mlwm_storage::{Publishing, Store};
 use tokio_util::sync::CancellationToken;
@@ -26,6 +27,7 @@ use self::target::Target;
 use super::Work;
 use super::threads::aside;
 use crate::complete::Complete;
+use crate::container::Ran;
 use crate::event::{Outcome, Phase};
 use crate::grib::Unwritten;
 use crate::place::Place;
@@ -36,6 +38,9 @@ use crate::{Error, publication};
 
 /// So many bytes of files that are made of windows are sent at once where there is space.
 const SPARE: u64 = 4 << 20;
+
+/// What a container wrote that does not know windows, among these.
+const WHOLE: &str = "whole";
 
 /// An output that is being published.
 pub(super) struct Cut<'p> {
@@ -48,6 +53,11 @@ pub(super) struct Cut<'p> {
     publishing: Option<Publishing>,
     /// Bytes of the newest shard of each variable.
     shards: BTreeMap<String, u64>,
+    /// How many windows its store has, and of the one after them, which variables.
+    sent: usize,
+    partly: BTreeSet<String>,
+    /// What an earlier attempt sent.
+    earlier: Vec<ObjectRecord>,
     /// Something is published that this replaces: it is withdrawn when all windows are there, and they are kept
     /// until then.
     replaces: bool,
@@ -63,16 +73,52 @@ impl<'a> Work<'a> {
         (identity, inputs): (Digest, Vec<InputRecord>),
         places: &[Place],
     ) -> Result<Outcome, Error> {
-        let windows = self.planned.windows().ok_or_else(|| Error::Windows {
+        let windows = self.windows()?;
+        if !self.is_streamed(image) {
+            let ran = self
+                .container(attempt, image, artifact.as_ref(), identity)
+                .await?;
+            self.verify(&ran).await?;
+            self.keep_whole()?;
+            let complete = self.complete_windows(&[], identity, &inputs, &ran).await?;
+            reach("attempt: complete");
+            self.publish_kept(image, &complete, places).await?;
+            return Ok(Outcome::Published);
+        }
+        let mut cuts = self.cuts(places, identity).await?;
+        let (gate, written) = Gate::of(windows);
+        let cut = Some((Listening::to(&gate, written), &mut cuts[..]));
+        let ran = self
+            .streamed(attempt, image, artifact, identity, cut)
+            .await?;
+        reach("attempt: ran");
+        if let Some(source) = self.unsent.take() {
+            self.complete_windows(&cuts, identity, &inputs, &ran)
+                .await?;
+            reach("attempt: complete");
+            let kept = self.context.scratch.windows(self.planned);
+            return Err(Error::Unpublished { kept, source });
+        }
+        let made = Complete::unkept(identity, &inputs, &ran);
+        self.reveal(cuts, image, &made).await?;
+        Ok(Outcome::Published)
+    }
+
+    fn windows(&self) -> Result<Vec<Window>, Error> {
+        let outputs = self.planned.outputs.iter();
+        self.planned.windows().ok_or_else(|| Error::Windows {
             configuration: self.planned.configuration.clone(),
-            output: self
-                .planned
-                .outputs
-                .iter()
-                .map(|output| output.name.as_str())
-                .collect(),
+            output: outputs.map(|output| output.name.as_str()).collect(),
             reason: "they are no whole number of its steps, or it is of unknown length".to_owned(),
-        })?;
+        })
+    }
+
+    /// The outputs that are to be published.
+    async fn cuts<'p>(
+        &mut self,
+        places: &'p [Place],
+        identity: Digest,
+    ) -> Result<Vec<Cut<'p>>, Error> {
         let mut cuts = Vec::with_capacity(places.len());
         for place in places {
             let published = place.manifest.as_ref();
@@ -91,31 +137,83 @@ impl<'a> Work<'a> {
                 target: None,
                 publishing: None,
                 shards: BTreeMap::new(),
+                sent: 0,
+                partly: BTreeSet::new(),
+                earlier: Vec::new(),
                 replaces: published.is_some(),
             });
         }
-        let (gate, written) = Gate::of(windows);
-        let ran = match self.is_streamed(image) {
-            true => {
-                let listening = Listening::to(&gate, written);
-                let cut = Some((listening, &mut cuts[..]));
-                self.streamed(attempt, image, artifact, identity, cut)
-                    .await?
+        Ok(cuts)
+    }
+
+    /// Notes that all windows are in their stores or here.
+    async fn complete_windows(
+        &mut self,
+        cuts: &[Cut<'_>],
+        identity: Digest,
+        inputs: &[InputRecord],
+        ran: &Ran,
+    ) -> Result<Complete, Error> {
+        let (scratch, cancel) = (self.context.scratch, self.context.cancel);
+        let made = Complete::of(scratch, self.planned, identity, inputs, ran, cancel).await?;
+        let sent = cuts.iter().filter_map(|cut| {
+            let publishing = cut.publishing.as_ref()?;
+            Some((cut.name().to_owned(), publishing.objects()))
+        });
+        let complete = made.and_sent(sent.collect());
+        if let Err(error) = complete.note(scratch, self.planned) {
+            self.report.warnings.push(error.to_string());
+        }
+        Ok(complete)
+    }
+
+    /// Moves what a container wrote that does not know windows to where windows lie.
+    fn keep_whole(&self) -> Result<(), Error> {
+        let scratch = self.context.scratch;
+        for output in &self.planned.outputs {
+            let written = scratch.output(self.planned, &output.name);
+            let windows = scratch.windows(self.planned).join(&output.name);
+            create(&windows)?;
+            let whole = windows.join(WHOLE);
+            fs::rename(&written, &whole).map_err(|source| failed(&written, source))?;
+        }
+        Ok(())
+    }
+
+    /// Publishes what is complete and lies here, but for what the stores have already. It stays until all of it is
+    /// published.
+    pub(super) async fn publish_kept(
+        &mut self,
+        image: &Image,
+        complete: &Complete,
+        places: &[Place],
+    ) -> Result<(), Error> {
+        self.claim.check()?;
+        let windows = self.windows()?;
+        let mut cuts = self.cuts(places, complete.identity).await?;
+        self.publishing = Some(self.begin(Phase::Publish));
+        let kept = self.context.scratch.windows(self.planned);
+        let published = async {
+            for cut in &mut cuts {
+                cut.earlier = complete.sent(cut.name());
+                let folder = kept.join(cut.name());
+                for (number, window) in windows.iter().enumerate() {
+                    let of_all = folder.join(WHOLE);
+                    let of_one = folder.join(window.to_string());
+                    for folder in [of_all, of_one].iter().filter(|folder| folder.is_dir()) {
+                        self.publish_window(cut, &windows, number, folder, SPARE)
+                            .await?;
+                    }
+                }
             }
-            false => {
-                let ran = self
-                    .container(attempt, image, artifact.as_ref(), identity)
-                    .await?;
-                self.verify(&ran).await?;
-                self.publishing = Some(self.begin(Phase::Publish));
-                self.cut_whole(&gate.windows, &mut cuts).await?;
-                ran
-            }
+            self.reveal(cuts, image, complete).await
         };
-        reach("attempt: ran");
-        let made = Complete::unkept(identity, &inputs, &ran);
-        self.reveal(cuts, image, &made).await?;
-        Ok(Outcome::Published)
+        published.await.map_err(|error| match error {
+            Error::Storage(source) if self.is_fault_of_store(&source) => {
+                Error::Unpublished { kept, source }
+            }
+            other => other,
+        })
     }
 
     /// A window of an output, and what the output becomes.
@@ -130,12 +228,12 @@ impl<'a> Work<'a> {
             cut.place.output.clone(),
             self.planned.clone(),
         );
-        let known = cut.target.clone();
+        let (known, window_of) = (cut.target.clone(), *window);
         let open = move || {
             let dataset = target::open(&path)?;
             let target = match known {
                 Some(target) => target,
-                None => Arc::new(Target::of(&dataset, &wanted, &task)?),
+                None => Arc::new(Target::of(&dataset, &window_of, &wanted, &task)?),
             };
             Ok((Arc::new(dataset), target))
         };
@@ -156,30 +254,52 @@ impl<'a> Work<'a> {
         folder: &Path,
         spare: u64,
     ) -> Result<(), Error> {
-        let window = windows[number];
+        if number < cut.sent {
+            return Ok(());
+        }
+        self.publish_parts(cut, &windows[number], number as u64, (folder, spare))
+            .await?;
+        cut.sent = number + 1;
+        cut.partly.clear();
+        Ok(())
+    }
+
+    async fn publish_parts(
+        &self,
+        cut: &mut Cut<'_>,
+        window: &Window,
+        number: u64,
+        (folder, spare): (&Path, u64),
+    ) -> Result<(), Error> {
+        let window = *window;
         let (dataset, target) = self.open(cut, &window, folder).await?;
-        let number = number as u64;
         if !target.store.windows().contains(&number) {
             return Ok(());
+        }
+        if !cut.replaces {
+            // What could not be sent is made again.
+            remove(&self.context.scratch.output(self.planned, cut.name()))?;
         }
         if let Some(form) = target.grib.clone() {
             let write = move |folder: &Path, stop: &CancellationToken| {
                 form.write(folder, &target.store, (number, &window), &dataset, stop)
             };
             let held = self.write_file(cut, &window, write).await?.1;
-            return self.send_files(cut, vec![held]).await;
+            return self.send_files(cut, Vec::new(), vec![held]).await;
         }
-        let (mut ready, mut held) = (0_u64, Vec::new());
+        let (mut ready, mut held, mut names) = (0_u64, Vec::new(), Vec::new());
         for variable in target
             .store
             .variables()
+            .filter(|name| !cut.partly.contains(*name))
             .map(str::to_owned)
             .collect::<Vec<_>>()
         {
             // That of the window before has about as many; of the first window there is no more than one.
             let next = cut.shards.get(&variable).copied().unwrap_or(spare);
             if ready > 0 && ready.saturating_add(next) > spare {
-                self.send_files(cut, std::mem::take(&mut held)).await?;
+                self.send_files(cut, std::mem::take(&mut names), std::mem::take(&mut held))
+                    .await?;
                 ready = 0;
             }
             let (target, dataset) = (Arc::clone(&target), Arc::clone(&dataset));
@@ -190,11 +310,12 @@ impl<'a> Work<'a> {
                 Ok(written.bytes)
             };
             let (bytes, one) = self.write_file(cut, &window, write).await?;
-            cut.shards.insert(variable, bytes);
+            cut.shards.insert(variable.clone(), bytes);
             ready += bytes;
+            names.push(variable);
             held.push(one);
         }
-        self.send_files(cut, held).await
+        self.send_files(cut, names, held).await
     }
 
     /// Has a file of a window written, which says how many bytes it has; they are held as long as what comes with
@@ -219,14 +340,21 @@ impl<'a> Work<'a> {
         Ok((bytes, self.context.machine.disk.hold(bytes)))
     }
 
-    /// Sends the files that were written, unless they are kept until they replace something, and removes them.
-    async fn send_files(&self, cut: &mut Cut<'_>, held: Vec<Held<'a>>) -> Result<(), Error> {
+    /// Sends the files that were written of these variables, unless they are kept until they replace something, and
+    /// removes them.
+    async fn send_files(
+        &self,
+        cut: &mut Cut<'_>,
+        variables: Vec<String>,
+        held: Vec<Held<'a>>,
+    ) -> Result<(), Error> {
         if cut.replaces {
             self.kept().held.extend(held);
             return Ok(());
         }
         let files = self.context.scratch.output(self.planned, cut.name());
         self.send(cut, &files).await?;
+        cut.partly.extend(variables);
         reach("window: sent");
         aside(move || remove(&files)).await?;
         drop(held);
@@ -251,22 +379,6 @@ impl<'a> Work<'a> {
         let sent = publishing.add(folder, &progress, cancel).await;
         self.was_sent(clock.elapsed());
         sent.map_err(|error| self.interrupted_or(error.into()))
-    }
-
-    /// Cuts what a container wrote that does not know windows.
-    async fn cut_whole(&self, windows: &[Window], cuts: &mut [Cut<'_>]) -> Result<(), Error> {
-        for cut in cuts {
-            let whole = self.context.scratch.output(self.planned, cut.name());
-            let written = whole.with_extension("written");
-            fs::rename(&whole, &written).map_err(|source| failed(&whole, source))?;
-            let whole = written;
-            for number in 0..windows.len() {
-                self.publish_window(cut, windows, number, &whole, SPARE)
-                    .await?;
-            }
-            aside(move || remove(&whole)).await?;
-        }
-        Ok(())
     }
 
     /// Makes outputs visible whose windows are all in their stores.
@@ -318,7 +430,12 @@ impl<'a> Work<'a> {
                 )
             };
             let publishing = cut.publishing.take();
-            let publishing = publishing.ok_or_else(missing)?;
+            let mut publishing = publishing.ok_or_else(missing)?;
+            if let Err(error) = publishing.recall(&cut.earlier) {
+                // What is here is not all: it has to be made again.
+                self.context.scratch.clear_outputs(self.planned)?;
+                return Err(error.into());
+            }
             let published = publishing.finish(manifest, self.context.cancel);
             let published = published.await.map_err(|e| self.interrupted_or(e.into()))?;
             self.report.bytes_out += published.bytes;

@@ -12,6 +12,7 @@ use super::taken::Taken;
 use super::{Published, Sent};
 use crate::points::reach;
 use crate::tree::LocalFile;
+use crate::verify::Differences;
 use crate::{Error, Progress, Store, Uri, pool};
 
 /// A publication that is under way: nobody sees it before [`Publishing::finish`]. If it is dropped, what was
@@ -110,6 +111,32 @@ impl Publishing {
         Ok(bytes)
     }
 
+    /// What was sent so far.
+    pub fn objects(&self) -> Vec<ObjectRecord> {
+        let sent = self.sent.iter();
+        sent.map(|(object, _)| object.clone()).collect()
+    }
+
+    /// Takes these as sent, which [`Self::objects`] of an earlier attempt said and of which nothing need be here any
+    /// more.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if the store does not have one of them as it took it.
+    pub fn recall(&mut self, objects: &[ObjectRecord]) -> Result<(), Error> {
+        let mut differences = Differences::default();
+        for object in objects {
+            if self.sent.iter().any(|(sent, _)| sent.path == object.path) {
+                continue;
+            }
+            match self.taken.sent(object) {
+                Some(sent) => self.sent.push(sent),
+                None => differences.add(&object.path, "is not there any more as it was sent"),
+            }
+        }
+        self.sent.sort();
+        differences.check(&self.uri)
+    }
+
     /// Makes what was sent visible: steps 6 to 8 of the protocol.
     ///
     /// # Errors
@@ -129,8 +156,8 @@ impl Publishing {
                 .binary_search_by(|(object, _)| object.path.as_str().cmp(name));
             found.is_ok()
         };
-        let names = self.taken.names().filter(|name| !was_sent(name));
-        let unsent: Vec<String> = names.map(str::to_owned).collect();
+        let mut unsent = self.taken.names();
+        unsent.retain(|name| !was_sent(name));
         if !unsent.is_empty() {
             work.check_marker(&self.marker).await?;
             self.store.delete(&self.uri, unsent).await?;

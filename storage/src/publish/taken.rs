@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use mlwm_spec::manifest::ObjectRecord;
 use serde::{Deserialize, Serialize};
@@ -20,16 +20,17 @@ use crate::stage::hash_file;
 use crate::tree::LocalFile;
 use crate::{Error, Listed, Uri, pool};
 
-/// What an earlier attempt at a publication brought, and what this one brings.
+/// What earlier attempts at a publication brought, and what this one brings.
 #[derive(Debug, Default)]
 pub(super) struct Taken {
     notes: Option<PathBuf>,
     /// Opened with the first note.
     file: Mutex<Option<File>>,
-    earlier: BTreeMap<String, Note>,
+    /// By path.
+    known: Mutex<BTreeMap<String, Note>>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Note {
     #[serde(flatten)]
     object: ObjectRecord,
@@ -47,11 +48,11 @@ impl Taken {
             let notes = text
                 .split(|byte| *byte == b'\n')
                 .filter_map(|line| serde_json::from_slice::<Note>(line).ok());
-            let earlier = notes.map(|note| (note.object.path.clone(), note)).collect();
+            let known = notes.map(|note| (note.object.path.clone(), note)).collect();
             Ok(Self {
                 notes: Some(path),
                 file: Mutex::default(),
-                earlier,
+                known: Mutex::new(known),
             })
         })
         .await
@@ -59,25 +60,37 @@ impl Taken {
 
     /// Whether the store lists an object as it took it.
     pub(super) fn has(&self, listed: &Listed) -> bool {
-        self.earlier
-            .get(&listed.path)
-            .is_some_and(|note| note.object.size == listed.size && note.version == listed.version())
+        is_as_noted(&self.known(), listed)
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeMap<String, Note>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Forgets all but these: what is not in the store any more, or is something else.
     pub(super) fn keep(&mut self, listed: &[Listed]) {
-        let known = |path: &str| {
+        let mut known = self.known();
+        let noted = std::mem::take(&mut *known);
+        let is_there = |path: &str| {
             let found = listed.binary_search_by(|listed| listed.path.as_str().cmp(path));
-            found.is_ok_and(|index| self.has(&listed[index]))
+            found.is_ok_and(|index| is_as_noted(&noted, &listed[index]))
         };
-        let kept: Vec<bool> = self.earlier.keys().map(|path| known(path)).collect();
-        let mut kept = kept.into_iter();
-        self.earlier.retain(|_, _| kept.next().unwrap_or(false));
+        let there = noted.iter().filter(|(path, _)| is_there(path));
+        *known = there
+            .map(|(path, note)| (path.clone(), note.clone()))
+            .collect();
     }
 
-    /// The objects that an earlier attempt brought.
-    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.earlier.keys().map(String::as_str)
+    /// The objects that the store has taken.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.known().keys().cloned().collect()
+    }
+
+    /// What the store has taken that is this object.
+    pub(super) fn sent(&self, object: &ObjectRecord) -> Option<Sent> {
+        let known = self.known();
+        let note = known.get(&object.path)?;
+        (note.object == *object).then(|| (note.object.clone(), Some(note.version.clone())))
     }
 
     /// What the store has of this file, if it is what the file holds.
@@ -87,11 +100,11 @@ impl Taken {
         file: &LocalFile,
         cancel: &CancellationToken,
     ) -> Result<Option<Sent>, Error> {
-        let known = self.earlier.get(&file.name);
+        let known = self.known().get(&file.name).cloned();
         let Some(known) = known.filter(|note| note.object.size == file.size) else {
             return Ok(None);
         };
-        let sent = (known.object.clone(), Some(known.version.clone()));
+        let sent = (known.object, Some(known.version));
         let (path, called, cancel) = (file.path.clone(), uri.clone(), cancel.clone());
         pool::blocking(uri, move || {
             let sha256 = hash_file(&called, &path, |_| (), &cancel)?;
@@ -118,7 +131,16 @@ impl Taken {
             line.push(b'\n');
             let _ = file.write_all(&line);
         }
+        drop(file);
+        // The same publication may try again, too.
+        self.known().insert(object.path.clone(), note);
     }
+}
+
+fn is_as_noted(known: &BTreeMap<String, Note>, listed: &Listed) -> bool {
+    known
+        .get(&listed.path)
+        .is_some_and(|note| note.object.size == listed.size && note.version == listed.version())
 }
 
 /// Opens a file to write lines behind those that are there, of which the last may be torn.

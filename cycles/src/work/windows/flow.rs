@@ -8,39 +8,57 @@ use mlwm_storage::points::reach;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio_util::sync::CancellationToken;
 
-use super::gate::{self, Gate, Listening, Taken};
-use super::{Cut, SPARE, Work, aside, refused};
+use super::backlog::Backlog;
+use super::gate::{self, Gate, Listening};
+use super::{Cut, Work, refused};
 use crate::Error;
-use crate::scratch::remove;
 use crate::space::Space;
 
 impl<'a> Work<'a> {
-    /// Publishes windows as they come, as long as there is space for them.
+    /// Publishes windows as they come, as long as there is space for them. Comes back when all have come: with what
+    /// their stores said if some of them are still here.
     pub(in crate::work) async fn publish_windows(
         &self,
         listening: Listening<'_>,
         cuts: &mut [Cut<'_>],
         ended: &CancellationToken,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<mlwm_storage::Error>, Error> {
         let gate = listening.gate();
         let mut written = listening.written;
         let (give, mut spaces) = unbounded_channel();
+        let folder = self.context.scratch.windows(self.planned);
         let publishing = async {
+            let mut backlog = Backlog::new(self.planned.retries.as_ref());
             for (expected, due) in gate.windows.iter().enumerate() {
                 let missing = || Error::WindowMissing(due.to_string());
-                let window = gate::next(&mut written, ended).await.ok_or_else(missing)?;
+                let window = loop {
+                    tokio::select! {
+                        biased;
+                        window = gate::next(&mut written, ended) => break window.ok_or_else(missing)?,
+                        () = gate.is_full.notified() => {
+                            self.send_again(gate, cuts, &mut backlog).await?;
+                        }
+                    }
+                };
                 if window.number != expected {
                     return Err(missing());
                 }
                 let space = spaces.recv().await;
                 // Before anything looks at it: its container may change what it can reach.
-                let taken = self.write(move |_| window.take()).await?;
+                let to = folder.clone();
+                let taken = self.write(move |_| window.take(&to)).await?;
                 let taken = taken.map_err(|(output, reason)| refused(&output, due, reason))?;
-                self.publish_taken(gate, cuts, expected, taken, space)
-                    .await?;
+                let taken = (expected, taken, space);
+                self.publish_taken(gate, cuts, &mut backlog, taken).await?;
                 reach("window: removed");
             }
-            Ok(())
+            let Some(why) = backlog.why.take() else {
+                return Ok(None);
+            };
+            // What is complete is published by the next attempt; so it has to be.
+            ended.cancelled().await;
+            self.leave(&mut backlog);
+            Ok(Some(why))
         };
         let granting = async {
             gate.has_begun.notified().await;
@@ -48,13 +66,21 @@ impl<'a> Work<'a> {
                 if number > 0 && self.known_space(gate).is_none() {
                     gate.is_sized.notified().await;
                 }
-                let space = self.window_space(gate).await?;
+                let space = loop {
+                    match self.window_space(gate).await {
+                        Err(Error::NoSpaceForWindow { .. }) if gate.unsent_space() > 0 => {
+                            gate.is_full.notify_one();
+                            gate.is_sent.notified().await;
+                        }
+                        space => break space?,
+                    }
+                };
                 if gate.open()? {
                     self.has_space();
                 }
                 let _ = give.send(space);
             }
-            std::future::pending::<Result<(), Error>>().await
+            std::future::pending::<Result<Option<mlwm_storage::Error>, Error>>().await
         };
         tokio::select! {
             published = publishing => published,
@@ -62,56 +88,8 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Publishes a window of all outputs within its space, and removes it.
-    async fn publish_taken(
-        &self,
-        gate: &Gate,
-        cuts: &mut [Cut<'_>],
-        number: usize,
-        taken: Taken,
-        mut space: Option<Space<'a>>,
-    ) -> Result<(), Error> {
-        let window = &gate.windows[number];
-        let bytes = taken.bytes;
-        let mut needed = bytes.saturating_add(taken.largest);
-        for cut in cuts.iter_mut() {
-            let folder = &taken.folders[cut.name()];
-            let made = self.made_bytes(cut, (number, window), folder).await?;
-            needed = needed.saturating_add(made);
-        }
-        gate.sized(needed);
-        if let Some(space) = &mut space {
-            space.shrink_to(self.known_space(gate).unwrap_or(needed));
-        }
-        let disk = &self.context.machine.disk;
-        // What is made of a small window is sent all at once, if there happens to be space for it.
-        let more = disk.try_reserve(bytes.min(SPARE), 0);
-        let reserved = space.as_ref().map_or(0, Space::bytes);
-        let reserved = reserved.saturating_add(more.as_ref().map_or(0, Space::bytes));
-        let spare = reserved.saturating_sub(bytes);
-        let held = disk.hold(bytes);
-        let kept = self.kept().bytes();
-        for cut in cuts.iter_mut() {
-            let folder = &taken.folders[cut.name()];
-            self.publish_window(cut, &gate.windows, number, folder, spare)
-                .await?;
-        }
-        for folder in taken.folders.into_values() {
-            aside(move || remove(&folder)).await?;
-        }
-        drop((held, more));
-        // What takes the place of something published is kept.
-        let kept = self.kept().bytes() - kept;
-        if let Some(mut space) = space.filter(|_| kept > 0) {
-            space.shrink_to(kept);
-            self.kept().spaces.push(space);
-        }
-        self.context.warm.published_window(self.planned, needed);
-        Ok(())
-    }
-
     /// Space that a window needs by what is known of those before it, of this member and of others.
-    fn known_space(&self, gate: &Gate) -> Option<u64> {
+    pub(super) fn known_space(&self, gate: &Gate) -> Option<u64> {
         gate.window_space()
             .max(self.context.warm.window_space(self.planned))
     }
@@ -140,12 +118,13 @@ impl<'a> Work<'a> {
                 budget,
             });
         }
-        let space = disk.reserve_for_window(window, kept).await;
+        let held_up = || self.kept().reserved() + gate.unsent_space();
+        let space = disk.reserve_for_window(window, held_up).await;
         space.ok_or(Error::NoSpaceForWindow { window, budget })
     }
 
     /// The most bytes that are made of a window and lie beside it: none in a Zarr store that is sent file by file.
-    async fn made_bytes(
+    pub(super) async fn made_bytes(
         &self,
         cut: &mut Cut<'_>,
         (number, window): (usize, &Window),

@@ -26,6 +26,9 @@ pub(super) struct Written {
     work: Arc<warm::Work>,
 }
 
+/// What a window that is being taken has behind its name.
+const PART: &str = ".part";
+
 /// A window of a member, where its container does not reach it.
 pub(super) struct Taken {
     /// The folder of each output, by its name.
@@ -51,6 +54,11 @@ pub(in crate::work) struct Gate {
     /// It is known how large a window is: so many bytes, the largest.
     pub(super) is_sized: Notify,
     sized: AtomicU64,
+    /// Bytes of space for windows that are here since their stores did not take them.
+    unsent: AtomicU64,
+    /// They leave no space for another; and there is some again, or may be.
+    pub(super) is_full: Notify,
+    pub(super) is_sent: Notify,
 }
 
 /// What is heard of the windows of a member.
@@ -81,6 +89,9 @@ impl Gate {
             has_begun: Notify::new(),
             is_sized: Notify::new(),
             sized: AtomicU64::new(0),
+            unsent: AtomicU64::new(0),
+            is_full: Notify::new(),
+            is_sent: Notify::new(),
         };
         (gate, heard)
     }
@@ -114,6 +125,16 @@ impl Gate {
     pub(super) fn sized(&self, bytes: u64) {
         self.sized.fetch_max(bytes, Ordering::Relaxed);
         self.is_sized.notify_one();
+    }
+
+    /// So many bytes of space are taken by windows that their stores did not take.
+    pub(super) fn unsent(&self, bytes: u64) {
+        self.unsent.store(bytes, Ordering::Relaxed);
+    }
+
+    /// The bytes of space that they take.
+    pub(super) fn unsent_space(&self) -> u64 {
+        self.unsent.load(Ordering::Relaxed)
     }
 
     /// Space that a window needs by those that were seen, if any was.
@@ -156,15 +177,20 @@ impl Gate {
 }
 
 impl Written {
-    /// Takes it from its container. This blocks.
-    pub(super) fn take(self) -> Result<Taken, NotTaken> {
+    /// Takes it from its container to a folder for windows. This blocks.
+    pub(super) fn take(self, to: &Path) -> Result<Taken, NotTaken> {
         let (mut folders, mut bytes, mut largest) = (BTreeMap::new(), 0_u64, 0);
         for output in self.outputs {
-            let folder = self.work.taken(&output, &self.name);
-            let taken = self.work.take(&output, &self.name, &folder);
-            let sized = taken
-                .and_then(|()| size(&folder).map_err(|error| format!("cannot be read: {error}")));
-            let (all, variable) = match sized {
+            let folder = to.join(&output).join(&self.name);
+            let part = folder.with_file_name(format!("{}{PART}", self.name));
+            let taken = || {
+                crate::scratch::create(&to.join(&output)).map_err(|error| error.to_string())?;
+                self.work.take(&output, &self.name, &part)?;
+                fs::rename(&part, &folder)
+                    .and_then(|()| size(&folder))
+                    .map_err(|error| format!("cannot be read: {error}"))
+            };
+            let (all, variable) = match taken() {
                 Ok(sizes) => sizes,
                 Err(reason) => return Err((output, reason)),
             };

@@ -7,6 +7,7 @@ use mlwm_datasets::Dataset;
 use mlwm_datasets::forecast_store::{self, ForecastStore, Missing, StoreOptions, VariableOptions};
 use mlwm_spec::Period;
 use mlwm_spec::configuration::StoredAs;
+use mlwm_spec::contract::stream::Window;
 
 use crate::grib::Form;
 use crate::output;
@@ -20,13 +21,14 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// What the output becomes of which this is a window.
+    /// What the output becomes of which this is a window, `of` the forecast.
     pub(super) fn of(
         window: &Dataset,
+        of: &Window,
         wanted: &PlannedOutput,
         task: &PlannedTask,
     ) -> Result<Self, String> {
-        let store = plan(window, wanted, task)?;
+        let store = plan(window, of, wanted, task)?;
         let form = wanted
             .grib()
             .map(|options| Form::of(options, &store, task.member));
@@ -45,6 +47,7 @@ pub(super) fn open(folder: &Path) -> Result<Dataset, String> {
 
 fn plan(
     dataset: &Dataset,
+    window: &Window,
     wanted: &PlannedOutput,
     task: &PlannedTask,
 ) -> Result<ForecastStore, String> {
@@ -52,7 +55,7 @@ fn plan(
     let length = declared.length.seconds().unsigned_abs();
     let (steps, step_seconds) = match &task.steps {
         Some(steps) => (steps.count, steps.seconds.unsigned_abs()),
-        None => steps_of(dataset, task)?,
+        None => steps_of(dataset, window, task)?,
     };
     let windows = forecast_store::Windows::new(task.analysis_time, step_seconds, steps, length)
         .map_err(|error| error.to_string())?;
@@ -87,13 +90,14 @@ fn plan(
     ForecastStore::plan(dataset, windows, &options).map_err(|error| error.to_string())
 }
 
-/// The steps of a forecast whose model does not say how long one is: its first lead time is.
-fn steps_of(dataset: &Dataset, task: &PlannedTask) -> Result<(u64, u64), String> {
+/// The steps of a forecast whose model does not say how long one is: the first one of a window follows its beginning.
+fn steps_of(dataset: &Dataset, window: &Window, task: &PlannedTask) -> Result<(u64, u64), String> {
     let leads = output::lead_times(dataset, task.analysis_time)?;
-    let first = leads.first().copied().filter(|lead| *lead > 0);
-    let step = first
-        .ok_or("has no lead time after the analysis time")?
-        .unsigned_abs();
+    let first = leads.first().and_then(|lead| u64::try_from(*lead).ok());
+    let step = first.and_then(|first| first.checked_sub(window.from_hours * 3600));
+    let step = step
+        .filter(|step| *step > 0)
+        .ok_or("has no lead time after its beginning")?;
     let duration: Option<Period> = task.forecast_duration().and_then(|text| text.parse().ok());
     let duration = duration
         .ok_or("is of unknown length")?
