@@ -57,7 +57,7 @@ impl Bench {
         let store = bench.site.path("store");
         let store = store.to_str().unwrap();
         oracle("windows.py", &["make", store, &members.to_string()]);
-        bench.oracle(&["put", store, &bench.bucket, "in"]);
+        put(Path::new(store), &bench.bucket, "in");
         bench.publish_to("out");
         bench
     }
@@ -85,16 +85,6 @@ impl Bench {
         ran(&self.command(arguments, endpoint).output().unwrap())
     }
 
-    fn oracle(&self, arguments: &[&str]) -> String {
-        let mut objects = Command::new(python());
-        objects
-            .arg(repository().join("tests/oracles/objects.py"))
-            .args(arguments);
-        ran(&at_the_store(&mut objects).output().unwrap())
-            .expect(0, &[])
-            .stdout
-    }
-
     /// All objects of a folder with their content, by a client that is not ours.
     pub fn objects(&self, folder: &str) -> BTreeMap<String, Vec<u8>> {
         let got = tempfile::tempdir().unwrap();
@@ -102,9 +92,10 @@ impl Bench {
         contents(&got.path().join(folder))
     }
 
-    fn bring(&self, folder: &str, to: &Path) {
+    /// Brings a folder of the bucket to a local one.
+    pub fn bring(&self, folder: &str, to: &Path) {
         let folder = format!("{folder}/");
-        self.oracle(&["get", &self.bucket, &folder, to.to_str().unwrap()]);
+        objects(&["get", &self.bucket, &folder, to.to_str().unwrap()]);
     }
 
     /// The stores that lie in a folder, by their names. Fails unless each has a manifest and all that this lists, each
@@ -204,8 +195,21 @@ outputs:
     )
 }
 
+/// Brings a local folder to a bucket, by a client that is not ours.
+pub fn put(folder: &Path, bucket: &str, prefix: &str) {
+    objects(&["put", folder.to_str().unwrap(), bucket, prefix]);
+}
+
+fn objects(arguments: &[&str]) {
+    let mut objects = Command::new(python());
+    objects
+        .arg(repository().join("tests/oracles/objects.py"))
+        .args(arguments);
+    ran(&at_the_store(&mut objects).output().unwrap()).expect(0, &[]);
+}
+
 /// Gives a command what it needs to find the store.
-pub fn at_the_store(command: &mut Command) -> &mut Command {
+fn at_the_store(command: &mut Command) -> &mut Command {
     command
         .envs(SERVER.environment())
         .env_remove("AWS_CA_BUNDLE")

@@ -1,6 +1,7 @@
 //! An ensemble is stopped in the middle of a member, from inside and outside: that member is made again, and nothing
 //! that was done is done again.
 
+use std::fs;
 use std::process::{Child, Command};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -165,6 +166,28 @@ fn of_two_runs_at_once_each_member_is_made_by_one() {
     assert_eq!(begun(&bench.site, 4), [1; 4]);
     assert!(attempts(&bench.site).iter().all(|all| all.len() == 1));
     bench.all_is_published("out");
+    bench.nothing_is_left();
+}
+
+/// I14: of two runs one waits, which goes on when the other is killed in the middle of a member.
+#[test]
+fn a_run_that_waits_takes_over_from_one_that_is_killed() {
+    let bench = bench("takes-over", "retries: 0\n");
+    let proxy = CountingProxy::to(&SERVER.endpoint);
+    let (mut run, _, second) = run_into_the_second(&bench, &proxy);
+    let said = bench.site.path("said");
+    let mut other = bench.command(&RUN, &SERVER.endpoint);
+    let other = other.stderr(fs::File::create(&said).unwrap());
+    let other = other.spawn().unwrap();
+    wait_until("the other run waits for three members", || {
+        let said = fs::read_to_string(&said).unwrap();
+        said.matches("another mlwm does it").count() == 3
+    });
+    run.kill().unwrap();
+    run.wait().unwrap();
+    ended(&bench.site, other).expect(0, &["published"]);
+    bench.all_is_published("out");
+    assert_eq!(begun(&bench.site, 4), twice(second));
     bench.nothing_is_left();
 }
 
