@@ -23,6 +23,7 @@ pub(crate) mod convert;
 mod ensemble;
 pub(crate) mod order;
 mod until_read;
+mod windows;
 
 pub use convert::PlannedConverter;
 pub use ensemble::{PlannedEnsemble, PlannedProducts};
@@ -429,7 +430,7 @@ fn plan_task(
     }
     let mut outputs = Vec::new();
     for (name, output) in &configuration.outputs {
-        check_windows(loaded, name, output, duration, steps.as_ref(), time_layout)?;
+        windows::check(loaded, name, output, duration, steps.as_ref(), time_layout)?;
         let uri = output
             .uri(analysis_time, member)
             .map_err(in_configuration)?;
@@ -448,7 +449,7 @@ fn plan_task(
             windows: output
                 .windows
                 .clone()
-                .map(|windows| settle_ensemble(windows, configuration)),
+                .map(|windows| windows::settle_ensemble(windows, configuration)),
         });
     }
     if let Some(facts) = facts {
@@ -560,56 +561,6 @@ fn steps(
         seconds,
         first_lead_seconds,
     })
-}
-
-/// Windows need a forecast of known length that has all the lead times that are to be published.
-fn check_windows(
-    loaded: &Loaded,
-    name: &str,
-    output: &configuration::Output,
-    duration: Option<Period>,
-    steps: Option<&Steps>,
-    time_layout: TimeLayout,
-) -> Result<(), Error> {
-    let Some(windows) = &output.windows else {
-        return Ok(());
-    };
-    let refuse = |reason: String| Error::Windows {
-        configuration: loaded.name.clone(),
-        output: name.to_owned(),
-        reason,
-    };
-    let Some(duration) = duration else {
-        return Err(refuse("add `forecast_duration`".to_owned()));
-    };
-    if time_layout != TimeLayout::Time {
-        return Err(refuse("set `time_layout: time`".to_owned()));
-    }
-    if windows.grib.is_some() && steps.is_some_and(|steps| steps.seconds % 3600 != 0) {
-        return Err(refuse(
-            "GRIB has lead times in whole hours, and a step of the model is none".to_owned(),
-        ));
-    }
-    let hours = duration.seconds().unsigned_abs() / 3600;
-    match windows.hours {
-        Some(wanted) if wanted.to > hours => Err(refuse(format!(
-            "the forecast has {hours} hours, and {wanted} are to be published"
-        ))),
-        _ => Ok(()),
-    }
-}
-
-/// Says how many members an ensemble has in GRIB: each member's files do, whichever are asked for this time.
-fn settle_ensemble(
-    mut windows: configuration::Windows,
-    configuration: &configuration::Configuration,
-) -> configuration::Windows {
-    let members = configuration.members.as_ref();
-    let count = members.and_then(|members| u32::try_from(members.count()).ok());
-    if let Some(grib) = &mut windows.grib {
-        grib.ensemble_size = grib.ensemble_size.or(count);
-    }
-    windows
 }
 
 fn requested_outputs(loaded: &Loaded) -> Result<String, Error> {

@@ -260,8 +260,9 @@ pub(crate) async fn claim(
                 after_a_dead_one,
             } => {
                 if after_a_dead_one {
-                    // It died since this run began, and may have left its container.
+                    // It died since this run began, and may have left its container, with folders.
                     container::sweep(context.engine).await?;
+                    warm::tidy(context.scratch);
                 }
                 return Ok(Some(claim));
             }

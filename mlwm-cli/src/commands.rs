@@ -98,7 +98,7 @@ pub(crate) fn stop_on_signal(
                 if cancel.is_cancelled() {
                     std::process::exit(ExitCode::Interrupted.number().into());
                 }
-                eprintln!("{what}");
+                note!("{what}");
                 cancel.cancel();
             }
         });

@@ -27,17 +27,17 @@ pub(crate) fn print(plan: &Plan, workdir: &Workdir, form: Form) -> Result<(), Fa
     let expected = match expected {
         Ok(expected) => expected,
         Err(error) => {
-            eprintln!("what earlier runs took is not known: {error}");
+            note!("what earlier runs took is not known: {error}");
             Expectation::of(plan, None)?
         }
     };
     match form {
         // Nothing could be planned, which has been said.
         Form::Table if expected.is_empty() => {}
-        Form::Table => eprintln!("{}", table(&expected)),
+        Form::Table => note!("{}", table(&expected)),
         Form::Json => {
             let json = serde_json::to_string_pretty(&expected).map_err(Error::Json)?;
-            eprintln!("{json}");
+            note!("{json}");
         }
     }
     Ok(())

@@ -11,6 +11,13 @@ macro_rules! say {
     };
 }
 
+/// Prints a line on standard error.
+macro_rules! note {
+    ($($text:tt)*) => {
+        crate::print_note(format_args!($($text)*))
+    };
+}
+
 mod commands;
 mod expectations;
 mod failure;
@@ -97,14 +104,14 @@ fn main() -> ExitCode {
     match result {
         Ok(mlwm_spec::ExitCode::Ok) if LOST.get().is_some() => {
             let why = LOST.get().map(String::as_str).unwrap_or_default();
-            eprintln!(
+            note!(
                 "error: all is done, but what there was to say could not be written to standard output: {why}"
             );
             mlwm_spec::ExitCode::Failed.into()
         }
         Ok(code) => code.into(),
         Err(failure) => {
-            eprintln!("error: {failure}");
+            note!("error: {failure}");
             failure.code().into()
         }
     }
@@ -123,6 +130,12 @@ fn print_line(text: fmt::Arguments<'_>) {
     }
 }
 
+/// Prints a line on standard error, if it can: neither does a run end with the terminal that it was begun in, nor a
+/// signal remain unheard that is told of there.
+fn print_note(text: fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
 /// Ends with what is wrong with the command line, or with the help that was asked for. A password
 /// that was written into a URI is not said again.
 fn refuse(error: &clap::Error) -> ! {
@@ -131,7 +144,7 @@ fn refuse(error: &clap::Error) -> ! {
     if safe == text {
         error.exit();
     }
-    eprint!("{safe}");
+    let _ = write!(std::io::stderr().lock(), "{safe}");
     std::process::exit(error.exit_code());
 }
 

@@ -44,7 +44,7 @@ impl Display {
         match self {
             Self::Json => match serde_json::to_string(event) {
                 Ok(line) => say!("{line}"),
-                Err(error) => eprintln!("cannot write an event as JSON: {error}"),
+                Err(error) => note!("cannot write an event as JSON: {error}"),
             },
             Self::Lines => {
                 let far = match event {
@@ -52,7 +52,7 @@ impl Display {
                     _ => None,
                 };
                 if let Some(line) = far.or_else(|| line(event)) {
-                    eprintln!("{line}");
+                    note!("{line}");
                 }
             }
             Self::Bars(all, bars) => {
@@ -62,7 +62,7 @@ impl Display {
                     .unwrap_or_else(std::sync::PoisonError::into_inner);
                 show(all, &mut bars, event);
                 if let Some(line) = line(event) {
-                    all.suspend(|| eprintln!("{line}"));
+                    all.suspend(|| note!("{line}"));
                 }
             }
         }

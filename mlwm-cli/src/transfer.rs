@@ -142,7 +142,7 @@ impl Shown {
             bar.finish_and_clear();
         }
         if stretch.last.done_bytes > stretch.first.done_bytes {
-            eprintln!("{}", stretch.line(now));
+            note!("{}", stretch.line(now));
         }
     }
 }
@@ -187,7 +187,7 @@ impl Stretch {
         match &self.bar {
             Some(bar) => bar.set_position(event.done_bytes),
             None if now >= self.next_line => {
-                eprintln!("{}", self.line(now));
+                note!("{}", self.line(now));
                 self.next_line = now + BETWEEN_LINES;
             }
             None => {}

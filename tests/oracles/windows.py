@@ -1,7 +1,8 @@
 """Windows of a small forecast, as a model writes them, and what was published of them.
 
     windows.py make FOLDER MEMBERS [FAULT]   one folder a member, with a Zarr store for each window
-    windows.py check STORE MEMBER            the published store of a member, against the closed form
+    windows.py check STORE MEMBER [NAMES]    the published store of a member, against the closed form; its
+                                             variables are these (`t2m`), or all
     windows.py products STORE MEMBERS        products of these members (`0,2,3`), against NumPy
 """
 
@@ -50,9 +51,9 @@ def make(folder, members, fault=None):
             dataset.to_zarr(path, zarr_format=3, consolidated=False, encoding=plain)
 
 
-def check(store, member):
+def check(store, member, names="msl,t2m"):
     with xr.open_zarr(store) as dataset:
-        assert sorted(dataset.data_vars) == ["msl", "t2m"], dataset
+        assert sorted(dataset.data_vars) == names.split(","), dataset
         times = ANALYSIS_TIME + np.arange(1, STEPS + 1) * np.timedelta64(6, "h")
         assert (dataset.time.values == times.astype("datetime64[ns]")).all(), dataset.time
         for name in dataset.data_vars:
@@ -95,8 +96,8 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["make", folder, members, *fault]:
             make(folder, int(members), *fault)
-        case ["check", store, member]:
-            check(store, int(member))
+        case ["check", store, member, *names]:
+            check(store, int(member), *names)
         case ["products", store, members]:
             products(store, [int(member) for member in members.split(",")])
         case _:

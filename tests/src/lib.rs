@@ -1,5 +1,6 @@
 //! End-to-end tests of mlwm, by what a user does.
 
+pub mod bench;
 pub mod counting_proxy;
 pub mod faulty;
 pub mod gcs;

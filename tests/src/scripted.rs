@@ -1,10 +1,10 @@
 //! Models that are a shell script on the example's data.
 
 use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::site::{Site, ran};
+use crate::site::{Ran, Site, ran};
 
 /// An image whose container runs this shell script.
 pub fn image(name: &str, script: &str) -> String {
@@ -38,15 +38,60 @@ fn build(reference: &str, text: &str) {
 
 /// A streaming model whose windows lie in its input, one folder each.
 pub fn windowed(name: &str) -> String {
-    let writes = r#"
+    windowed_with(name, "")
+}
+
+/// The same, which does `before` each window: that knows `$window`, and what [`streaming_image`] says.
+pub fn windowed_with(name: &str, before: &str) -> String {
+    let writes = format!(
+        r#"
   for path in $s/in/$work/inputs/surface/*; do
     window=$(basename $path)
+    {before}
     while [ ! -e $s/in/$work/go/$window ]; do sleep 0.05; done
-    cp -r $path $s/out/$work/surface/.$window
-    mv $s/out/$work/surface/.$window $s/out/$work/surface/$window
+    for out in $s/out/$work/*; do
+      cp -r $path $out/.$window
+      mv $out/.$window $out/$window
+    done
     say "\"window\":\"$window\""
-  done"#;
-    streaming_image(name, writes)
+  done"#
+    );
+    streaming_image(name, &writes)
+}
+
+/// A streaming model stands still, and says so, until the test lets it go on ([`let_on`]).
+pub const WAITS: &str = "echo waits; while [ ! -e $s/in/on ]; do sleep 0.05; done";
+
+/// Lets the models of a site go on that are there now.
+pub fn let_on(site: &Site) {
+    signal(site, "on");
+}
+
+/// Puts a file into the folder `$s/in` of each streaming model of a site.
+pub fn signal(site: &Site, name: &str) {
+    for owner in site.files("mlwm-work/warm") {
+        if let Some(folder) = owner.strip_suffix("/owner") {
+            let file = site
+                .path("mlwm-work/warm")
+                .join(folder)
+                .join("in")
+                .join(name);
+            // It may just be going.
+            let _ = std::fs::write(file, "");
+        }
+    }
+}
+
+/// Waits until a run has ended; its models go on at once.
+pub fn ended(site: &Site, run: Child) -> Ran {
+    std::thread::scope(|scope| {
+        let ended = scope.spawn(|| run.wait_with_output().expect("it can be waited for"));
+        while !ended.is_finished() {
+            let_on(site);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        ran(&ended.join().expect("it can be waited for"))
+    })
 }
 
 /// The image of a streaming model, a shell script that does `writes` for each member: that knows `$member`,
@@ -76,11 +121,19 @@ done"#
     );
     let plain = image(&format!("{name}-plain"), &script);
     let reference = format!("mlwm-test/{name}:latest");
-    build(
-        &reference,
-        &format!("FROM {plain}\nLABEL io.mlwm.streaming=1\n"),
-    );
+    label(&reference, &plain, "io.mlwm.streaming=1");
     reference
+}
+
+/// An image with one more label.
+pub fn labelled(image: &str, more: &str) -> String {
+    let reference = image.replace(":latest", "-labelled:latest");
+    label(&reference, image, more);
+    reference
+}
+
+fn label(reference: &str, from: &str, label: &str) {
+    build(reference, &format!("FROM {from}\nLABEL {label}\n"));
 }
 
 /// A site whose configuration `danra` runs `script` on the example's data.

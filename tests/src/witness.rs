@@ -144,3 +144,31 @@ pub fn kill_containers(tasks: &BTreeSet<String>) {
         Command::new("docker").args(["kill", &id]).output().unwrap();
     }
 }
+
+/// The containers of the runs of a site: they have a folder of it.
+pub fn containers_of(site: &Site) -> Vec<String> {
+    let folder = site.path("").canonicalize().unwrap();
+    let docker = |arguments: &[&str]| {
+        let output = Command::new("docker").args(arguments).output().unwrap();
+        ran(&output).stdout
+    };
+    let label = "label=io.mlwm.contract=1";
+    let all = docker(&["ps", "--all", "--quiet", "--no-trunc", "--filter", label]);
+    // One that is gone by now has no mounts.
+    let mounts = |id: &str| docker(&["inspect", "--format", "{{json .Mounts}}", id]);
+    let of_site = all
+        .lines()
+        .filter(|id| mounts(id).contains(folder.to_str().unwrap()));
+    of_site.map(str::to_owned).collect()
+}
+
+/// The container of the run of a site, when it comes.
+pub fn container_of(site: &Site) -> String {
+    for _ in 0..200 {
+        if let Some(id) = containers_of(site).pop() {
+            return id;
+        }
+        std::thread::sleep(Duration::from_millis(25));
+    }
+    panic!("no container comes")
+}

@@ -262,6 +262,34 @@ fn what_was_staged_when_it_was_stopped_is_not_staged_again() {
     assert_eq!(site.files("mlwm-work/tasks"), [""; 0]);
 }
 
+/// The terminal, or the program that read what it prints, is gone.
+#[test]
+fn nobody_who_reads_is_needed_to_run_or_to_be_stopped() {
+    let script = "echo started; cp -r /in/surface.zarr/. /out/surface.zarr/; sleep $SECONDS_MORE";
+    let site = scripted("unread", script, "environment: {SECONDS_MORE: 2}");
+    let yaml = std::fs::read_to_string(site.path("configurations/danra/config.yaml")).unwrap();
+    let start = || {
+        let mut run = site.command(&["run", "--analysis-time", "2022-04-07T03:00Z"]);
+        let run = run.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut run = run.spawn().unwrap();
+        drop((run.stdout.take(), run.stderr.take()));
+        run
+    };
+    assert_eq!(start().wait().unwrap().code(), Some(0));
+    site.mlwm(&["verify", "published/surface.zarr"])
+        .expect(0, &["all as published"]);
+    std::fs::remove_dir_all(site.path("published")).unwrap();
+    std::fs::remove_dir_all(site.path("mlwm-work")).unwrap();
+
+    site.configure("danra", &yaml.replace("MORE: 2", "MORE: 600"));
+    let mut run = start();
+    wait_for(&site.path("mlwm-work/log"));
+    terminate(&run);
+    assert_eq!(run.wait().unwrap().code(), Some(130));
+    site.expect_nothing_left();
+    no_container_left();
+}
+
 fn terminate(child: &std::process::Child) {
     let id = child.id().to_string();
     let kill = Command::new("kill").args(["-TERM", &id]).status();

@@ -187,6 +187,63 @@ fn an_ensemble_of_other_members_is_not_replaced_unless_asked_for() {
     nothing_is_left(&site);
 }
 
+/// What a store has of a member that was published before is looked at: names and sizes of all of it, and the bytes of
+/// what products are made of.
+#[test]
+fn of_a_damaged_member_no_ensemble_is_made() {
+    let site = site("products", COPIES, "");
+    let run = |members| site.mlwm(&[&RUN[..], &["--members", members]].concat());
+    run("0-2").expect(0, &["published"]);
+    let shard = site.path("published/member1.zarr/msl/c/1/0");
+    let whole = fs::read(&shard).unwrap();
+    fs::remove_file(&shard).unwrap();
+    run("3").expect(31, &["`msl/c/1/0` is missing", "member1.zarr"]);
+    fs::write(&shard, &whole[..100]).unwrap();
+    run("3").expect(31, &["`msl/c/1/0` has 100 bytes", "member1.zarr"]);
+    let mut flipped = whole.clone();
+    flipped[whole.len() / 2] ^= 1;
+    fs::write(&shard, flipped).unwrap();
+    run("3").expect(12, &["msl/c/1/0", "member1.zarr"]);
+    assert!(manifest(&site).is_none());
+    assert!(!site.files(ENSEMBLE).contains(&"zarr.json".to_owned()));
+
+    fs::write(&shard, whole).unwrap();
+    run("3").expect(0, &["ensemble: published"]);
+    is_of(&site, "0-3", "0,1,2,3");
+    nothing_is_left(&site);
+}
+
+#[test]
+fn members_that_were_made_otherwise_are_no_ensemble() {
+    let site = site("products-mixed", COPIES, "");
+    let run =
+        |members, more: &[&str]| site.mlwm(&[&RUN[..], &["--members", members], more].concat());
+    run("0-1", &[]).expect(0, &["published"]);
+    // Another image by the same name.
+    image("products-mixed", &format!("{COPIES}; echo newer"));
+    run("2-3", &[]).expect(31, &["members 0 and 2 were made with different images"]);
+    assert!(manifest(&site).is_none());
+    run("0-1", &["--republish"]).expect(0, &["ensemble: published"]);
+    is_of(&site, "0-3", "0,1,2,3");
+
+    // Another configuration has no members yet; those that it makes are not mixed with the others.
+    for folder in ["published", "mlwm-work"] {
+        fs::remove_dir_all(site.path(folder)).unwrap();
+    }
+    run("0-1", &[]).expect(0, &["published"]);
+    let yaml = fs::read_to_string(site.path("configurations/danra/config.yaml")).unwrap();
+    site.configure("danra", &(yaml + "environment: {OTHER: 1}\n"));
+    run("2-3", &[]).expect(0, &["published"]);
+    assert!(manifest(&site).is_none());
+    let all = run("0-3", &[]).expect(31, &["2 members are published and 4 are wanted"]);
+    assert!(
+        all.stderr.contains("its configuration is"),
+        "{}",
+        all.stderr
+    );
+    assert!(manifest(&site).is_none());
+}
+
 #[test]
 fn products_that_need_more_than_the_disk_may_hold_are_refused() {
     let site = site("products", COPIES, "");

@@ -4,119 +4,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
-use std::process::Command;
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, Mutex};
 
 use mlwm_spec::Manifest;
+use mlwm_tests::bench::{Bench, MEMBERS, SERVER, configuration};
 use mlwm_tests::counting_proxy::CountingProxy;
 use mlwm_tests::faulty::{Fault, Faulty};
-use mlwm_tests::s3::S3Server;
 use mlwm_tests::scripted::{no_container_left, windowed};
-use mlwm_tests::site::{Ran, Site, oracle, python, ran, repository};
+use mlwm_tests::site::{Site, oracle};
 
 const RUN: [&str; 3] = ["run", "--analysis-time", "2022-04-07T03:00Z"];
-const MEMBERS: u64 = 3;
 const VARIABLES: u64 = 2;
 /// Windows of 24, 24 and 12 hours, that is of 4, 4 and 2 steps.
 const WINDOWS: [&str; 3] = ["h000-024", "h024-048", "h048-060"];
 /// Bytes of the values that a member publishes: float32, 10 steps at 40,000 points.
 const LOGICAL: u64 = VARIABLES * 10 * 40_000 * 4;
-
-static SERVER: LazyLock<S3Server> = LazyLock::new(S3Server::garage);
-
-/// A site whose members' windows are in their inputs, in a bucket, to which they are published, too.
-struct Bench {
-    site: Site,
-    bucket: String,
-}
-
-impl Bench {
-    fn new(bucket: &str) -> Self {
-        let bench = Self {
-            site: Site::new(),
-            bucket: SERVER.bucket(bucket),
-        };
-        let store = bench.site.path("store");
-        let members = MEMBERS.to_string();
-        oracle("windows.py", &["make", store.to_str().unwrap(), &members]);
-        bench.oracle(&["put", store.to_str().unwrap(), &bench.bucket, "in"]);
-        bench.publish_to("out");
-        bench
-    }
-
-    fn publish_to(&self, folder: &str) {
-        let place = format!("s3://{}", self.bucket);
-        configure(
-            &self.site,
-            &format!("{place}/in"),
-            &format!("{place}/{folder}"),
-        );
-    }
-
-    /// Runs a command that finds the store at an endpoint.
-    fn mlwm(&self, arguments: &[&str], endpoint: &str) -> Ran {
-        let mut command = self.site.command(arguments);
-        command.envs(SERVER.environment());
-        command.env("AWS_ENDPOINT_URL", endpoint);
-        command.env("MLWM_PATIENCE", "PT10S");
-        ran(&command.output().unwrap())
-    }
-
-    fn oracle(&self, arguments: &[&str]) -> String {
-        let output = Command::new(python())
-            .arg(repository().join("tests/oracles/objects.py"))
-            .args(arguments)
-            .envs(SERVER.environment())
-            .env_remove("AWS_CA_BUNDLE")
-            .output()
-            .unwrap();
-        ran(&output).expect(0, &[]).stdout
-    }
-
-    /// All objects of a folder with their content, by a client that is not ours.
-    fn objects(&self, folder: &str) -> BTreeMap<String, Vec<u8>> {
-        let got = tempfile::tempdir().unwrap();
-        let to = got.path().to_str().unwrap();
-        self.oracle(&["get", &self.bucket, &format!("{folder}/"), to]);
-        let root = got.path().join(folder);
-        let mut found = BTreeMap::new();
-        let mut folders = vec![root.clone()];
-        while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(folder).into_iter().flatten() {
-                let path = entry.unwrap().path();
-                if path.is_dir() {
-                    folders.push(path);
-                    continue;
-                }
-                let name = path.strip_prefix(&root).unwrap().display().to_string();
-                found.insert(name, fs::read(path).unwrap());
-            }
-        }
-        found
-    }
-}
-
-fn configure(site: &Site, from: &str, to: &str) {
-    let yaml = format!(
-        "docker_image: {}
-members: 0-{}
-forecast_duration: PT60H
-time_layout: time
-retries: 0
-inputs:
-  surface: {{uri: '{from}/member{{member}}', internal_path: /in/surface}}
-outputs:
-  surface:
-    uri: '{to}/member{{member}}.zarr'
-    internal_path: /out/surface.zarr
-    variables: [t2m, msl]
-    windows: {{length: PT24H}}
-",
-        windowed("to-a-store"),
-        MEMBERS - 1
-    );
-    site.configure("danra", &yaml);
-}
 
 fn manifests(objects: &BTreeMap<String, Vec<u8>>) -> Vec<Manifest> {
     let manifests = objects.iter();
@@ -306,7 +208,14 @@ fn what_is_wrong_in_a_store_is_found() {
     let store = site.path("store");
     let members = MEMBERS.to_string();
     oracle("windows.py", &["make", store.to_str().unwrap(), &members]);
-    configure(&site, "./store", "./published");
+    let yaml = configuration(
+        &windowed("to-a-store"),
+        MEMBERS,
+        "./store",
+        "./published",
+        "retries: 0\n",
+    );
+    site.configure("danra", &yaml);
     site.mlwm(&RUN).expect(0, &["published"]);
     let place = "published/member1.zarr";
     let path = |name: &str| site.path(place).join(name);

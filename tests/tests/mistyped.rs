@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
-use mlwm_tests::site::{Site, noise_artifact};
+use mlwm_tests::site::{Site, example_configuration, noise_artifact};
 
 fn zip() -> String {
     noise_artifact("noise", 4096, 1).display().to_string()
@@ -180,4 +180,56 @@ fn standard_output_that_takes_nothing() {
     let output = inspect.stdout(writer).output().unwrap();
     assert_eq!(output.status.code(), Some(0));
     assert!(fs::read_dir(site.path(".")).unwrap().count() <= 1);
+}
+
+/// What would be written more than once, or cannot be cut: before anything is staged. The model has steps of 3 hours.
+#[test]
+fn windows_that_cannot_be() {
+    let site = Site::with_example();
+    let yaml = example_configuration();
+    let other = "  other: {uri: ./published/other.zarr, internal_path: /out/other.zarr";
+    for (more, said) in [
+        (
+            "    windows: {length: PT90M}\n".to_owned(),
+            "a length of whole hours",
+        ),
+        (
+            "    windows: {length: PT6H}\n    zarr_format: 2\n".to_owned(),
+            "is of Zarr format 3",
+        ),
+        (
+            format!("    windows: {{length: PT6H}}\n{other}}}\n"),
+            "`surface` is not cut like this one",
+        ),
+        (
+            format!("    windows: {{length: PT6H}}\n{other}, windows: {{length: PT9H}}}}\n"),
+            "`surface` is not cut like this one",
+        ),
+        (
+            "    windows: {length: PT7H}\n".to_owned(),
+            "no whole number of steps",
+        ),
+        (
+            "    windows: {length: PT6H, hours: 3-18}\n".to_owned(),
+            "the hours 3-18 begin or end within a window of PT6H",
+        ),
+        (
+            "    windows: {length: PT6H, hours: 6-15}\n".to_owned(),
+            "the hours 6-15 begin or end within a window of PT6H",
+        ),
+        (
+            "    windows: {length: PT6H, hours: 6-24}\n".to_owned(),
+            "the forecast has 18 hours",
+        ),
+    ] {
+        site.configure("danra", &format!("{yaml}{more}time_layout: time\n"));
+        site.run("danra", &[]).expect(10, &[said]);
+        for folder in ["published", "mlwm-work/tasks", "mlwm-work/log"] {
+            assert_eq!(site.files(folder), [""; 0], "{more}");
+        }
+    }
+    let last = "    windows: {length: PT12H, hours: 12-18}\ntime_layout: time\n";
+    site.configure("danra", &(yaml + last));
+    site.run("danra", &["--dry-run"])
+        .expect(0, &["\"hours\": \"12-18\""]);
 }

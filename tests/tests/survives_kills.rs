@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use mlwm_spec::Manifest;
 use mlwm_tests::scripted::{no_container_left, scripted};
 use mlwm_tests::site::{Site, ran};
-use mlwm_tests::witness::{Witness, containers, kill_containers, watched};
+use mlwm_tests::witness::{Witness, container_of, containers, kill_containers, watched};
 
 const RUN: [&str; 3] = ["run", "--analysis-time", "2022-04-07T03:00Z"];
 const MANIFEST: &str = "zarr.manifest.json";
@@ -390,7 +390,7 @@ fn a_container_that_is_killed_is_a_model_that_failed() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let id = container(&site);
+    let id = container_of(&site);
     assert!(
         Command::new("docker")
             .args(["kill", &id])
@@ -414,34 +414,6 @@ fn a_container_that_is_killed_is_a_model_that_failed() {
         .collect();
     assert_eq!(states, ["failed", "published"]);
     no_container_left();
-}
-
-/// The container of the run of a site.
-fn container(site: &Site) -> String {
-    let folder = site.path("").canonicalize().unwrap();
-    for _ in 0..200 {
-        let listed = Command::new("docker")
-            .args([
-                "ps",
-                "--quiet",
-                "--no-trunc",
-                "--filter",
-                "label=io.mlwm.contract=1",
-            ])
-            .output()
-            .unwrap();
-        for id in ran(&listed).stdout.lines() {
-            let mounts = Command::new("docker")
-                .args(["inspect", "--format", "{{json .Mounts}}", id])
-                .output()
-                .unwrap();
-            if ran(&mounts).stdout.contains(folder.to_str().unwrap()) {
-                return id.to_owned();
-            }
-        }
-        std::thread::sleep(Duration::from_millis(25));
-    }
-    panic!("no container comes")
 }
 
 #[test]
@@ -475,7 +447,7 @@ fn a_killed_run_is_seen_as_lost() {
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    container(&site);
+    container_of(&site);
     site.mlwm(&["status"]).expect(0, &["running"]);
     child.kill().unwrap();
     child.wait().unwrap();

@@ -102,7 +102,7 @@ fn list(arguments: &List) -> Outcome {
         return Ok(ExitCode::Ok);
     }
     if artifacts.is_empty() && kept.is_empty() {
-        eprintln!("the cache is empty");
+        note!("the cache is empty");
         return Ok(ExitCode::Ok);
     }
     if !artifacts.is_empty() {

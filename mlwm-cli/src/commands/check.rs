@@ -50,7 +50,7 @@ pub(crate) fn main(arguments: Arguments) -> Outcome {
             match planned(folder, &name, &artifacts).await {
                 Ok(parts) => say!("{name}: {}", summary(&parts)),
                 Err(failure) => {
-                    eprintln!("{name}: {failure}");
+                    note!("{name}: {failure}");
                     worst = worst.max(failure.code());
                 }
             }

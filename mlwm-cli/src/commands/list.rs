@@ -53,7 +53,7 @@ pub(crate) fn main(arguments: &Arguments) -> Outcome {
         // In one line, as the outputs of CI jobs must be.
         say!("{}", serde_json::json!(all));
     } else if all.is_empty() {
-        eprintln!("{} has no configurations", folder.display());
+        note!("{} has no configurations", folder.display());
     } else {
         say!("{}", table(&all));
     }

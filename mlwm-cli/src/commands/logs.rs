@@ -45,7 +45,7 @@ pub(crate) fn main(arguments: &Arguments) -> Outcome {
     let ledger = ledger(&arguments.workdir)?;
     let task = task(arguments, &ledger)?;
     let attempt = attempt(arguments, &ledger, &task)?;
-    eprintln!(
+    note!(
         "attempt {} of {} {} member {}: {}, begun {}",
         attempt.number,
         task.configuration,

@@ -154,7 +154,7 @@ impl Wanted {
                 match parts {
                     Ok(parts) => loaded.extend(parts),
                     Err(error) => {
-                        eprintln!("error: {name}: {error}");
+                        note!("error: {name}: {error}");
                         code = code.max(error.exit_code());
                     }
                 }

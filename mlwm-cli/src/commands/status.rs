@@ -66,9 +66,11 @@ fn rebuilt(arguments: &Arguments) -> Result<(), Failure> {
     }
     let ledger = Ledger::open(&ledger_file(&arguments.workdir.workdir))?;
     let rebuilt = runtime()?.block_on(rebuild(&ledger, &configurations))?;
-    eprintln!(
+    note!(
         "found {} tasks with {} outputs; passed over {} manifests of others",
-        rebuilt.tasks, rebuilt.outputs, rebuilt.passed_over
+        rebuilt.tasks,
+        rebuilt.outputs,
+        rebuilt.passed_over
     );
     Ok(())
 }

@@ -92,7 +92,7 @@ pub(crate) fn main(arguments: &Arguments) -> Outcome {
         for file in &written.files {
             say!("{}", file.display());
         }
-        eprintln!("{}", HumanBytes(written.size));
+        note!("{}", HumanBytes(written.size));
     }
     Ok(ExitCode::Ok)
 }

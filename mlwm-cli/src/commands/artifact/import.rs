@@ -100,7 +100,7 @@ pub(in crate::commands) fn tell(
             say!("{reference} {outcome}");
         }
         if let Some(error) = &error {
-            eprintln!("error: {error}");
+            note!("error: {error}");
         }
         objects.push(serde_json::json!({
             "reference": reference,

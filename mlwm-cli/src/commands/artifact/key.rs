@@ -46,8 +46,8 @@ pub(crate) fn main(command: &Command) -> Outcome {
         })?),
     };
     let files = generate(&ending(".key"), &ending(".pub"), password)?;
-    eprintln!("secret key in {}", files.secret.display());
-    eprintln!("public key in {}", files.public.display());
+    note!("secret key in {}", files.secret.display());
+    note!("public key in {}", files.public.display());
     say!("{}", files.key);
     Ok(ExitCode::Ok)
 }

@@ -44,8 +44,8 @@ pub(crate) fn main(arguments: &Arguments) -> Outcome {
         say!("{}", table(&publications));
     } else if faults.is_empty() {
         match &arguments.name {
-            Some(name) => eprintln!("{} has no artifact named {name}", registry.uri()),
-            None => eprintln!("{} has no artifacts", registry.uri()),
+            Some(name) => note!("{} has no artifact named {name}", registry.uri()),
+            None => note!("{} has no artifacts", registry.uri()),
         }
     }
     for Fault { name, tag, why } in faults {

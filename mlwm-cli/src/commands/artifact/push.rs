@@ -94,7 +94,7 @@ pub(super) fn tell(registry: &Registry, pushed: &Pushed, json: bool) {
         });
         say!("{object:#}");
     } else {
-        eprintln!("{}", outcome.replace('-', " "));
+        note!("{}", outcome.replace('-', " "));
         say!("{reference}");
     }
 }

@@ -174,7 +174,7 @@ fn show(registry: &Registry, plan: &RemovalPlan, dry_run: bool) {
 fn references(folder: Option<&Path>) -> Result<Vec<FoundReference>, Failure> {
     let usual = Path::new(CONFIGURATIONS);
     let Some(folder) = folder.or_else(|| usual.is_dir().then_some(usual)) else {
-        eprintln!(
+        note!(
             "no configurations were looked at: `--configurations` names the folder of those that \
              may refer to it"
         );

@@ -136,7 +136,7 @@ async fn build(
     }
     let given = &*given;
     if environment.is_none() && !arguments.secret.is_empty() {
-        eprintln!("note: {name} has no Containerfile: no step reads the secrets that are given");
+        note!("note: {name} has no Containerfile: no step reads the secrets that are given");
     }
     let runner = match environment {
         Some(_) => None,

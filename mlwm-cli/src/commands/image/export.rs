@@ -100,7 +100,7 @@ pub(crate) fn main(arguments: &Arguments) -> Outcome {
     for file in &written.files {
         say!("{}", file.display());
     }
-    eprintln!("{}", HumanBytes(written.size));
+    note!("{}", HumanBytes(written.size));
     Ok(ExitCode::Ok)
 }
 
@@ -120,7 +120,7 @@ async fn export(
         match artifact_of(&image) {
             Some(artifact) => drop(made_of.insert(artifact)),
             None if arguments.artifacts => {
-                eprintln!("note: {place} does not say that an artifact is in it");
+                note!("note: {place} does not say that an artifact is in it");
             }
             None => {}
         }

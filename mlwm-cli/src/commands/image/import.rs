@@ -144,14 +144,12 @@ fn check_wanted(arguments: &Arguments, bundle: &Bundle) -> Result<(), Failure> {
         _ => {
             let (images, artifacts) = (bundle.images().len(), bundle.artifacts().len());
             if !to_images && images > 0 {
-                eprintln!(
+                note!(
                     "note: {file} has {images} images, too: bring them with --push, --output or --load"
                 );
             }
             if arguments.artifacts.is_none() && artifacts > 0 {
-                eprintln!(
-                    "note: {file} has {artifacts} artifacts, too: publish them with --artifacts"
-                );
+                note!("note: {file} has {artifacts} artifacts, too: publish them with --artifacts");
             }
             return Ok(());
         }

@@ -175,7 +175,7 @@ impl Chosen {
         let built = environment
             .build(&Engine::connect().await?, secrets, &mut keep)
             .await;
-        built.inspect_err(|_| lines.iter().for_each(|line| eprintln!("{line}")))?;
+        built.inspect_err(|_| lines.iter().for_each(|line| note!("{line}")))?;
         let place = Place::Engine(environment.reference.clone());
         let image = find_image(&place, &self.platform()).await?;
         Ok(Ground {
@@ -202,7 +202,7 @@ pub(super) fn with_artifacts(folder: &Path) -> Result<Vec<String>, Failure> {
     for name in names(folder)? {
         match read(folder, &name)?.configuration.artifact {
             Some(_) => found.push(name),
-            None => eprintln!("note: {name} is left out: it names no artifact"),
+            None => note!("note: {name} is left out: it names no artifact"),
         }
     }
     Ok(found)

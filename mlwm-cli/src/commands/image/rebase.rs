@@ -128,7 +128,7 @@ async fn old_base(image: &Image, platform: &Platform) -> Option<Image> {
     match find(&place, platform, &OciOptions::default()).await {
         Ok(found) => found,
         Err(error) => {
-            eprintln!(
+            note!(
                 "note: the history of the image alone says which layers are those of its base, since that was not found: {error}"
             );
             None

@@ -75,7 +75,7 @@ pub(crate) fn main(arguments: &Arguments) -> Outcome {
                 Err(error) => Err(error.into()),
             };
             let code = tested.unwrap_or_else(|failure| {
-                eprintln!("{name}: {failure}");
+                note!("{name}: {failure}");
                 failure.code()
             });
             worst = worst.max(code);
@@ -142,12 +142,12 @@ fn say_report(arguments: &Arguments, name: &str, report: &GoldenReport) -> ExitC
             "{name}: {} makes the forecast that its golden case expects",
             report.image
         ),
-        ExitCode::Differs => eprintln!(
+        ExitCode::Differs => note!(
             "{name}: {} does not make the forecast that its golden case expects: find out what changed in base, runner or model; if the new forecast is right, build the artifact with a new golden case",
             report.image
         ),
         // Why has been said when it happened.
-        _ => eprintln!("{name}: {} could not run its golden case", report.image),
+        _ => note!("{name}: {} could not run its golden case", report.image),
     }
     code
 }
