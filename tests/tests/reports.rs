@@ -311,7 +311,7 @@ fn what_a_plan_is_expected_to_publish_is_what_is_then_published() {
         .values()
         .map(|seconds| seconds.as_f64().unwrap())
         .collect();
-    let slowest = phases["run"].as_f64().unwrap();
+    let slowest = seconds.iter().copied().fold(0.0, f64::max);
     close(
         &after["seconds"],
         seconds.iter().sum::<f64>() + 9.0 * slowest,
