@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use mlwm_tests::bench::{Bench, Reader, SERVER, attempts, begun, logs, tasks, wait_until};
+use mlwm_tests::bench::{Bench, Reader, SERVER, attempts, begun, logs, put, tasks, wait_until};
 use mlwm_tests::counting_proxy::CountingProxy;
 use mlwm_tests::faulty::{Fault, Faulty};
 use mlwm_tests::scripted::{WAITS, ended, windowed_with};
-use mlwm_tests::site::ran;
+use mlwm_tests::site::{oracle, ran};
 use mlwm_tests::witness::{container_of, containers_of};
 use serde_json::Value;
 
@@ -188,6 +188,40 @@ fn a_run_that_waits_takes_over_from_one_that_is_killed() {
     ended(&bench.site, other).expect(0, &["published"]);
     bench.all_is_published("out");
     assert_eq!(begun(&bench.site, 4), twice(second));
+    bench.nothing_is_left();
+}
+
+/// I4: what was sent of a forecast from other inputs is no part of the one that is published.
+#[test]
+fn windows_of_two_forecasts_are_not_mixed() {
+    let bench = bench("mixed", "retries: 0\n");
+    let proxy = CountingProxy::to(&SERVER.endpoint);
+    let (mut run, _, second) = run_into_the_second(&bench, &proxy);
+    let store = format!("member{second}.zarr");
+    let sent = format!("{store}/t2m/c/0/0");
+    wait_until("its first window is in the store", || {
+        bench.objects("out").contains_key(&sent)
+    });
+    run.kill().unwrap();
+    run.wait().unwrap();
+    let before = bench.objects("out")[&sent].clone();
+    let other = (second + 1) % 4;
+    let of_other = bench.site.path(&format!("store/member{other}"));
+    put(&of_other, &bench.bucket, &format!("in/member{second}"));
+    let reader = Reader::of(&bench, "out");
+    let again = bench.command(&RUN, &SERVER.endpoint).spawn().unwrap();
+    ended(&bench.site, again).expect(0, &["published"]);
+    assert_eq!(reader.saw_only_what_is_whole().1, 4);
+    let got = bench.site.path("got");
+    bench.bring("out", &got);
+    let path = got.join("out").join(&store);
+    let check = ["check", path.to_str().unwrap(), &other.to_string()];
+    oracle("windows.py", &check);
+    assert!(fs::read(got.join("out").join(&sent)).unwrap() != before);
+    let uri = format!("s3://{}/out/{store}", bench.bucket);
+    bench
+        .mlwm(&["verify", &uri], &SERVER.endpoint)
+        .expect(0, &["all as published"]);
     bench.nothing_is_left();
 }
 

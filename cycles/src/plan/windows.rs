@@ -54,7 +54,7 @@ pub(super) fn check(
         wanted.to.saturating_mul(3600),
     );
     if to > end {
-        let (hours, wanted) = (end / 3600, wanted.to);
+        let hours = end / 3600;
         return Err(refuse(format!(
             "the forecast has {hours} hours, and {wanted} are to be published"
         )));
