@@ -5,6 +5,7 @@ mod common;
 
 use std::path::Path;
 
+use common::kills::kill_and_run_again;
 use common::{python, refused, run, step};
 
 const MAKE: &str = r#"
@@ -126,6 +127,26 @@ fn every_problem_is_named() {
         message.contains("1 problem(s)") && message.contains("1 time(s) are missing"),
         "{message}"
     );
+}
+
+/// A store of 12 MB, in chunks of one time, without holes.
+const LARGE: &str = r#"
+import sys, numpy as np, zarr
+g = zarr.create_group(sys.argv[1], zarr_format=3)
+a = g.create_array("a", shape=(100, 30000), chunks=(1, 30000), dtype="f4", dimension_names=("time", "x"))
+a[...] = np.random.default_rng(2).random((100, 30000), dtype="f4")
+"#;
+
+#[test]
+fn who_was_killed_writes_the_same_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    python(LARGE, &[&store]);
+    kill_and_run_again(|place| {
+        let mut command = step(&["validate", "--report"], &[&place.join("report.json")]);
+        command.arg(&store);
+        command
+    });
 }
 
 #[test]
