@@ -277,6 +277,69 @@ fn forcing_and_model_become_one_store() {
     );
 }
 
+/// What does not change, as a store of its own; and stores that do not fit the months.
+const STATIC: &str = r#"
+import sys, numpy as np, xarray as xr
+model, folder = sys.argv[1:3]
+month = xr.open_zarr(model, consolidated=True)
+x = month.sizes["x"]
+soil = (("x",), np.random.default_rng(8).random(x), {"units": "1"})
+place = {name: month[name].variable.load() for name in ["x", "lat", "lon"]}
+for variable in place.values():
+    variable.encoding = {}
+for name, dataset in {
+    "static": xr.Dataset({"soil": soil}, coords=place),
+    "other-place": xr.Dataset({"soil": soil}, coords={**place, "lat": place["lat"] + 1}),
+    "other-length": xr.Dataset({"soil": (("x",), np.ones(x - 1))}),
+    "same-name": xr.Dataset({"swvl1": soil}, coords=place),
+}.items():
+    dataset.to_zarr(f"{folder}/{name}", zarr_format=2, consolidated=True)
+"#;
+
+#[test]
+fn what_does_not_change_comes_from_a_store_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let [a, b, _] = months(folder.path());
+    let path = |name: &str| folder.path().join(name);
+    python(STATIC, &[&a, folder.path()]);
+    let concat = |fixed: &str, target: &Path| {
+        let mut command = step(&CHUNK, &[&a, &b, target]);
+        command.arg("--static").arg(path(fixed));
+        command
+    };
+    run(&mut concat("static", &path("all")));
+    python(
+        "import sys, xarray as xr\n\
+         found, static, model = (xr.open_zarr(p, consolidated=True).load() for p in sys.argv[1:])\n\
+         xr.testing.assert_identical(found.soil, static.soil)\n\
+         assert found.swvl1.isel(time=slice(0, model.sizes['time'])).equals(model.swvl1)",
+        &[&path("all"), &path("static"), &a],
+    );
+    let there = path("there");
+    for (fixed, expected) in [
+        (
+            "other-place",
+            &["other-place does not fit", "`lat` differ by up to 1"][..],
+        ),
+        (
+            "other-length",
+            &["other-length", "the dimension `x`", "459", "460"],
+        ),
+        ("same-name", &["same-name", "`swvl1`"]),
+        (
+            "model-2020-04.zarr",
+            &["changes with `time`, and the store is given as static"],
+        ),
+    ] {
+        let (code, message) = refused(&mut concat(fixed, &there));
+        for part in expected {
+            assert!(message.contains(part), "{part:?} is not in {message}");
+        }
+        assert_eq!(code, 12, "{message}");
+        assert!(!there.exists() && left_over(folder.path()).is_empty());
+    }
+}
+
 /// Copies of a month in which one thing is changed.
 const CHANGE: &str = r#"
 import sys, numpy as np, xarray as xr

@@ -226,6 +226,7 @@ steps:
     assert_eq!(archive.site.files("out"), ["b.manifest.json", "b/size"]);
     let size = fs::read_to_string(archive.site.path("out/b/size")).unwrap();
     assert_eq!(size.trim(), "20000000");
+    configure("*.grib").expect(10, &["`a b.grib` is named like", "land/2020-01/*.grib"]);
     configure("*.nc").expect(10, &["no file is named like", "land/2020-01/*.nc"]);
     no_container_left();
 }

@@ -276,7 +276,7 @@ mod tests {
 
     fn sources_of(uris: &[&str]) -> Result<Vec<Source>, Error> {
         let uris: Vec<String> = uris.iter().map(|uri| (*uri).to_owned()).collect();
-        let runtime = tokio::runtime::Builder::new_current_thread();
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
         runtime.build().unwrap().block_on(sources(&uris))
     }
 

@@ -102,6 +102,48 @@ variables:
 }
 
 #[test]
+fn a_point_that_is_missing_in_one_field_is_missing_in_the_window() {
+    let mut series = [
+        instants(1, 139),
+        instants(2, 167),
+        instants(2, 168),
+        instants(1, 165),
+        intervals(2, 228_228, "accum"),
+    ];
+    for one in &mut series {
+        one["holes"] = json!(true);
+    }
+    let case = Case::new(&json!(series));
+    let table = "
+variables:
+  mean: {param: 139}
+  least: {param: 2t, resample: min}
+  greatest: {param: 168, resample: max}
+  last: {param: 10u, resample: last}
+  sum: {param: tp, resample: sum}
+";
+    let expected = json!({"hours": 6, "variables": {
+        "mean": {"param": 139, "method": "mean"},
+        "least": {"param": 167, "method": "min"},
+        "greatest": {"param": 168, "method": "max"},
+        "last": {"param": 165, "method": "last"},
+        "sum": {"param": 228_228, "method": "sum"},
+    }});
+    let found = converted(&case, table, &["--resample", "6h=mean"], &expected);
+    assert_eq!(found["checked"], 5 * 2);
+    for (name, missing) in found["missing"].as_object().unwrap() {
+        // Of the 1600 points a part is missing in each field; other ones in each but the last.
+        let missing = missing.as_u64().unwrap();
+        let (least, most) = if name == "last" {
+            (200, 400)
+        } else {
+            (1000, 3000)
+        };
+        assert!((least..most).contains(&missing), "{name}: {missing}");
+    }
+}
+
+#[test]
 fn methods_are_not_used_on_what_they_make_no_sense_of() {
     let case = Case::new(&json!([instants(2, 167), intervals(2, 228_228, "accum")]));
     for (air, rain, expected) in [

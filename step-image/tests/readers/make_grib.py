@@ -64,6 +64,10 @@ for series in json.loads(sys.argv[2]):
                 if series.get("bitmap"):
                     eccodes.codes_set(handle, "bitmapPresent", 1)
                     values[::5] = eccodes.codes_get(handle, "missingValue", float)
+                if series.get("holes"):
+                    # Other points at each hour.
+                    eccodes.codes_set(handle, "bitmapPresent", 1)
+                    values[int(hour) % 7::11] = eccodes.codes_get(handle, "missingValue", float)
                 eccodes.codes_set_values(handle, values)
                 if [str(valid), series["param"]] not in series.get("leave_out", []):
                     eccodes.codes_write(handle, file)
