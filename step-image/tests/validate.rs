@@ -150,6 +150,55 @@ fn who_was_killed_writes_the_same_report() {
 }
 
 #[test]
+fn what_a_schema_says_of_variables_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, schema) = (
+        folder.path().join("faulty"),
+        folder.path().join("schema.yaml"),
+    );
+    python(MAKE, &[&store, Path::new("faulty")]);
+    python(
+        "import sys, zarr; zarr.open_group(sys.argv[1])['a'][1, 2] = float('-inf')",
+        &[&store],
+    );
+    // The times of the store have a hole, and `b` has values that are missing.
+    let hole = "1 time(s) are missing";
+    let infinite = "1 value(s) of `a` are infinite";
+    let missing = "`b` is partly missing at 1 time(s)";
+    for (text, expected) in [
+        ("{}", &[hole, infinite, missing][..]),
+        ("variables: {b: {missing: allow}}", &[hole, infinite]),
+        (
+            "variables: {b: {missing: allow}, lat: {}}\nothers: refuse",
+            &[hole, infinite, "the schema has no variable `a`"],
+        ),
+        (
+            "variables: {b: {missing: allow}, c: {}}",
+            &[hole, infinite, "there is no variable `c`"],
+        ),
+        (
+            "variables: {b: {missing: allow, dims: [x, time]}}",
+            &[
+                hole,
+                infinite,
+                "`b` has the dimensions [\"time\", \"x\"], but should have [\"x\", \"time\"]",
+            ],
+        ),
+    ] {
+        std::fs::write(&schema, text).unwrap();
+        let output = step(&["validate", "--schema"], &[&schema, &store]).output();
+        let output = output.unwrap();
+        assert_eq!(output.status.code(), Some(12));
+        let said = String::from_utf8(output.stdout).unwrap();
+        let problems = said.lines().filter(|line| line.starts_with("problem: "));
+        assert_eq!(problems.count(), expected.len(), "{text}: {said}");
+        for part in expected {
+            assert!(said.contains(part), "{text}: {part} is not in {said}");
+        }
+    }
+}
+
+#[test]
 fn schemas_and_options_are_checked() {
     let folder = tempfile::tempdir().unwrap();
     let (store, schema) = (

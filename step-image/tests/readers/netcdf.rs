@@ -163,6 +163,45 @@ print(json.dumps([sorted(ours.variables), ours["Tair"].attrs["cell_methods"]]))
 }
 
 #[test]
+fn other_methods_are_those_of_numpy() {
+    let case = Case::new(&json!({"hours": two_days()}));
+    let script = r#"
+import json, sys, numpy, xarray
+ours = xarray.open_zarr(sys.argv[1])
+theirs = xarray.open_mfdataset([f"{sys.argv[2]}/{number}.nc" for number in [1, 0]], data_vars="minimal",
+                               coords="minimal", compat="override").isel(time=slice(0, 48)).load()
+method = {"min": lambda of: of.min(axis=1), "max": lambda of: of.max(axis=1), "last": lambda of: of[:, -1]}[sys.argv[3]]
+for name in ["Tair", "Qair"]:
+    expected = method(theirs[name].values.reshape(8, 6, 5))
+    assert numpy.array_equal(ours[name].values, expected, equal_nan=True), name
+print(json.dumps([int(ours["Qair"].isnull().sum()), ours["Tair"].attrs["cell_methods"]]))
+"#;
+    for (method, missing, methods) in [
+        ("min", 2, "time: minimum (interval: 3600 s"),
+        ("max", 2, "time: maximum (interval: 3600 s"),
+        ("last", 0, "time: point (interval: 3600 s"),
+    ] {
+        let store = case.text(&format!("{method}.zarr"));
+        let resample = format!("6h={method}");
+        succeed(&[
+            "nc2zarr",
+            &case.text("in"),
+            &store,
+            "--until",
+            "2020-02-03",
+            "--resample",
+            &resample,
+            "--variables",
+            "Tair,Qair",
+        ]);
+        let said = python(script, &[&store, &case.text("in"), method]);
+        // Each file misses a value of its first time.
+        assert_eq!(said[0], missing, "{method}");
+        assert!(said[1].as_str().unwrap().starts_with(methods), "{said}");
+    }
+}
+
+#[test]
 fn what_does_not_fit_together_is_named() {
     let same = Case::new(&json!({"hours": [[0, 1], [1, 2]]}));
     let said = same.said(&[]);
