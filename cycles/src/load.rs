@@ -9,7 +9,6 @@ use mlwm_registries::Error::DamagedInCache;
 use mlwm_registries::{Cache, CachedArtifact, RegistryOptions, Unpacked, cache_home};
 use mlwm_spec::configuration::{Files, Keep, Part};
 use mlwm_spec::contract::TimeLayout;
-use mlwm_spec::dataset_path::is_plain_name;
 use mlwm_spec::task::canonical_json;
 use mlwm_spec::{
     ArtifactDelivery, ArtifactFile, ArtifactReference, Configuration, DatastoreConfig, Digest,
@@ -394,7 +393,7 @@ fn no_such_step(configuration: &str, step: &str, parts: &[Part]) -> Error {
     }
 }
 
-/// The names of the files or folders that a pattern stands for, sorted.
+/// The names of the files or folders that a pattern stands for, sorted; hidden ones are none of them.
 async fn files_like(pattern: &str) -> Result<Vec<String>, Error> {
     let (folder, name) = pattern.rsplit_once('/').unwrap_or((".", pattern));
     let (start, end) = name.split_once('*').unwrap_or((name, ""));
@@ -406,7 +405,7 @@ async fn files_like(pattern: &str) -> Result<Vec<String>, Error> {
     names.dedup();
     names.retain(|name| {
         let rest = name.strip_prefix(start);
-        is_plain_name(name) && rest.is_some_and(|rest| rest.ends_with(end))
+        !name.starts_with('.') && rest.is_some_and(|rest| rest.ends_with(end))
     });
     Ok(names)
 }

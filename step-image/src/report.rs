@@ -44,6 +44,22 @@ pub struct FileReport {
     pub used: u64,
     /// Those that are not.
     pub refused: Vec<Refused>,
+    /// Times of the file that are not in the result, because that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<LeftOut>,
+}
+
+/// Times that follow each other in a file and are not in the result.
+#[derive(Debug, Serialize)]
+pub struct LeftOut {
+    /// How many.
+    pub times: usize,
+    /// The first of them.
+    pub from: String,
+    /// The last of them.
+    pub to: String,
+    /// Why.
+    pub reason: String,
 }
 
 /// Something that was read and is not in the result.

@@ -5,7 +5,8 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use common::{assert_same_files, files, kill_when, left_over, python, refused, run, step};
+use common::kills::{kill_and_run_again, kill_when};
+use common::{assert_same_files, files, left_over, peak_memory, python, refused, run, step};
 
 /// Months of a model, six-hourly, each a store with times counted from its own begin; and of its forcing, whose
 /// coordinates are a little off.
@@ -151,6 +152,7 @@ fn who_is_killed_leaves_the_old_store_or_the_new_one() {
     let before = files(&old);
     let unfinished = folder.path().join(".grown.unfinished");
     let grown = folder.path().join("grown");
+    let mut in_time = 0;
     for file in ["", "rsn/10.0.0", "swvl1/71.0", ".zmetadata"] {
         let _ = std::fs::remove_dir_all(&grown);
         python(
@@ -159,6 +161,7 @@ fn who_is_killed_leaves_the_old_store_or_the_new_one() {
         );
         let mut append = step(&["concat", "--append"], &[&c, &grown]);
         let killed = kill_when(&mut append, || unfinished.join(file).exists());
+        in_time += u32::from(killed);
         let after = files(&grown);
         let is_old = after == before;
         assert!(
@@ -169,6 +172,67 @@ fn who_is_killed_leaves_the_old_store_or_the_new_one() {
         assert_same_files(&all, &grown);
         assert!(left_over(folder.path()).is_empty());
     }
+    assert!(in_time >= 2, "{in_time} kills came in time");
+}
+
+#[test]
+fn a_new_store_is_the_same_whoever_was_killed_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let [a, b, c] = months(folder.path());
+    let kills = kill_and_run_again(|place| {
+        let options = ["concat", "--chunk", "time=5,x=115"];
+        step(&options, &[&a, &b, &c, &place.join("out")])
+    });
+    assert!(kills.halves > 0, "{kills:?}");
+}
+
+/// Three stores of 20 MB, each in chunks of 8 times.
+const LARGE: &str = r#"
+import sys, numpy as np, pandas as pd, xarray as xr
+rng = np.random.default_rng(4)
+for number in range(3):
+    times = pd.date_range("2020-02-01", periods=240, freq="6h")[80 * number:80 * (number + 1)]
+    values = rng.random((80, 65536), dtype="f4")
+    xr.Dataset({"a": (("time", "x"), values)}, coords={"time": times}).to_zarr(
+        f"{sys.argv[1]}/{number}", zarr_format=2, consolidated=True, encoding={"a": {"chunks": (8, 65536)}})
+"#;
+
+#[test]
+fn memory_is_kept_to_and_does_not_change_the_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    python(LARGE, &[folder.path()]);
+    let [a, b, c] = ["0", "1", "2"].map(|name| folder.path().join(name));
+    let (much, there) = (folder.path().join("much"), folder.path().join("there"));
+    // Of each point a series: all chunks of the sources go into each of those.
+    let options = |memory| ["concat", "--chunk", "time=240,x=512", "--memory", memory];
+    run(&mut step(&options("1GiB"), &[&a, &b, &c, &much]));
+    let (code, message) = refused(&mut step(&options("20MiB"), &[&a, &b, &c, &there]));
+    assert_eq!(code, 10);
+    assert!(
+        message.contains("`a`") && message.contains("in 20MiB of memory"),
+        "{message}"
+    );
+    assert!(!there.exists() && left_over(folder.path()).is_empty());
+    let least_of = |message: &str| {
+        let least = message.split("give at least ").nth(1).unwrap();
+        least.split(',').next().unwrap().to_owned()
+    };
+    let least = least_of(&message);
+    let mebibytes: u64 = least.trim_end_matches("MiB").parse().unwrap();
+    assert!(mebibytes < 128, "{message}");
+    let peak = peak_memory(&mut step(&options(&least), &[&a, &b, &c, &there]));
+    assert!(peak <= mebibytes << 20, "{} MiB of {least}", peak >> 20);
+    assert_same_files(&much, &there);
+    // The same of a store that grows; where it is refused, it stays as it was.
+    let grown = folder.path().join("grown");
+    run(&mut step(&options("1GiB"), &[&a, &b, &grown]));
+    let before = files(&grown);
+    let append = |memory| ["concat", "--append", "--memory", memory];
+    let (code, message) = refused(&mut step(&append("20MiB"), &[&c, &grown]));
+    assert_eq!(code, 10, "{message}");
+    assert!(files(&grown) == before && left_over(folder.path()).is_empty());
+    run(&mut step(&append(&least_of(&message)), &[&c, &grown]));
+    assert_same_files(&much, &grown);
 }
 
 #[test]
@@ -211,6 +275,69 @@ fn forcing_and_model_become_one_store() {
         code == 12 && message.contains("`met_tair`, which has to be appended to"),
         "{message}"
     );
+}
+
+/// What does not change, as a store of its own; and stores that do not fit the months.
+const STATIC: &str = r#"
+import sys, numpy as np, xarray as xr
+model, folder = sys.argv[1:3]
+month = xr.open_zarr(model, consolidated=True)
+x = month.sizes["x"]
+soil = (("x",), np.random.default_rng(8).random(x), {"units": "1"})
+place = {name: month[name].variable.load() for name in ["x", "lat", "lon"]}
+for variable in place.values():
+    variable.encoding = {}
+for name, dataset in {
+    "static": xr.Dataset({"soil": soil}, coords=place),
+    "other-place": xr.Dataset({"soil": soil}, coords={**place, "lat": place["lat"] + 1}),
+    "other-length": xr.Dataset({"soil": (("x",), np.ones(x - 1))}),
+    "same-name": xr.Dataset({"swvl1": soil}, coords=place),
+}.items():
+    dataset.to_zarr(f"{folder}/{name}", zarr_format=2, consolidated=True)
+"#;
+
+#[test]
+fn what_does_not_change_comes_from_a_store_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let [a, b, _] = months(folder.path());
+    let path = |name: &str| folder.path().join(name);
+    python(STATIC, &[&a, folder.path()]);
+    let concat = |fixed: &str, target: &Path| {
+        let mut command = step(&CHUNK, &[&a, &b, target]);
+        command.arg("--static").arg(path(fixed));
+        command
+    };
+    run(&mut concat("static", &path("all")));
+    python(
+        "import sys, xarray as xr\n\
+         found, static, model = (xr.open_zarr(p, consolidated=True).load() for p in sys.argv[1:])\n\
+         xr.testing.assert_identical(found.soil, static.soil)\n\
+         assert found.swvl1.isel(time=slice(0, model.sizes['time'])).equals(model.swvl1)",
+        &[&path("all"), &path("static"), &a],
+    );
+    let there = path("there");
+    for (fixed, expected) in [
+        (
+            "other-place",
+            &["other-place does not fit", "`lat` differ by up to 1"][..],
+        ),
+        (
+            "other-length",
+            &["other-length", "the dimension `x`", "459", "460"],
+        ),
+        ("same-name", &["same-name", "`swvl1`"]),
+        (
+            "model-2020-04.zarr",
+            &["changes with `time`, and the store is given as static"],
+        ),
+    ] {
+        let (code, message) = refused(&mut concat(fixed, &there));
+        for part in expected {
+            assert!(message.contains(part), "{part:?} is not in {message}");
+        }
+        assert_eq!(code, 12, "{message}");
+        assert!(!there.exists() && left_over(folder.path()).is_empty());
+    }
 }
 
 /// Copies of a month in which one thing is changed.

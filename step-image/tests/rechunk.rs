@@ -5,9 +5,8 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use common::{
-    assert_same_files, files, kill_when, left_over, peak_memory, python, refused, run, step,
-};
+use common::kills::kill_when;
+use common::{assert_same_files, files, left_over, peak_memory, python, refused, run, step};
 
 /// A store of many kinds of numbers, with NaNs of several payloads.
 const MAKE: &str = r#"

@@ -5,6 +5,7 @@ mod common;
 
 use std::path::Path;
 
+use common::kills::kill_and_run_again;
 use common::{assert_same_files, left_over, python, refused, run, step};
 
 const MAKE: &str = r#"
@@ -81,6 +82,24 @@ fn statistics_are_those_of_numpy() {
         assert_same_files(&points, &again);
     }
     assert!(left_over(folder.path()).is_empty());
+}
+
+/// A store of 12 MB, in chunks of one time.
+const LARGE: &str = r#"
+import sys, numpy as np, zarr
+g = zarr.create_group(sys.argv[1], zarr_format=3)
+a = g.create_array("a", shape=(100, 30000), chunks=(1, 30000), dtype="f4", dimension_names=("time", "x"))
+a[...] = np.random.default_rng(2).random((100, 30000), dtype="f4")
+"#;
+
+#[test]
+fn who_was_killed_writes_the_same_statistics() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    python(LARGE, &[&store]);
+    let kills =
+        kill_and_run_again(|place| step(&["stats", "--per-point"], &[&store, &place.join("out")]));
+    assert!(kills.halves > 0, "{kills:?}");
 }
 
 #[test]

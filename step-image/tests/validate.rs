@@ -5,6 +5,7 @@ mod common;
 
 use std::path::Path;
 
+use common::kills::kill_and_run_again;
 use common::{python, refused, run, step};
 
 const MAKE: &str = r#"
@@ -126,6 +127,75 @@ fn every_problem_is_named() {
         message.contains("1 problem(s)") && message.contains("1 time(s) are missing"),
         "{message}"
     );
+}
+
+/// A store of 12 MB, in chunks of one time, without holes.
+const LARGE: &str = r#"
+import sys, numpy as np, zarr
+g = zarr.create_group(sys.argv[1], zarr_format=3)
+a = g.create_array("a", shape=(100, 30000), chunks=(1, 30000), dtype="f4", dimension_names=("time", "x"))
+a[...] = np.random.default_rng(2).random((100, 30000), dtype="f4")
+"#;
+
+#[test]
+fn who_was_killed_writes_the_same_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    python(LARGE, &[&store]);
+    kill_and_run_again(|place| {
+        let mut command = step(&["validate", "--report"], &[&place.join("report.json")]);
+        command.arg(&store);
+        command
+    });
+}
+
+#[test]
+fn what_a_schema_says_of_variables_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, schema) = (
+        folder.path().join("faulty"),
+        folder.path().join("schema.yaml"),
+    );
+    python(MAKE, &[&store, Path::new("faulty")]);
+    python(
+        "import sys, zarr; zarr.open_group(sys.argv[1])['a'][1, 2] = float('-inf')",
+        &[&store],
+    );
+    // The times of the store have a hole, and `b` has values that are missing.
+    let hole = "1 time(s) are missing";
+    let infinite = "1 value(s) of `a` are infinite";
+    let missing = "`b` is partly missing at 1 time(s)";
+    for (text, expected) in [
+        ("{}", &[hole, infinite, missing][..]),
+        ("variables: {b: {missing: allow}}", &[hole, infinite]),
+        (
+            "variables: {b: {missing: allow}, lat: {}}\nothers: refuse",
+            &[hole, infinite, "the schema has no variable `a`"],
+        ),
+        (
+            "variables: {b: {missing: allow}, c: {}}",
+            &[hole, infinite, "there is no variable `c`"],
+        ),
+        (
+            "variables: {b: {missing: allow, dims: [x, time]}}",
+            &[
+                hole,
+                infinite,
+                "`b` has the dimensions [\"time\", \"x\"], but should have [\"x\", \"time\"]",
+            ],
+        ),
+    ] {
+        std::fs::write(&schema, text).unwrap();
+        let output = step(&["validate", "--schema"], &[&schema, &store]).output();
+        let output = output.unwrap();
+        assert_eq!(output.status.code(), Some(12));
+        let said = String::from_utf8(output.stdout).unwrap();
+        let problems = said.lines().filter(|line| line.starts_with("problem: "));
+        assert_eq!(problems.count(), expected.len(), "{text}: {said}");
+        for part in expected {
+            assert!(said.contains(part), "{text}: {part} is not in {said}");
+        }
+    }
 }
 
 #[test]

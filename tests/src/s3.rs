@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::site::{python, ran, repository};
+
 /// A key that a test server knows.
 #[derive(Clone)]
 pub struct Key {
@@ -207,6 +209,23 @@ api_bind_addr = "127.0.0.1:{api}"
             ("AWS_SECRET_ACCESS_KEY", self.key.secret.clone()),
         ]);
         environment
+    }
+
+    /// Runs `tests/oracles/objects.py`, a client that is not ours, against this server; what it prints.
+    pub fn objects(&self, arguments: &[&str]) -> String {
+        let output = Command::new(python())
+            .arg(repository().join("tests/oracles/objects.py"))
+            .args(arguments)
+            // boto3 takes an empty variable for a setting.
+            .env_remove("AWS_CA_BUNDLE")
+            .envs(
+                self.environment()
+                    .into_iter()
+                    .filter(|(_, value)| !value.is_empty()),
+            )
+            .output()
+            .unwrap();
+        ran(&output).expect(0, &[]).stdout
     }
 
     fn garage_cli(&self, arguments: &[&str]) -> Output {

@@ -5,31 +5,11 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use mlwm_tests::s3::S3Server;
-use mlwm_tests::site::{
-    Site, example, example_artifact, example_configuration, oracle, python, ran, repository,
-};
+use mlwm_tests::site::{Site, example, example_artifact, example_configuration, oracle, ran};
 
 /// The oracle of the bundled example: what neural-lam itself predicts.
 fn expected() -> PathBuf {
     example("oracle/graph_lam/forecast.zarr")
-}
-
-/// Runs `tests/oracles/objects.py` against a server.
-fn objects(server: &S3Server, arguments: &[&str]) -> String {
-    let output = Command::new(python())
-        .arg(repository().join("tests/oracles/objects.py"))
-        .args(arguments)
-        // boto3 takes an empty variable for a setting.
-        .env_remove("AWS_CA_BUNDLE")
-        .envs(
-            server
-                .environment()
-                .into_iter()
-                .filter(|(_, value)| !value.is_empty()),
-        )
-        .output()
-        .unwrap();
-    ran(&output).expect(0, &[]).stdout
 }
 
 /// The example's configuration with input and output in a bucket.
@@ -44,15 +24,12 @@ fn a_forecast_from_s3_equals_what_neural_lam_predicts() {
     let server = S3Server::garage();
     let bucket = server.bucket("forecasts");
     let source = example("source/single_levels.zarr");
-    objects(
-        &server,
-        &[
-            "put",
-            source.to_str().unwrap(),
-            &bucket,
-            "in/single_levels.zarr",
-        ],
-    );
+    server.objects(&[
+        "put",
+        source.to_str().unwrap(),
+        &bucket,
+        "in/single_levels.zarr",
+    ]);
 
     let mut site = Site::new();
     for (name, value) in server.environment() {
@@ -67,7 +44,7 @@ fn a_forecast_from_s3_equals_what_neural_lam_predicts() {
     }
 
     let back = site.path("back");
-    objects(&server, &["get", &bucket, "out/", back.to_str().unwrap()]);
+    server.objects(&["get", &bucket, "out/", back.to_str().unwrap()]);
     let forecast = back.join("out/2022-04-07T0300Z/member0/surface.zarr");
     let text = oracle(
         "compare.py",
@@ -91,7 +68,7 @@ fn a_forecast_from_s3_equals_what_neural_lam_predicts() {
     // Another duration is another task: what is published stays.
     site.run("danra", &["--forecast-duration", "PT3H"])
         .expect(31, &["forecast duration", "PT18H"]);
-    let listed = objects(&server, &["list", &bucket, "out/"]);
+    let listed = server.objects(&["list", &bucket, "out/"]);
     assert!(
         !listed.contains("publishing"),
         "the marker is gone: {listed}"

@@ -81,6 +81,16 @@ pub enum StepProblem {
     /// A pattern that no file is named by.
     #[error("no file is named like `{0}`: check the folder, or put the files there first")]
     NoFiles(String),
+    /// A file whose name cannot be that of a repetition.
+    #[error(
+        "`{name}` is named like `{pattern}`, but has a space or one of `\\?#%*{{}}` in its name: call it otherwise, or take a narrower pattern"
+    )]
+    FileName {
+        /// The file.
+        name: String,
+        /// The pattern.
+        pattern: String,
+    },
     /// A placeholder whose form is unknown.
     #[error("`{{{0}}}` has a part or form that mlwm does not know: see docs/steps.md")]
     Placeholder(String),

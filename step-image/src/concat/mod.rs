@@ -120,6 +120,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
     for view in &statics {
         series::add_fixed(&mut plan, &[view], false, &tolerance)?;
     }
+    series::check_together(&plan)?;
     for (name, apart) in plan.apart.iter().filter(|(_, apart)| **apart > 0.0) {
         say(&format!(
             "`{name}` differs by up to {apart} between the stores; that of the first is kept"

@@ -219,6 +219,43 @@ pub(super) fn add_fixed<'a>(
     Ok(())
 }
 
+/// Refuses what would be no dataset: a variable that is both static and not, and dimensions of several lengths.
+pub(super) fn check_together(plan: &Plan<'_>) -> Result<(), Fault> {
+    let changing = plan.changing.iter().map(|(name, parts)| (name, parts[0]));
+    let fixed = plan.fixed.iter().map(|(name, known)| (name, *known));
+    let mut lengths: BTreeMap<&str, (u64, &String, &View<'_>)> = BTreeMap::new();
+    for (name, (view, variable)) in changing.chain(fixed) {
+        for (dim, &length) in variable.dims().iter().zip(variable.shape()) {
+            if *dim == plan.dimension {
+                continue;
+            }
+            let (there, other, first) = lengths.entry(dim).or_insert((length, name, view));
+            if *there != length {
+                return Err(Fault::Differs {
+                    store: view.path.clone(),
+                    other: first.path.clone(),
+                    reason: format!(
+                        "the dimension `{dim}` of `{name}` has the length {length}, but that of `{other}` {there}"
+                    ),
+                });
+            }
+        }
+    }
+    for (name, (view, _)) in &plan.fixed {
+        if let Some(parts) = plan.changing.get(name) {
+            return Err(Fault::Differs {
+                store: view.path.clone(),
+                other: parts[0].0.path.clone(),
+                reason: format!(
+                    "`{name}` does not change with `{}` in it, but does in the other: give one of them another name",
+                    plan.dimension
+                ),
+            });
+        }
+    }
+    Ok(())
+}
+
 fn check_time_attributes(
     first: &View<'_>,
     view: &View<'_>,

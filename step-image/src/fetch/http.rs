@@ -9,8 +9,9 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use mlwm_spec::{Digest, ExitCode};
 use reqwest::header::{
     ACCEPT_ENCODING, CONTENT_RANGE, ETAG, HeaderMap, HeaderName, IF_RANGE, LAST_MODIFIED, RANGE,
+    TRANSFER_ENCODING,
 };
-use reqwest::{Client, Response, StatusCode, Url};
+use reqwest::{Client, Response, StatusCode, Url, Version};
 use sha2::{Digest as _, Sha256};
 
 use crate::Error;
@@ -42,13 +43,17 @@ struct Download<'a> {
     etag: Option<String>,
     /// What the server calls this version, if it promises to change that with the content.
     version: Option<String>,
+    /// Whether a digest is compared when all is there.
+    has_digest: bool,
 }
 
-/// Downloads a file; failures that may pass are put up with for so long without progress.
+/// Downloads a file; failures that may pass are put up with for so long without progress. Unless `has_digest`, the
+/// server must say how long it is.
 pub(super) async fn download(
     url: &Url,
     shown: &str,
     path: &Path,
+    has_digest: bool,
     patience: Duration,
 ) -> Result<Came, Error> {
     let failed = |source: io::Error| Error::Write {
@@ -70,6 +75,7 @@ pub(super) async fn download(
         total: None,
         etag: None,
         version: None,
+        has_digest,
     };
     let (mut waits, mut since, mut before) = (waits(), Instant::now(), 0);
     loop {
@@ -146,7 +152,11 @@ impl Download<'_> {
             StatusCode::PARTIAL_CONTENT => match range(headers) {
                 Some((start, total)) if start == self.bytes => {
                     self.total = total.or(self.total);
-                    Ok(response)
+                    // A part may be less than was asked for, however well its own length is known.
+                    match self.total.is_some() || self.has_digest {
+                        true => Ok(response),
+                        false => Err(self.endless()),
+                    }
                 }
                 _ => Err(Broken::Final(fault(
                     self.shown,
@@ -155,6 +165,9 @@ impl Download<'_> {
                 ))),
             },
             StatusCode::OK => {
+                if !has_end(&response) && !self.has_digest {
+                    return Err(self.endless());
+                }
                 self.restart(headers, response.content_length())?;
                 Ok(response)
             }
@@ -185,12 +198,30 @@ impl Download<'_> {
         Ok(())
     }
 
+    /// What ends with the connection is like what broke off with it.
+    fn endless(&self) -> Broken {
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        let reason = format!(
+            "the server does not say how long it is, so that no one could tell if a part of it is lost: say what it \
+             must be, with `--sha256 {name}=…`"
+        );
+        Broken::Final(fault(self.shown, reason, ExitCode::StorageFailed))
+    }
+
     fn unwritable(&self, source: io::Error) -> Broken {
         Broken::Final(Error::Write {
             path: self.path.to_owned(),
             source,
         })
     }
+}
+
+/// Whether an answer's end is known: by its length, by chunks, or by the frames of HTTP/2.
+fn has_end(response: &Response) -> bool {
+    let coding = text(response.headers(), TRANSFER_ENCODING).unwrap_or_default();
+    response.content_length().is_some()
+        || coding.to_lowercase().ends_with("chunked")
+        || response.version() >= Version::HTTP_2
 }
 
 /// Where the part of an answer begins, and how long the whole is.

@@ -1,6 +1,7 @@
 //! `mlwm-step fetch`: files from elsewhere into one folder, whole or not at all.
 
 mod http;
+mod pattern;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,8 @@ use crate::report::write_json;
 /// Files from elsewhere into one folder: `https://`, `http://`, `s3://`, `gs://`, `file://` or a path.
 #[derive(Clone, Debug, Args)]
 pub struct Arguments {
-    /// Where the files are: of HTTP one file each; else an object, or all below a place.
+    /// Where the files are: of HTTP one file each; else an object, all below a place, or what is called like
+    /// `s3://bucket/data/*.grib`.
     #[arg(required = true, value_name = "URI")]
     pub uris: Vec<String>,
     /// The folder to write: something new, or an empty one.
@@ -92,7 +94,6 @@ enum Place {
 /// # Errors
 /// [`Error::Fetch`], [`Error::Storage`], [`Error::Write`]; the folder is there only if everything came.
 pub fn run(arguments: &Arguments) -> Result<(), Error> {
-    let sources = sources(&arguments.uris)?;
     let value = std::env::var_os(PATIENCE).unwrap_or_default();
     let patience = patience(Some(&value.to_string_lossy())).unwrap_or(DEFAULT_PATIENCE);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -102,10 +103,15 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
             path: arguments.target.clone(),
             source,
         })?;
+    let sources = runtime.block_on(sources(&arguments.uris))?;
     whole(&arguments.target, |folder| {
         let mut fetched = Vec::new();
         for source in &sources {
-            fetched.extend(runtime.block_on(fetch(source, folder, patience))?);
+            let has_digest = arguments
+                .digests
+                .iter()
+                .any(|expected| expected.name == source.name);
+            fetched.extend(runtime.block_on(fetch(source, folder, has_digest, patience))?);
         }
         check(&fetched, &arguments.digests)?;
         match &arguments.report {
@@ -116,12 +122,26 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
 }
 
 /// The places with the names that they get, which are all different.
-fn sources(uris: &[String]) -> Result<Vec<Source>, Error> {
-    let mut names = BTreeSet::new();
+async fn sources(uris: &[String]) -> Result<Vec<Source>, Error> {
     let mut sources = Vec::new();
     for text in uris {
-        let source = Source::of(text)?;
-        if !names.insert(source.name.clone()) {
+        if text.starts_with("http://") || text.starts_with("https://") {
+            sources.push(Source::of_http(text)?);
+            continue;
+        }
+        for uri in pattern::places(text).await? {
+            sources.push(Source::of_store(uri)?);
+        }
+    }
+    check_names(&sources)?;
+    Ok(sources)
+}
+
+/// Refuses names that two sources would have.
+fn check_names(sources: &[Source]) -> Result<(), Error> {
+    let mut names = BTreeSet::new();
+    for source in sources {
+        if !names.insert(&source.name) {
             return Err(refused(
                 &source.shown,
                 format!(
@@ -131,19 +151,22 @@ fn sources(uris: &[String]) -> Result<Vec<Source>, Error> {
                 ExitCode::BadConfiguration,
             ));
         }
-        sources.push(source);
     }
-    Ok(sources)
+    Ok(())
 }
 
 impl Source {
-    fn of(text: &str) -> Result<Self, Error> {
-        if !text.starts_with("http://") && !text.starts_with("https://") {
-            let uri: Uri = text.parse()?;
-            let shown = uri.to_string();
-            let name = shown.rsplit('/').next().unwrap_or_default().to_owned();
-            return Self::named(shown, name, Place::Stored(uri));
-        }
+    fn of_store(uri: Uri) -> Result<Self, Error> {
+        // Not the last part of what is shown, in which a file's name is encoded.
+        let name = match uri.name() {
+            "" => uri.bucket().unwrap_or_default(),
+            name => name,
+        };
+        let name = name.to_owned();
+        Self::named(uri.to_string(), name, Place::Stored(uri))
+    }
+
+    fn of_http(text: &str) -> Result<Self, Error> {
         let shown = shown(text);
         let url: Url = text.parse().map_err(|error| {
             refused(
@@ -178,12 +201,13 @@ fn shown(url: &str) -> String {
 async fn fetch(
     source: &Source,
     folder: &Path,
+    has_digest: bool,
     patience: std::time::Duration,
 ) -> Result<Vec<Fetched>, Error> {
     let to = folder.join(&source.name);
     match &source.place {
         Place::Http(url) => {
-            let came = http::download(url, &source.shown, &to, patience).await?;
+            let came = http::download(url, &source.shown, &to, has_digest, patience).await?;
             Ok(vec![Fetched {
                 uri: source.shown.clone(),
                 name: source.name.clone(),
@@ -250,20 +274,30 @@ fn refused(uri: &str, reason: String, code: ExitCode) -> Error {
 mod tests {
     use super::*;
 
+    fn sources_of(uris: &[&str]) -> Result<Vec<Source>, Error> {
+        let uris: Vec<String> = uris.iter().map(|uri| (*uri).to_owned()).collect();
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.build().unwrap().block_on(sources(&uris))
+    }
+
     #[test]
     fn sources_have_different_names_and_no_secrets() {
-        let found = sources(&[
-            "https://me:word@host/a/b.grib?token=1".to_owned(),
-            "s3://bucket/c".to_owned(),
+        let found = sources_of(&[
+            "https://me:word@host/a/b.grib?token=1",
+            "s3://bucket/c",
+            "s3://bucket",
+            "/data/a b.grib",
         ]);
         let found = found.unwrap();
-        assert_eq!(
-            (found[0].name.as_str(), found[1].name.as_str()),
-            ("b.grib", "c")
-        );
+        let names: Vec<&str> = found.iter().map(|source| source.name.as_str()).collect();
+        assert_eq!(names, ["b.grib", "c", "bucket", "a b.grib"]);
         assert_eq!(found[0].shown, "https://…@host/a/b.grib");
-        let twice = ["http://a/x".to_owned(), "http://b/x".to_owned()];
-        assert!(sources(&twice).is_err());
-        assert!(sources(&["http://a/".to_owned()]).is_err());
+        for wrong in [
+            &["http://a/x", "http://b/x"][..],
+            &["http://a/"],
+            &["file:///"],
+        ] {
+            assert!(sources_of(wrong).is_err(), "{wrong:?}");
+        }
     }
 }

@@ -90,6 +90,7 @@ impl Index {
                 read: 0,
                 used: 0,
                 refused: Vec::new(),
+                left_out: None,
             };
             index.files.push(path);
             for message in &mut reader {
@@ -222,9 +223,14 @@ impl Index {
         };
         variable.check(header, step_type, may_mix, &name)?;
         let reference = header.reference_time.as_second();
+        // Who says in a table that instants are amounts knows of no other beginning than that of the run.
+        let start = match (said, StepType::of_grib(&header.step_type)) {
+            (Some(StepType::Amount), StepType::Instant) => reference,
+            _ => reference + header.start_step.as_secs(),
+        };
         let moment = Moment {
             label: header.validity_time.as_second(),
-            start: reference + header.start_step.as_secs(),
+            start,
             end: header.validity_time.as_second(),
             run: reference,
         };

@@ -88,7 +88,12 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
         return Err(Error::NoFiles(arguments.files.clone()));
     };
     whole(&arguments.target, |folder| {
-        write(&index, &plan, &points, arguments, folder)?;
-        report.finish(arguments.output.report.as_deref(), folder)
+        let asked = arguments.output.report.as_deref();
+        match write(&index, &plan, &points, arguments, folder) {
+            Ok(()) => report.finish(asked, folder),
+            // That fields differ which should be one is seen only when they are decoded.
+            Err(Error::Problems(problems)) => report.refuse(problems, asked),
+            Err(error) => Err(error),
+        }
     })
 }

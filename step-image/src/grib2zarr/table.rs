@@ -16,6 +16,7 @@ use std::fs;
 use std::path::Path;
 
 use indexmap::IndexMap;
+use jiff::SignedDuration;
 use mlwm_grib::Header;
 use mlwm_spec::{Period, yaml};
 use serde::de::{self, Visitor};
@@ -65,9 +66,9 @@ pub(crate) struct Entry {
     #[serde(default)]
     pub(crate) levels: OneOrMany<f64>,
     /// The first lead time that is taken.
-    pub(crate) from_step: Option<Period>,
+    pub(crate) from_step: Option<Lead>,
     /// The last lead time that is taken.
-    pub(crate) to_step: Option<Period>,
+    pub(crate) to_step: Option<Lead>,
     /// The member of an ensemble.
     pub(crate) member: Option<u32>,
     /// What several levels become.
@@ -79,6 +80,25 @@ pub(crate) struct Entry {
     /// Whether it is the same at all times; then it is stored once.
     #[serde(default, rename = "static")]
     pub(crate) is_static: bool,
+}
+
+/// A lead time in seconds. Unlike a period it may be none: `to_step: 0h` takes analyses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct Lead(i64);
+
+impl TryFrom<String> for Lead {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.parse::<SignedDuration>() {
+            Ok(lead) if lead.is_zero() => Ok(Self(0)),
+            _ => {
+                let lead: Period = text.parse().map_err(|error| format!("{error}"))?;
+                Ok(Self(lead.seconds()))
+            }
+        }
+    }
 }
 
 /// What several levels of a variable become.
@@ -258,8 +278,8 @@ impl Entry {
         let step = header.end_step.as_secs();
         self.param.is_of(header)
             && is_level(header, self.level_type.all(), self.levels.all())
-            && self.from_step.is_none_or(|from| from.seconds() <= step)
-            && self.to_step.is_none_or(|to| to.seconds() >= step)
+            && self.from_step.is_none_or(|Lead(from)| from <= step)
+            && self.to_step.is_none_or(|Lead(to)| to >= step)
             && (self.member.is_none() || self.member == header.member)
     }
 }
@@ -310,6 +330,17 @@ mod tests {
         let wrong = yaml::parse::<Table>("variables:\n  t2m: {parm: 2t}\n", "table.yaml");
         let error = wrong.unwrap_err().to_string();
         assert!(error.contains("parm") && error.contains("param"), "{error}");
+    }
+
+    #[test]
+    fn lead_times_may_be_none_but_not_negative() {
+        let lead = |text: &str| Lead::try_from(text.to_owned());
+        assert_eq!(lead("0h"), Ok(Lead(0)));
+        assert_eq!(lead("PT0S"), Ok(Lead(0)));
+        assert_eq!(lead("P1DT6H"), Ok(Lead(108_000)));
+        for wrong in ["-6h", "6", "soon", "1 month"] {
+            assert!(lead(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use mlwm_datasets::{Element, NetCdfFile, Values};
-use mlwm_spec::Digest;
+use mlwm_spec::{AnalysisTime, Digest};
 use serde_json::{Map, Value};
 
 use super::Arguments;
 use super::names::{is_place, named};
-use crate::report::{FileReport, Refused, Report};
+use crate::report::{FileReport, LeftOut, Refused, Report};
 use crate::resample::Moment;
 use crate::{Error, Problems, time};
 
@@ -23,6 +23,8 @@ pub(crate) struct Index {
     pub(crate) statics: BTreeMap<String, Static>,
     /// Variables that others name as their coordinates, and those of dimensions.
     pub(crate) coordinates: BTreeSet<String>,
+    /// Variables of a file of which `--until` leaves no time.
+    ended: BTreeSet<String>,
     /// The attributes of the first file.
     pub(crate) attributes: Map<String, Value>,
 }
@@ -60,6 +62,8 @@ struct Times {
     name: String,
     moments: Vec<Moment>,
     bounds: Option<String>,
+    /// Those that `--until` leaves out.
+    left_out: Option<LeftOut>,
 }
 
 impl Index {
@@ -75,6 +79,7 @@ impl Index {
             series: BTreeMap::new(),
             statics: BTreeMap::new(),
             coordinates: BTreeSet::new(),
+            ended: BTreeSet::new(),
             attributes: Map::new(),
         };
         for path in files {
@@ -94,6 +99,11 @@ impl Index {
             report.files.push(said);
         }
         index.check_asked(arguments, problems);
+        for name in &index.ended {
+            if !index.series.contains_key(name) {
+                problems.push(format!("`--until` leaves out all times of `{name}`"));
+            }
+        }
         Ok(index)
     }
 
@@ -110,14 +120,18 @@ impl Index {
             read: 0,
             used: 0,
             refused: Vec::new(),
+            left_out: None,
         };
-        let times = match times(file, arguments)? {
+        let mut times = match times(file, arguments)? {
             Ok(times) => times,
             Err(reason) => {
                 problems.push(format!("`{}`: {reason}", path.display()));
                 return Ok(said);
             }
         };
+        if let Some(times) = &mut times {
+            said.left_out = times.left_out.take();
+        }
         let wanted = wanted(file, arguments)?;
         for name in file.names() {
             said.read += 1;
@@ -132,6 +146,9 @@ impl Index {
             self.coordinates
                 .extend(named(attributes).map(str::to_owned));
             let is_bounds = times.as_ref().and_then(|times| times.bounds.as_ref()) == Some(&name);
+            let along = times
+                .as_ref()
+                .filter(|times| dims.iter().any(|(dim, _)| *dim == times.name));
             let is_time = times.as_ref().is_some_and(|times| times.name == name);
             let reason = if is_time {
                 // Written anew.
@@ -143,26 +160,27 @@ impl Index {
                 "it is not asked for with `--variables`"
             } else if file.element(&name)? == Element::Text {
                 "its values are texts"
+            } else if let Some(times) = along
+                && times.moments.is_empty()
+                && said.left_out.is_some()
+            {
+                self.ended.insert(name.clone());
+                "all of its times are left out"
             } else {
-                let added = match &times {
-                    Some(times) if dims.iter().any(|(dim, _)| *dim == times.name) => {
-                        self.add_series(file, &name, times)?
-                    }
-                    _ => self.add_static(file, &name)?,
+                let added = match along {
+                    Some(times) => self.add_series(file, &name, times)?,
+                    None => self.add_static(file, &name)?,
                 };
                 match added {
                     Ok(()) => said.used += 1,
                     Err(reason) => {
                         problems.push(format!("`{name}` of `{}`: {reason}", path.display()));
+                        said.refused.push(refused(&name, reason));
                     }
                 }
                 continue;
             };
-            said.refused.push(Refused {
-                what: format!("`{name}`"),
-                offset: None,
-                reason: reason.to_owned(),
-            });
+            said.refused.push(refused(&name, reason));
         }
         Ok(said)
     }
@@ -255,6 +273,7 @@ impl Index {
             self.series.contains_key(name)
                 || self.statics.contains_key(name)
                 || self.coordinates.contains(name)
+                || self.ended.contains(name)
         };
         let renamed = arguments.renames.iter().map(|rename| &rename.old);
         for name in arguments.variables.iter().chain(renamed) {
@@ -293,6 +312,14 @@ impl Kind {
             }
         }
         Ok(())
+    }
+}
+
+fn refused(name: &str, reason: impl Into<String>) -> Refused {
+    Refused {
+        what: format!("`{name}`"),
+        offset: None,
+        reason: reason.into(),
     }
 }
 
@@ -362,13 +389,27 @@ fn times(file: &NetCdfFile, arguments: &Arguments) -> Result<Result<Option<Times
             (moment.start, moment.end) = (pair[0], pair[1]);
         }
     }
-    let until = arguments.until.map(|until| until.unix_seconds());
-    moments.retain(|moment| until.is_none_or(|until| moment.label < until));
+    let left_out = arguments.until.and_then(|until| {
+        let first = moments.partition_point(|moment| moment.label < until.unix_seconds());
+        left_out(&moments.split_off(first), until)
+    });
     Ok(Ok(Some(Times {
         name,
         moments,
         bounds,
+        left_out,
     })))
+}
+
+/// What the report says of times that are left out; none of no times.
+fn left_out(moments: &[Moment], until: AnalysisTime) -> Option<LeftOut> {
+    let (first, last) = (moments.first()?, moments.last()?);
+    Some(LeftOut {
+        times: moments.len(),
+        from: time::text(first.label),
+        to: time::text(last.label),
+        reason: format!("`--until {until}` leaves out this time and later ones"),
+    })
 }
 
 /// The variables that are asked for, with all that they name.

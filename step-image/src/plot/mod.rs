@@ -43,8 +43,8 @@ pub struct Args {
     #[arg(long = "at", value_delimiter = ',')]
     pub others: Vec<Other>,
     /// The values at the ends of the colour bar: `250,310`.
-    #[arg(long, value_delimiter = ',', num_args = 2, allow_hyphen_values = true)]
-    pub range: Vec<f64>,
+    #[arg(long, allow_hyphen_values = true)]
+    pub range: Option<Ends>,
     /// The dimension of the times.
     #[arg(long, default_value = "time")]
     pub dimension: String,
@@ -84,6 +84,28 @@ impl FromStr for Point {
         let point = text.split_once(',').and_then(parse);
         point.ok_or_else(|| {
             format!("`{text}` is not a point: write a latitude and a longitude, `51.5,7.3`")
+        })
+    }
+}
+
+/// The values at the ends of a colour bar.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ends {
+    low: f64,
+    high: f64,
+}
+
+impl FromStr for Ends {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parse = |(low, high): (&str, &str)| {
+            let (low, high) = (low.trim().parse().ok()?, high.trim().parse().ok()?);
+            (low < high).then_some(Self { low, high })
+        };
+        let ends = text.split_once(',').and_then(parse);
+        ends.ok_or_else(|| {
+            format!("`{text}` is no range: write the least and the greatest value, `250,310`")
         })
     }
 }
@@ -252,10 +274,7 @@ fn draw_maps(dataset: &Dataset, args: &Args) -> Result<Vec<(String, Picture)>, F
             title: title(variable),
             subtitle: subtitle.join(" · "),
             units: units(variable),
-            range: match args.range.as_slice() {
-                [low, high] => Some((*low, *high)),
-                _ => None,
-            },
+            range: args.range.map(|ends| (ends.low, ends.high)),
         };
         let name = match time {
             Some(time) => format!(

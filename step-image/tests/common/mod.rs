@@ -1,6 +1,8 @@
 //! Helps tests to run the command, and to ask Python (xarray, zarr, numpy) for data and answers.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub(crate) mod kills;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -92,21 +94,6 @@ pub(crate) fn left_over(folder: &Path) -> Vec<String> {
     let names = std::fs::read_dir(folder).unwrap();
     let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     names.filter(|name| name.starts_with('.')).collect()
-}
-
-/// Starts the command, kills it as soon as a file of this kind is in the folder, and says whether it was in time.
-pub(crate) fn kill_when(command: &mut Command, is_time: impl Fn() -> bool) -> bool {
-    let mut child = command.spawn().unwrap();
-    loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            assert!(status.success());
-            return false;
-        }
-        if is_time() {
-            child.kill().unwrap();
-            return !child.wait().unwrap().success();
-        }
-    }
 }
 
 /// Runs the command to its end; returns the most memory that it had, in bytes.

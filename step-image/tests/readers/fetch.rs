@@ -5,7 +5,9 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use crate::{contents, refuse, report, succeed};
+use crate::common::files;
+use crate::common::kills::kill_and_run_again;
+use crate::{python, refuse, report, step, succeed};
 
 /// A server of files; what was asked for, in order.
 struct Server {
@@ -54,7 +56,8 @@ impl Server {
 }
 
 fn request(stream: &TcpStream) -> (String, String, String) {
-    let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
+    // One that is killed may break off before it has asked.
+    let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
     let first = lines.next().unwrap_or_default();
     let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
     let headers: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
@@ -77,6 +80,33 @@ fn whole(version: u8, sent: usize) -> Answer {
     (head, content[..sent].to_vec())
 }
 
+/// What is asked for with a range, but no more than so many bytes of it.
+fn rest_of(range: &str, most: usize) -> Answer {
+    let start = range.strip_prefix("bytes=").unwrap();
+    let start: usize = start.trim_end_matches('-').parse().unwrap();
+    let rest = content(1)[start..].to_vec();
+    let head = format!(
+        "206 Partial Content\r\nContent-Length: {}\r\nContent-Range: bytes {start}-199999/200000\r\nETag: \"v1\"",
+        rest.len()
+    );
+    (head, rest[..most.min(rest.len())].to_vec())
+}
+
+/// An answer in chunks, of which so many bytes come.
+fn chunked(sent: usize) -> Answer {
+    let mut body = Vec::new();
+    for chunk in content(1)[..sent].chunks(30_000) {
+        body.extend(format!("{:x}\r\n", chunk.len()).bytes());
+        body.extend(chunk);
+        body.extend(b"\r\n");
+    }
+    if sent == content(1).len() {
+        body.extend(b"0\r\n\r\n");
+    }
+    let head = "200 OK\r\nTransfer-Encoding: chunked\r\nETag: \"v1\"";
+    (head.to_owned(), body)
+}
+
 fn target(folder: &Path) -> String {
     folder.join("out").to_str().unwrap().to_owned()
 }
@@ -88,24 +118,13 @@ fn what_broke_off_goes_on_where_it_was() {
             return whole(1, 80_000);
         }
         assert_eq!(if_range, "\"v1\"");
-        let start: usize = range
-            .strip_prefix("bytes=")
-            .unwrap()
-            .trim_end_matches('-')
-            .parse()
-            .unwrap();
-        let rest = content(1)[start..].to_vec();
-        let head = format!(
-            "206 Partial Content\r\nContent-Length: {}\r\nContent-Range: bytes {start}-199999/200000\r\nETag: \"v1\"",
-            rest.len()
-        );
-        (head, rest)
+        rest_of(range, 200_000)
     });
     let folder = tempfile::tempdir().unwrap();
     let (out, came) = (target(folder.path()), folder.path().join("came.json"));
     let uri = format!("{}/data/a.grib?token=secret", server.address);
     succeed(&["fetch", &uri, &out, "--report", came.to_str().unwrap()]);
-    assert_eq!(contents(Path::new(&out))[Path::new("a.grib")], content(1));
+    assert_eq!(files(Path::new(&out))[Path::new("a.grib")], content(1));
     let asked = server.asked();
     assert!(asked.len() == 2 && asked[1].contains("bytes="), "{asked:?}");
     let said = report(&came);
@@ -121,7 +140,7 @@ fn what_broke_off_goes_on_where_it_was() {
         "--sha256",
         &format!("a.grib={digest}"),
     ]);
-    assert_eq!(contents(Path::new(&again)), contents(Path::new(&out)));
+    assert_eq!(files(Path::new(&again)), files(Path::new(&out)));
 }
 
 #[test]
@@ -133,7 +152,7 @@ fn another_version_begins_anew() {
     let folder = tempfile::tempdir().unwrap();
     let out = target(folder.path());
     succeed(&["fetch", &format!("{}/a.grib", server.address), &out]);
-    assert_eq!(contents(Path::new(&out))[Path::new("a.grib")], content(2));
+    assert_eq!(files(Path::new(&out))[Path::new("a.grib")], content(2));
 }
 
 #[test]
@@ -157,4 +176,94 @@ fn what_does_not_come_or_is_another_leaves_nothing() {
         &place,
     );
     assert!(said.contains("another one would be called `a`"), "{said}");
+}
+
+#[test]
+fn what_ends_with_the_connection_is_refused_unless_its_digest_is_known() {
+    // The answers of old servers, one of which loses the end of the file.
+    let server = Server::start(|_, path, _, _| {
+        let (_, body) = whole(1, if path == "/torn" { 150_000 } else { 200_000 });
+        ("200 OK\r\nETag: \"v1\"".to_owned(), body)
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let (out, place) = (target(folder.path()), folder.path().join("out"));
+    let (whole, torn) = (
+        format!("{}/whole", server.address),
+        format!("{}/torn", server.address),
+    );
+    for uri in [&whole, &torn] {
+        let said = refuse(&["fetch", uri, &out], 30, &place);
+        assert!(
+            said.contains(&**uri)
+                && said.contains("does not say how long it is")
+                && said.contains("--sha256"),
+            "{said}"
+        );
+    }
+    assert_eq!(server.asked().len(), 2, "asking again would not help");
+    let digest = python(
+        "import hashlib, json, sys; print(json.dumps(hashlib.sha256(bytes(i % 251 ^ 1 for i in range(200_000))).hexdigest()))",
+        &[],
+    );
+    let digest = digest.as_str().unwrap();
+    let of_torn = format!("torn={digest}");
+    let said = refuse(&["fetch", &torn, &out, "--sha256", &of_torn], 12, &place);
+    assert!(said.contains("its SHA-256 is"), "{said}");
+    succeed(&[
+        "fetch",
+        &whole,
+        &out,
+        "--sha256",
+        &format!("whole={digest}"),
+    ]);
+    assert_eq!(files(&place)[Path::new("whole")], content(1));
+}
+
+#[test]
+fn chunks_say_where_an_answer_ends() {
+    let server = Server::start(|_, path, range, _| match (path, range) {
+        ("/whole", _) => chunked(200_000),
+        (_, "") => chunked(90_000),
+        ("/torn", range) => rest_of(range, 200_000),
+        // Of a whole whose length it does not know.
+        (_, range) => {
+            let (head, rest) = rest_of(range, 200_000);
+            (head.replace("-199999/200000", "-199999/*"), rest)
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let (out, place) = (target(folder.path()), folder.path().join("out"));
+    let uri = |name: &str| format!("{}/{name}", server.address);
+    succeed(&["fetch", &uri("whole"), &uri("torn"), &out]);
+    for name in ["whole", "torn"] {
+        assert_eq!(files(&place)[Path::new(name)], content(1));
+    }
+    let other = folder.path().join("other");
+    let said = refuse(
+        &["fetch", &uri("unknown"), other.to_str().unwrap()],
+        30,
+        &other,
+    );
+    assert!(said.contains("does not say how long it is"), "{said}");
+}
+
+#[test]
+fn killed_and_run_again_it_fetches_the_same_bytes() {
+    // Each connection breaks off, so that there are several requests to be killed between.
+    let server = Server::start(|_, _, range, _| match range {
+        "" => whole(1, 60_000),
+        range => rest_of(range, 60_000),
+    });
+    let kills = kill_and_run_again(|place| {
+        let mut command = step(&["fetch", &format!("{}/a.grib", server.address)]);
+        command.arg(place.join("out"));
+        command.arg("--report").arg(place.join("came.json"));
+        command
+    });
+    assert!(kills.halves > 0, "{kills:?}");
+    let asked = server.asked();
+    assert!(
+        asked.iter().any(|asked| asked.contains("bytes=")),
+        "{asked:?}"
+    );
 }

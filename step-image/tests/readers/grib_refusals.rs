@@ -241,8 +241,18 @@ fn what_is_stored_once_must_not_change() {
         "table.yaml",
         "variables:\n  t2m: {param: 2t, static: true}\n",
     );
+    let failure = case.text("in/../failure.json");
     assert_said(
         &said(&case, &["--table", &table]),
         &["`t2m` is `static` in the table", "a.grib", "differs from"],
     );
+    let (input, store) = (case.text("in"), case.text("out.zarr"));
+    let arguments = ["grib2zarr", &input, &store, "--table", &table, "--report"];
+    assert!(
+        !run(&[&arguments[..], &[&*failure]].concat())
+            .status
+            .success()
+    );
+    let problems = &report(&case.path("failure.json"))["problems"];
+    assert_said(problems[0].as_str().unwrap(), &["differs from"]);
 }

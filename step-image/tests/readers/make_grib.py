@@ -35,12 +35,19 @@ for series in json.loads(sys.argv[2]):
                 handle = eccodes.codes_clone(base)
                 eccodes.codes_set(handle, "dataDate", int(start.strftime("%Y%m%d")))
                 eccodes.codes_set(handle, "dataTime", int(start.strftime("%H%M")))
-                if series.get("accumulated"):
+                kind = series.get("kind", "accum" if series.get("accumulated") else None)
+                if kind is not None:
                     if edition == 2:
                         eccodes.codes_set(handle, "productDefinitionTemplateNumber", 8)
                     eccodes.codes_set(handle, "paramId", series["param"])
-                    eccodes.codes_set(handle, "stepType", "accum")
-                    eccodes.codes_set(handle, "stepRange", f"{series.get('since', 0)}-{step}")
+                    eccodes.codes_set(handle, "stepType", kind)
+                    since = step - series["interval"] if "interval" in series else series.get("since", 0)
+                    eccodes.codes_set(handle, "stepRange", f"{since}-{step}")
+                elif "member" in series:
+                    eccodes.codes_set(handle, "productDefinitionTemplateNumber", 1)
+                    eccodes.codes_set(handle, "number", series["member"])
+                    eccodes.codes_set(handle, "paramId", series["param"])
+                    eccodes.codes_set(handle, "step", step)
                 else:
                     eccodes.codes_set(handle, "paramId", series["param"])
                     eccodes.codes_set(handle, "step", step)
@@ -50,10 +57,17 @@ for series in json.loads(sys.argv[2]):
                 values = 1000.0 * (series["param"] % 97) + 300 * level + hour + numpy.arange(points) / 1000
                 if series.get("accumulated"):
                     values = step * (1 + numpy.arange(points) / 1000)
+                if series.get("wavy"):
+                    # Neither first nor last of some hours is their least or greatest.
+                    values = values + (7 * hour + numpy.arange(points)) % 5 + 40 * series.get("member", 0)
                 eccodes.codes_set(handle, "bitsPerValue", 24)
                 if series.get("bitmap"):
                     eccodes.codes_set(handle, "bitmapPresent", 1)
                     values[::5] = eccodes.codes_get(handle, "missingValue", float)
+                if series.get("holes"):
+                    # Other points at each hour.
+                    eccodes.codes_set(handle, "bitmapPresent", 1)
+                    values[int(hour) % 7::11] = eccodes.codes_get(handle, "missingValue", float)
                 eccodes.codes_set_values(handle, values)
                 if [str(valid), series["param"]] not in series.get("leave_out", []):
                     eccodes.codes_write(handle, file)

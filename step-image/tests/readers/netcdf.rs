@@ -3,7 +3,8 @@
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::{python, refuse, report, run, succeed};
+use crate::common::kills::kill_and_run_again;
+use crate::{python, refuse, report, run, step, succeed};
 
 /// A folder with two files of forcing, the second with a first time of the next month.
 struct Case {
@@ -14,16 +15,16 @@ const MAKE: &str = r#"
 import json, sys, netCDF4, numpy
 folder, options = sys.argv[1], json.loads(sys.argv[2])
 kind = options.get("format", "NETCDF4")
-first = 0
+points = options.get("points", 5)
 for number, hours in enumerate(options["hours"]):
     with netCDF4.Dataset(f"{folder}/{number}.nc", "w", format=kind) as file:
         file.createDimension("time", None)
-        file.createDimension("x", 5)
+        file.createDimension("x", points)
         time = file.createVariable("time", "f8", ("time",))
         time.units = options.get("units", "hours since 2020-02-01 00:00:00")
         time.calendar = options.get("calendar", "standard")
         time[:] = numpy.array(hours)
-        values = numpy.array(hours)[:, None] + numpy.arange(5)[None, :] / 7
+        values = numpy.array(hours)[:, None] + numpy.arange(points)[None, :] / 7
         air = file.createVariable("Tair", "f4", ("time", "x"))
         air.units, air.coordinates = "K", "lat"
         air[:] = 270 + values
@@ -39,7 +40,7 @@ for number, hours in enumerate(options["hours"]):
         count = file.createVariable("Ctpf", "i4", ("time", "x"))
         count[:] = (100 * values).astype("i4")
         lat = file.createVariable("lat", "f8", ("x",))
-        lat[:] = numpy.arange(5) + options.get("shift", 0) * number
+        lat[:] = numpy.arange(points) + options.get("shift", 0) * number
         if options.get("methods"):
             air.cell_methods = options["methods"]
 print("{}")
@@ -162,6 +163,45 @@ print(json.dumps([sorted(ours.variables), ours["Tair"].attrs["cell_methods"]]))
 }
 
 #[test]
+fn other_methods_are_those_of_numpy() {
+    let case = Case::new(&json!({"hours": two_days()}));
+    let script = r#"
+import json, sys, numpy, xarray
+ours = xarray.open_zarr(sys.argv[1])
+theirs = xarray.open_mfdataset([f"{sys.argv[2]}/{number}.nc" for number in [1, 0]], data_vars="minimal",
+                               coords="minimal", compat="override").isel(time=slice(0, 48)).load()
+method = {"min": lambda of: of.min(axis=1), "max": lambda of: of.max(axis=1), "last": lambda of: of[:, -1]}[sys.argv[3]]
+for name in ["Tair", "Qair"]:
+    expected = method(theirs[name].values.reshape(8, 6, 5))
+    assert numpy.array_equal(ours[name].values, expected, equal_nan=True), name
+print(json.dumps([int(ours["Qair"].isnull().sum()), ours["Tair"].attrs["cell_methods"]]))
+"#;
+    for (method, missing, methods) in [
+        ("min", 2, "time: minimum (interval: 3600 s"),
+        ("max", 2, "time: maximum (interval: 3600 s"),
+        ("last", 0, "time: point (interval: 3600 s"),
+    ] {
+        let store = case.text(&format!("{method}.zarr"));
+        let resample = format!("6h={method}");
+        succeed(&[
+            "nc2zarr",
+            &case.text("in"),
+            &store,
+            "--until",
+            "2020-02-03",
+            "--resample",
+            &resample,
+            "--variables",
+            "Tair,Qair",
+        ]);
+        let said = python(script, &[&store, &case.text("in"), method]);
+        // Each file misses a value of its first time.
+        assert_eq!(said[0], missing, "{method}");
+        assert!(said[1].as_str().unwrap().starts_with(methods), "{said}");
+    }
+}
+
+#[test]
 fn what_does_not_fit_together_is_named() {
     let same = Case::new(&json!({"hours": [[0, 1], [1, 2]]}));
     let said = same.said(&[]);
@@ -192,6 +232,53 @@ fn what_does_not_fit_together_is_named() {
     );
     let said = amounts.said(&["--variables", "Tari"]);
     assert!(said.contains("no file has a variable `Tari`"), "{said}");
+}
+
+#[test]
+fn killed_and_run_again_it_writes_the_same_bytes() {
+    let hours: [Vec<i64>; 2] = [(0..60).collect(), (60..120).collect()];
+    let case = Case::new(&json!({"hours": hours, "points": 2000}));
+    let kills = kill_and_run_again(|place| {
+        let mut command = step(&["nc2zarr", &case.text("in")]);
+        command.arg(place.join("out"));
+        command
+    });
+    assert!(kills.halves > 0, "{kills:?}");
+}
+
+#[test]
+fn times_that_are_left_out_are_in_the_report() {
+    let case = Case::new(&json!({"hours": [[24, 25, 48, 49], [0, 1], [72]]}));
+    let (input, store) = (case.text("in"), case.text("out.zarr"));
+    let until = ["--until", "2020-02-03", "--uneven-times"];
+    succeed(&[&["nc2zarr", &*input, &*store], &until[..]].concat());
+    let said = report(&case.folder.path().join("out.zarr/report.json"));
+    let reason = "`--until 2020-02-03T00:00Z` leaves out this time and later ones";
+    let left_out = |times: i64, from: &str, to: &str| json!({"times": times, "from": from, "to": to, "reason": reason});
+    assert_eq!(
+        said["files"][0]["left_out"],
+        left_out(2, "2020-02-03T00:00:00Z", "2020-02-03T01:00:00Z")
+    );
+    assert_eq!(said["files"][1].get("left_out"), None);
+    let third = &said["files"][2];
+    assert_eq!(
+        third["left_out"],
+        left_out(1, "2020-02-04T00:00:00Z", "2020-02-04T00:00:00Z")
+    );
+    // Nothing is taken of it but what has no times, and its coordinate of time.
+    assert_eq!((&third["read"], &third["used"]), (&json!(6), &json!(2)));
+    let refused = third["refused"].as_array().unwrap();
+    assert_eq!(refused.len(), 4);
+    for one in refused {
+        assert_eq!(one["reason"], "all of its times are left out");
+    }
+    assert_eq!(said["presence"]["times"].as_array().unwrap().len(), 4);
+
+    let said = case.said(&["--until", "2020-02-01", "--variables", "Tair"]);
+    assert!(
+        said.contains("`--until` leaves out all times of `Tair`"),
+        "{said}"
+    );
 }
 
 #[test]

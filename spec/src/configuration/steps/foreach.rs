@@ -11,6 +11,7 @@ use super::StepProblem;
 use super::expand::Files;
 use super::value::{Calendar, Value};
 use crate::Members;
+use crate::dataset_path::is_plain_name;
 
 /// So many repetitions at most, so that a slip of the finger does not plan a million tasks.
 const MOST: usize = 10_000;
@@ -93,6 +94,12 @@ impl Foreach {
             Over::Files(pattern) => {
                 let names = files.get(pattern).filter(|names| !names.is_empty());
                 let names = names.ok_or_else(|| StepProblem::NoFiles(pattern.clone()))?;
+                if let Some(name) = names.iter().find(|name| !is_plain_name(name)) {
+                    return Err(StepProblem::FileName {
+                        name: name.escape_debug().to_string(),
+                        pattern: pattern.clone(),
+                    });
+                }
                 Ok(names.iter().cloned().map(Value::File).collect())
             }
         }
@@ -232,6 +239,13 @@ mod tests {
         );
         let none = files.values(&Files::new());
         assert!(matches!(none, Err(StepProblem::NoFiles(_))));
+        // What cannot be a repetition is not left out.
+        let spaced = Files::from([(
+            "s3://b/data/*.grib".to_owned(),
+            vec!["a.grib".to_owned(), "a b.grib".to_owned()],
+        )]);
+        let error = files.values(&spaced).unwrap_err();
+        assert!(matches!(&error, StepProblem::FileName { name, .. } if name == "a b.grib"));
     }
 
     #[test]
