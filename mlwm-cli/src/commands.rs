@@ -22,7 +22,7 @@ use mlwm_registries::{Cache, Unpacked};
 use mlwm_spec::ExitCode;
 use mlwm_spec::manifest::MANIFEST_SUFFIX;
 use mlwm_storage::Uri;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failure;
@@ -86,12 +86,7 @@ pub(crate) fn stop_on_signal(
     what: &'static str,
 ) -> Result<(), Failure> {
     for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
-        let mut signals = signal(kind).map_err(|error| {
-            Failure::new(
-                ExitCode::Failed,
-                format!("cannot listen for signals: {error}"),
-            )
-        })?;
+        let mut signals = listen(kind)?;
         let cancel = cancel.clone();
         tokio::spawn(async move {
             while signals.recv().await.is_some() {
@@ -104,6 +99,24 @@ pub(crate) fn stop_on_signal(
         });
     }
     Ok(())
+}
+
+/// Goes on when the terminal is closed in which the command was begun. Called inside the runtime.
+pub(crate) fn outlive_terminal() -> Result<(), Failure> {
+    let mut signals = listen(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while signals.recv().await.is_some() {
+            note!("the terminal is gone: it goes on, and stops at SIGTERM");
+        }
+    });
+    Ok(())
+}
+
+fn listen(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).map_err(|error| {
+        let message = format!("cannot listen for signals: {error}");
+        Failure::new(ExitCode::Failed, message)
+    })
 }
 
 /// Where the artifacts of configurations come from; transfers are shown and called off by

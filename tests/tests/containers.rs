@@ -275,7 +275,10 @@ fn nobody_who_reads_is_needed_to_run_or_to_be_stopped() {
         drop((run.stdout.take(), run.stderr.take()));
         run
     };
-    assert_eq!(start().wait().unwrap().code(), Some(0));
+    let mut run = start();
+    wait_for(&site.path("mlwm-work/log"));
+    send("-HUP", &run);
+    assert_eq!(run.wait().unwrap().code(), Some(0));
     site.mlwm(&["verify", "published/surface.zarr"])
         .expect(0, &["all as published"]);
     std::fs::remove_dir_all(site.path("published")).unwrap();
@@ -291,8 +294,12 @@ fn nobody_who_reads_is_needed_to_run_or_to_be_stopped() {
 }
 
 fn terminate(child: &std::process::Child) {
+    send("-TERM", child);
+}
+
+fn send(signal: &str, child: &std::process::Child) {
     let id = child.id().to_string();
-    let kill = Command::new("kill").args(["-TERM", &id]).status();
+    let kill = Command::new("kill").args([signal, &id]).status();
     assert!(kill.unwrap().success());
 }
 

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::plan::{Planned, Wanted, print};
 use crate::Outcome;
-use crate::commands::{Workdir, runtime, stop_on_signal};
+use crate::commands::{Workdir, outlive_terminal, runtime, stop_on_signal};
 use crate::expectations::{self, Form};
 use crate::failure::Failure;
 use crate::report::{ReportFile, table};
@@ -116,6 +116,7 @@ pub(crate) fn main(arguments: Arguments) -> Outcome {
     let display = Display::choose(arguments.json);
     let mut report = runtime()?.block_on(async {
         let cancel = CancellationToken::new();
+        outlive_terminal()?;
         stop_on_signal(
             &cancel,
             "stopping: containers get 10 s; a second signal ends mlwm at once",
