@@ -5,7 +5,7 @@ mod common;
 
 use std::path::Path;
 
-use common::kills::kill_and_run_again;
+use common::kills::{UnderWay, kill_and_run_again};
 use common::{python, refused, run, step};
 
 const MAKE: &str = r#"
@@ -142,7 +142,7 @@ fn who_was_killed_writes_the_same_report() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("store");
     python(LARGE, &[&store]);
-    kill_and_run_again(|place| {
+    kill_and_run_again(UnderWay::Nothing, |place| {
         let mut command = step(&["validate", "--report"], &[&place.join("report.json")]);
         command.arg(&store);
         command
