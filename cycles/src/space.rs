@@ -73,6 +73,15 @@ impl Disk {
             if let Some(space) = self.try_reserve(bytes, left) {
                 return space;
             }
+            if self.has_only_leftovers() {
+                // They may stay for long: it is as if it were alone.
+                self.state().reserved += bytes;
+                return Space {
+                    disk: self,
+                    bytes,
+                    of: Of::Else,
+                };
+            }
             changed.await;
         }
     }
@@ -87,12 +96,8 @@ impl Disk {
             if let Some(space) = self.try_reserve(bytes, left) {
                 return Some(space.of(Of::Inputs));
             }
-            {
-                let state = self.state();
-                let behind = state.left_behind();
-                if state.reserved == behind && behind > 0 {
-                    break;
-                }
+            if self.has_only_leftovers() {
+                break;
             }
             changed.await;
         }
@@ -165,6 +170,12 @@ impl Disk {
     /// What is reserved for windows that are written or being sent.
     pub(crate) fn for_windows(&self) -> u64 {
         self.state().of_windows
+    }
+
+    /// Whether all that is reserved is for what attempts left that are over.
+    fn has_only_leftovers(&self) -> bool {
+        let state = self.state();
+        state.reserved > 0 && state.reserved == state.left_behind()
     }
 
     /// Has those look again who wait for space: it is used otherwise than it was.
@@ -388,13 +399,16 @@ mod tests {
     async fn what_an_attempt_leaves_keeps_its_space_until_the_next() {
         let disk = Disk::new(100);
         let window = disk.reserve_for_window(60, || 0).await.unwrap();
+        let other = disk.reserve(10, 0).await;
         window.leave(3, disk.hold(50));
         assert!(!is_free(&disk, 41, 0).await);
+        drop(other);
         assert!(disk.reserve_for_inputs(41, 0).await.is_none());
         let inputs = disk.reserve_for_inputs(30, 20).await.unwrap();
         assert!(disk.reserve_for_window(20, || 0).await.is_none());
         assert!(disk.reserve_for_window(10, || 0).await.is_some());
         drop(inputs);
+        assert!(is_free(&disk, 90, 0).await, "as if it were alone");
         let (space, held) = disk.left_of(3);
         assert_eq!((space.bytes(), held.bytes()), (60, 50));
         drop((space, held));
