@@ -144,13 +144,13 @@ def rechunking():
     if not (source / ".zmetadata").exists():
         python(MAKE_CUBE, source, TIMES, WIDTH)
     made = in_turn(target, {
-        "mlwm": (STEP, "rechunk", "--chunk", "time=-1,x=2048", "--memory", "1GiB", source, f"{target}-mlwm"),
+        "mlwm": (STEP, "rechunk", "--chunk", "time=-1,x=2048", "--memory", "1GB", source, f"{target}-mlwm"),
         "dask": (sys.executable, "-c", DASK, source, f"{target}-dask"),
     })
     python(SAME_CUBE, source, f"{target}-mlwm")
     megabytes = TIMES * WIDTH * 4 / 1e6
     (own, own_rss), (theirs, their_rss) = made["mlwm"], made["dask"]
-    on = f"{megabytes / 1e3:.2f} GB, within 1 GiB"
+    on = f"{megabytes / 1e3:.2f} GB, within 1 GB"
     yield "rechunk", on, f"{megabytes / own:.0f} MB/s", "dask, without a limit", f"{megabytes / theirs:.0f} MB/s", own / theirs
     yield "peak memory of it", on, f"{own_rss / 2**20:.0f} MiB", "dask", f"{their_rss / 2**20:.0f} MiB", own_rss / their_rss
     for name in made:

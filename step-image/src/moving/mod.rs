@@ -3,9 +3,10 @@
 //! Every chunk of the source is read and decoded once. Its parts go to the buffers of the chunks that it overlaps;
 //! a chunk that is full is compressed, written and forgotten. How many are begun at once is known beforehand
 //! ([`plan`]); where they are too many, the array goes through a file of pieces, each the part of a chunk in a slab of
-//! chunks of the source.
+//! chunks of the source: each thread then fills chunks from their pieces, one after the other.
 
 mod copy;
+mod gather;
 mod grid;
 mod plan;
 mod run;
@@ -19,6 +20,7 @@ pub(crate) use zarr::{Part, ZarrSink, ZarrSource, sink_grid};
 use std::path::Path;
 
 use crate::Fault;
+use gather::gather;
 use run::{Pass, run};
 use scratch::Scratch;
 
@@ -60,7 +62,6 @@ pub(crate) fn copy(
             between,
             first,
             batches,
-            second,
             workers,
         } => {
             let scratch = Scratch::create(folder, between, size)?;
@@ -72,14 +73,7 @@ pub(crate) fn copy(
                 batches,
                 workers,
             })?;
-            run(&Pass {
-                source: &scratch,
-                sink,
-                size: size as usize,
-                batches: vec![second.len()],
-                order: second,
-                workers,
-            })
+            gather(&scratch, sink, size as usize, workers)
         }
     }
 }

@@ -49,8 +49,6 @@ pub(crate) enum Plan {
         /// The order in which the source is read, and where in it each slab ends.
         first: Vec<usize>,
         batches: Vec<usize>,
-        /// The order in which the pieces are read.
-        second: Vec<usize>,
         workers: usize,
     },
 }
@@ -141,14 +139,10 @@ fn twice(
         first.extend(source.overlapping(&slabs.block(slab)));
         batches.push(first.len());
     }
-    let second = (0..sink.cells())
-        .flat_map(|cell| between.overlapping(&sink.block(cell)))
-        .collect();
     Ok(Plan::Twice {
         between,
         first,
         batches,
-        second,
         workers,
     })
 }
@@ -177,10 +171,9 @@ fn first_need(slabs: &Grid, between: &Grid, costs: Costs, workers: usize) -> u64
     BASE + pieces * piece + workers as u64 * (costs.reading() + piece)
 }
 
-/// The second way: no more chunks are begun than pieces are read at once.
+/// The second way: each thread fills a chunk from pieces, each of which is there compressed, too.
 fn second_need(piece: u64, costs: Costs, workers: usize) -> u64 {
-    let begun = window(workers) as u64 + 1;
-    BASE + begun * costs.target + workers as u64 * (2 * piece + costs.writing())
+    BASE + workers as u64 * (costs.target + 2 * piece + costs.writing())
 }
 
 /// The greatest number up to `limit` that fits; 1 is known to.
@@ -286,14 +279,13 @@ mod tests {
             between,
             first,
             batches,
-            second,
             workers,
         } = &plan
         else {
             panic!("{plan:?}");
         };
         assert_eq!(*workers, 2);
-        assert_eq!((first.len(), second.len()), (584, between.cells()));
+        assert_eq!(first.len(), 584);
         assert!(batches.len() < 8, "{} slabs", batches.len());
         assert_eq!(plan.disk(4), 5840 * 187_070 * 4);
     }
