@@ -276,10 +276,10 @@ mod tests {
     fn from_fields_to_series_takes_two_ways_within_the_limit() {
         let plan = planned(&[5840, 187_070], &[10, 187_070], &[5840, 2048], 1024 * MIB).unwrap();
         let Plan::Twice {
-            between,
             first,
             batches,
             workers,
+            ..
         } = &plan
         else {
             panic!("{plan:?}");
