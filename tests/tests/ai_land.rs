@@ -115,9 +115,15 @@ fn from_months_of_grib_to_a_scored_forecast_also_when_it_is_killed() {
         (&report["valid"], &report["times"]["count"]),
         (&true.into(), &364.into())
     );
-    for variable in ["swvl1", "stl1", "snowc"] {
-        let map = whole.path(&format!("demo/land/maps/{variable}/{variable}.png"));
-        assert!(fs::read(map).unwrap().starts_with(b"\x89PNG"));
+    for picture in [
+        "maps/swvl1/swvl1",
+        "maps/stl1/stl1",
+        "maps/snowc/snowc",
+        "series/swvl3",
+        "presence/presence",
+    ] {
+        let picture = whole.path(&format!("demo/land/{picture}.png"));
+        assert!(fs::read(picture).unwrap().starts_with(b"\x89PNG"));
     }
     // Every value of the store, from the messages themselves.
     let (raw, land) = (
