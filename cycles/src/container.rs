@@ -46,6 +46,28 @@ pub(crate) struct Ran {
     pub(crate) peak_memory: Option<u64>,
 }
 
+impl Ran {
+    /// Of a container that serves others, too: it is at this since then, until now.
+    pub(crate) fn since(started: &str, log: &Path) -> Self {
+        Self {
+            started: started.to_owned(),
+            finished: now(),
+            log: log.to_owned(),
+            peak_memory: None,
+        }
+    }
+
+    /// The same until now.
+    pub(crate) fn until_now(&self) -> Self {
+        Self::since(&self.started, &self.log)
+    }
+}
+
+/// The time as manifests say it.
+pub(crate) fn now() -> String {
+    jiff::Timestamp::now().strftime("%FT%TZ").to_string()
+}
+
 /// What a container is run for.
 pub(crate) struct Job<'a> {
     pub(crate) planned: &'a PlannedTask,

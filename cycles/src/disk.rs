@@ -19,7 +19,7 @@ use crate::space;
 const LOOK: Duration = Duration::from_secs(1);
 /// Between two at windows, which have less room and are written at once.
 const LOOK_AT_WINDOWS: Duration = Duration::from_millis(100);
-/// What folders and the ends of blocks may take beside the bytes of windows.
+/// What metadata may take beside the bytes of windows.
 const OVERHEAD: u64 = 1 << 20;
 /// A look that takes long comes so much less often: a walk over many files must not be what the disk
 /// is busy with.
@@ -120,7 +120,7 @@ impl Watched<'_> {
         loop {
             let (began, room) = (Instant::now(), space.for_windows());
             let held = space.held();
-            let written = written(self.folders.clone()).await;
+            let written = in_files(self.folders.clone()).await;
             space.count_most(held.saturating_add(written));
             let room = room.max(space.for_windows());
             let is_found = written > room.saturating_add(OVERHEAD);
@@ -171,16 +171,45 @@ async fn rest(began: Instant, least: Duration) {
     tokio::time::sleep(rest.clamp(least, LONGEST_REST)).await;
 }
 
+/// Bytes of the files below folders, of those with holes what is allocated: as windows are measured.
+async fn in_files(folders: Vec<PathBuf>) -> u64 {
+    let of_file = |found: &fs::Metadata| match found.is_dir() {
+        true => 0,
+        false => found.len().min(found.blocks().saturating_mul(512)),
+    };
+    walked(folders, of_file).await
+}
+
 /// Bytes that are allocated below folders. The walk ends early where this is dropped.
 async fn written(folders: Vec<PathBuf>) -> u64 {
+    walked(folders, allocated_by).await
+}
+
+async fn walked(
+    folders: Vec<PathBuf>,
+    bytes: impl Fn(&fs::Metadata) -> u64 + Send + 'static,
+) -> u64 {
     let stop = CancellationToken::new();
     let _guard = stop.clone().drop_guard();
-    let walk = tokio::task::spawn_blocking(move || allocated(folders, &stop));
+    let walk = tokio::task::spawn_blocking(move || sum(folders, bytes, &stop));
     walk.await.unwrap_or(0)
 }
 
+fn allocated_by(found: &fs::Metadata) -> u64 {
+    found.blocks().saturating_mul(512)
+}
+
+/// Bytes that are allocated below folders.
+pub(crate) fn allocated(folders: Vec<PathBuf>, stop: &CancellationToken) -> u64 {
+    sum(folders, allocated_by, stop)
+}
+
 /// What vanishes meanwhile, or cannot be read, is not counted; links are not followed.
-pub(crate) fn allocated(mut folders: Vec<PathBuf>, stop: &CancellationToken) -> u64 {
+fn sum(
+    mut folders: Vec<PathBuf>,
+    of: impl Fn(&fs::Metadata) -> u64,
+    stop: &CancellationToken,
+) -> u64 {
     let mut bytes = 0_u64;
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -190,7 +219,7 @@ pub(crate) fn allocated(mut folders: Vec<PathBuf>, stop: &CancellationToken) -> 
             let Ok(found) = entry.metadata() else {
                 continue;
             };
-            bytes = bytes.saturating_add(found.blocks().saturating_mul(512));
+            bytes = bytes.saturating_add(of(&found));
             if found.is_dir() {
                 folders.push(entry.path());
             }

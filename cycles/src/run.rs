@@ -125,8 +125,10 @@ pub async fn run(
     };
     let made = Made::of(&plan.tasks);
     let kept = Kept::of(&plan.tasks, made.waits());
-    let tasks = plan.tasks.iter().enumerate();
-    let tasks = tasks.map(async |(turn, planned)| {
+    // What is complete goes first: it makes room for the others.
+    let mut tasks: Vec<(usize, &PlannedTask)> = plan.tasks.iter().enumerate().collect();
+    tasks.sort_by_key(|(_, planned)| !scratch.complete(planned).is_file());
+    let tasks = tasks.into_iter().map(async |(turn, planned)| {
         let mut report = match made.ready(turn, &context).await {
             Ok(()) => one(&context, turn, planned).await,
             Err(error) => {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 /// The space of a working folder.
 #[derive(Debug)]
@@ -20,10 +21,19 @@ struct State {
     of_inputs: u64,
     of_windows: u64,
     /// By task, what lies there of attempts that are over: what of it is reserved, and what is held.
-    left: BTreeMap<usize, (u64, u64)>,
+    left: BTreeMap<usize, Left>,
     /// Bytes that lie there, as far as they are counted, and the most that ever did.
     held: u64,
     most: u64,
+}
+
+/// What an attempt left.
+#[derive(Clone, Copy, Debug, Default)]
+struct Left {
+    reserved: u64,
+    held: u64,
+    /// No other attempt at its task will come.
+    is_over: bool,
 }
 
 /// Space that is reserved; given back when this is dropped.
@@ -107,11 +117,12 @@ impl Disk {
 
     /// Waits until so many bytes are free for a window of the member that is served, which keeps `kept` bytes of
     /// earlier ones. `None` if they will not be: all that is reserved is that, what attempts left that are over, and
-    /// for inputs, which wait for this member.
+    /// for inputs, which wait for this member; or if windows before it could not be sent.
     pub(crate) async fn reserve_for_window(
         &self,
         bytes: u64,
-        kept: impl Fn() -> u64,
+        kept: u64,
+        is_held_up: impl Fn() -> bool,
     ) -> Option<Space<'_>> {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
@@ -121,7 +132,8 @@ impl Disk {
             }
             {
                 let state = self.state();
-                if state.reserved == state.of_inputs + state.left_behind() + kept() {
+                let stays = state.of_inputs + state.left_behind() + kept;
+                if state.reserved == stays || is_held_up() {
                     return None;
                 }
             }
@@ -186,15 +198,15 @@ impl Disk {
     /// The space of what an attempt at a task left, and the count of it.
     pub(crate) fn left_of(&self, turn: usize) -> (Space<'_>, Held<'_>) {
         let left = self.state().left.remove(&turn);
-        let (bytes, held) = left.unwrap_or_default();
+        let left = left.unwrap_or_default();
         let space = Space {
             disk: self,
-            bytes,
+            bytes: left.reserved,
             of: Of::Else,
         };
         let held = Held {
             disk: self,
-            bytes: held,
+            bytes: left.held,
         };
         (space, held)
     }
@@ -203,8 +215,26 @@ impl Disk {
     pub(crate) fn found(&self, turn: usize, bytes: u64) {
         let mut state = self.state();
         state.reserved += bytes;
-        state.left.insert(turn, (bytes, bytes));
+        let left = Left {
+            reserved: bytes,
+            held: bytes,
+            is_over: false,
+        };
+        state.left.insert(turn, left);
         state.count(bytes);
+    }
+
+    /// No other attempt at a task will come: what it left stays.
+    pub(crate) fn is_over(&self, turn: usize) {
+        if let Some(left) = self.state().left.get_mut(&turn) {
+            left.is_over = true;
+        }
+        self.look_again();
+    }
+
+    /// Comes back when space is used otherwise than it was.
+    pub(crate) fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
     }
 
     /// Counts bytes that lie there.
@@ -242,7 +272,8 @@ impl State {
 
     /// What is reserved for what attempts left that are over.
     fn left_behind(&self) -> u64 {
-        self.left.values().map(|(bytes, _)| bytes).sum()
+        let over = self.left.values().filter(|left| left.is_over);
+        over.map(|left| left.reserved).sum()
     }
 
     /// What is counted of a kind of space.
@@ -276,8 +307,8 @@ impl Space<'_> {
             *counted -= self.bytes;
         }
         let left = state.left.entry(turn).or_default();
-        left.0 += std::mem::take(&mut self.bytes);
-        left.1 += held.bytes();
+        left.reserved += std::mem::take(&mut self.bytes);
+        left.held += held.bytes();
         drop(state);
         std::mem::forget(held);
         self.disk.changed.notify_waiters();
@@ -356,14 +387,15 @@ mod tests {
         let disk = Disk::new(100);
         let _served = disk.reserve_for_inputs(20, 0).await;
         let ahead = disk.reserve_for_inputs(30, 0).await;
-        let window = disk.reserve_for_window(40, || 0).await.unwrap();
-        let waits = disk.reserve_for_window(40, || 0);
+        let window = disk.reserve_for_window(40, 0, || false).await.unwrap();
+        let waits = disk.reserve_for_window(40, 0, || false);
         let waited = tokio::time::timeout(Duration::from_millis(20), waits).await;
         assert!(waited.is_err(), "the window before it goes away");
+        assert!(disk.reserve_for_window(40, 0, || true).await.is_none());
         drop(window);
-        assert!(disk.reserve_for_window(51, || 0).await.is_none());
+        assert!(disk.reserve_for_window(51, 0, || false).await.is_none());
         drop(ahead);
-        assert!(disk.reserve_for_window(51, || 0).await.is_some());
+        assert!(disk.reserve_for_window(51, 0, || false).await.is_some());
     }
 
     /// What is kept until it takes the place of something published does not go away while the member is served.
@@ -371,17 +403,17 @@ mod tests {
     async fn a_window_that_those_before_it_keep_from_its_space_is_refused_and_not_waited_for() {
         let disk = Disk::new(100);
         let _served = disk.reserve_for_inputs(20, 0).await;
-        let mut kept = disk.reserve_for_window(60, || 0).await.unwrap();
+        let mut kept = disk.reserve_for_window(60, 0, || false).await.unwrap();
         kept.shrink_to(50);
-        assert!(disk.reserve_for_window(30, || 50).await.is_some());
-        assert!(disk.reserve_for_window(31, || 50).await.is_none());
+        assert!(disk.reserve_for_window(30, 50, || false).await.is_some());
+        assert!(disk.reserve_for_window(31, 50, || false).await.is_none());
     }
 
     /// Otherwise the model would write its first window where there is no space for it.
     #[tokio::test]
     async fn a_window_of_unknown_size_waits_for_those_of_others() {
         let disk = Disk::new(100);
-        let others = disk.reserve_for_window(100, || 0).await.unwrap();
+        let others = disk.reserve_for_window(100, 0, || false).await.unwrap();
         let waited = tokio::time::timeout(Duration::from_millis(20), disk.reserve_rest()).await;
         assert!(waited.is_err());
         let freed = async {
@@ -398,15 +430,18 @@ mod tests {
     #[tokio::test]
     async fn what_an_attempt_leaves_keeps_its_space_until_the_next() {
         let disk = Disk::new(100);
-        let window = disk.reserve_for_window(60, || 0).await.unwrap();
+        let window = disk.reserve_for_window(60, 0, || false).await.unwrap();
         let other = disk.reserve(10, 0).await;
         window.leave(3, disk.hold(50));
+        let waits = tokio::time::timeout(Duration::from_millis(20), disk.reserve_for_inputs(41, 0));
+        assert!(waits.await.is_err(), "the next attempt may come soon");
+        disk.is_over(3);
         assert!(!is_free(&disk, 41, 0).await);
         drop(other);
         assert!(disk.reserve_for_inputs(41, 0).await.is_none());
         let inputs = disk.reserve_for_inputs(30, 20).await.unwrap();
-        assert!(disk.reserve_for_window(20, || 0).await.is_none());
-        assert!(disk.reserve_for_window(10, || 0).await.is_some());
+        assert!(disk.reserve_for_window(20, 0, || false).await.is_none());
+        assert!(disk.reserve_for_window(10, 0, || false).await.is_some());
         drop(inputs);
         assert!(is_free(&disk, 90, 0).await, "as if it were alone");
         let (space, held) = disk.left_of(3);

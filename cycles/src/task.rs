@@ -18,6 +18,17 @@ pub(crate) async fn run(
     planned: &PlannedTask,
     claim: &Claim,
 ) -> TaskReport {
+    let report = attempts(context, turn, planned, claim).await;
+    context.machine.disk.is_over(turn);
+    report
+}
+
+async fn attempts(
+    context: &Context<'_>,
+    turn: usize,
+    planned: &PlannedTask,
+    claim: &Claim,
+) -> TaskReport {
     (context.tell)(Event::TaskStarted {
         task: planned.title(),
         configuration: planned.configuration.clone(),
@@ -63,6 +74,7 @@ async fn attempt(
         Err(error) => Err(error),
         // Published before: nothing is done, and nothing need be recorded but that.
         Ok(None) => {
+            drop(context.machine.disk.left_of(turn));
             let cleared = context.scratch.clear(planned);
             let mut report = work.into_report();
             report.outcome = Outcome::AlreadyPublished;
@@ -108,6 +120,9 @@ async fn attempt(
                 let cleared = clear(context, planned, &error).err();
                 report.warnings.extend(cleared.map(|e| e.to_string()));
             }
+            if !context.scratch.windows(planned).is_dir() {
+                drop(disk.left_of(turn));
+            }
             may_be_again = !matches!(error, Error::Unsent { .. });
             report.error = Some(error.to_string());
         }
@@ -132,6 +147,8 @@ fn clear(context: &Context<'_>, planned: &PlannedTask, error: &Error) -> Result<
     match error {
         Error::TakenOver { .. } => Ok(()),
         Error::Unpublished { .. } | Error::Unsent { .. } => context.scratch.clear_inputs(planned),
+        // Of what is complete, but not what it should be, nothing is of use.
+        _ if error.exit_code() == ExitCode::Incomplete => context.scratch.clear(planned),
         _ if context.scratch.complete(planned).is_file() => context.scratch.clear_inputs(planned),
         // What was being staged goes on with the next attempt.
         _ if is_passing(error.exit_code()) => {

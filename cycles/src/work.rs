@@ -55,6 +55,10 @@ pub(crate) struct Work<'a> {
     is_streamed_in_windows: bool,
     /// Seconds in which its windows were sent so far.
     sent: Mutex<f64>,
+    /// What its windows are made from.
+    made_from: Option<(Digest, Vec<InputRecord>)>,
+    /// Windows that were sent, and stay until all are visible.
+    complete: Mutex<Vec<(Option<Space<'a>>, Held<'a>)>>,
     /// Why windows that are complete are still here.
     unsent: Option<mlwm_storage::Error>,
     /// Since when there is nothing left to do but to publish, if that began while windows were sent.
@@ -104,6 +108,8 @@ impl<'a> Work<'a> {
             report: TaskReport::new(planned),
             is_streamed_in_windows: false,
             sent: Mutex::default(),
+            made_from: None,
+            complete: Mutex::default(),
             unsent: None,
             publishing: None,
             inputs_bytes: 0,
@@ -166,21 +172,27 @@ impl<'a> Work<'a> {
         self.claim.check()?;
         let (image, places) = (&ground.image, &ground.places);
         let disk = &self.context.machine.disk;
-        let left = disk.left_of(self.turn);
-        if let Some(complete) = self.complete(&ground).await? {
+        let (space, held) = disk.left_of(self.turn);
+        let found = match self.complete(&ground).await {
+            Ok(found) => found.filter(|complete| self.may_publish(complete, places)),
+            Err(error) => {
+                space.leave(self.turn, held);
+                return Err(error);
+            }
+        };
+        if let Some(complete) = found {
             reach("attempt: found complete");
             let published = match self.planned.is_cut() {
                 true => self.publish_kept(image, &complete, places).await,
                 false => self.publish(image, &complete, places).await,
             };
             if published.is_err() {
-                let (space, held) = left;
                 space.leave(self.turn, held);
             }
             return published.map(|()| Outcome::Published);
         }
         self.context.scratch.clear_outputs(self.planned)?;
-        drop(left);
+        drop((space, held));
         // Without a ledger, all attempts have one number. A log that stays is only longer.
         let _ = fs::remove_file(self.context.scratch.log(self.planned, attempt.number));
         let inputs = self.stage(&ground.converters).await?;
@@ -287,6 +299,20 @@ impl<'a> Work<'a> {
             && place::same_listings(self.planned, &complete.inputs).await?;
         self.report.identity = same.then_some(complete.identity);
         Ok(same.then_some(complete))
+    }
+
+    /// Whether what is complete is all here, if it has to take the place of something else: windows that were sent are
+    /// leftovers then.
+    fn may_publish(&self, complete: &Complete, places: &[Place]) -> bool {
+        let is_other = |place: &Place| {
+            let published = place.manifest.as_ref();
+            published.is_some_and(|there| {
+                there.task != complete.identity || self.context.options.republish
+            })
+        };
+        !places
+            .iter()
+            .any(|place| is_other(place) && !complete.sent(&place.output.name).is_empty())
     }
 
     async fn stage(

@@ -43,6 +43,8 @@ def make(folder, members, fault=None):
             dataset = window(member, first, last)
             if fault == "nan" and member == 1 and first > EACH:
                 dataset.msl[0, 5] = np.nan
+            if fault == "late-nan" and member == 1 and last == STEPS:
+                dataset.msl[0, 5] = np.nan
             if fault == "time" and member == 1 and first > EACH:
                 dataset["time"] = dataset.time + np.timedelta64(6, "h")
             name = f"h{(first - 1) * 6:03}-{last * 6:03}" if fault != "whole" else "whole"

@@ -6,10 +6,10 @@ use std::io::{BufRead, BufReader, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use mlwm_tests::bench::{Bench, MEMBERS, SERVER, attempts, begun};
+use mlwm_tests::bench::{Bench, MEMBERS, SERVER, attempts, begun, put};
 use mlwm_tests::faulty::{Fault, Faulty};
 use mlwm_tests::scripted::{no_container_left, windowed};
-use mlwm_tests::site::ran;
+use mlwm_tests::site::{oracle, ran};
 use serde_json::Value;
 
 const RUN: [&str; 4] = ["run", "--analysis-time", "2022-04-07T03:00Z", "--json"];
@@ -117,6 +117,53 @@ fn what_is_complete_stays_until_it_is_published_without_the_model() {
     assert_eq!((sent("t2m/c/1"), sent("t2m/c/2")), (1, 1));
     assert_eq!(values(bench.objects("again")), undisturbed);
     bench.all_is_published("again");
+    bench.nothing_is_left();
+}
+
+/// Windows are looked at when they are sent: one that waited and is refused then is not kept for ever.
+#[test]
+fn what_is_complete_but_not_what_it_should_be_is_made_again() {
+    let bench = Bench::new("late");
+    let bad = bench.site.path("bad");
+    oracle(
+        "windows.py",
+        &["make", bad.to_str().unwrap(), "3", "late-nan"],
+    );
+    put(&bad, &bench.bucket, "in");
+    let proxy = refusing();
+    assert_eq!(bench.mlwm(&RUN, &proxy.endpoint).code, 30);
+    let kept = bench.site.path(&format!("{TASKS}/{WINDOWS}/h048-060"));
+    assert!(kept.is_dir());
+    bench
+        .mlwm(&RUN, &SERVER.endpoint)
+        .expect(23, &["h048-060", "is refused"]);
+    assert_eq!(bench.site.files(TASKS), [""; 0]);
+    assert_eq!(begun(&bench.site, MEMBERS), [1, 1, 1]);
+
+    put(&bench.site.path("store"), &bench.bucket, "in");
+    bench
+        .mlwm(&[&RUN[..], &["--members", "1"]].concat(), &SERVER.endpoint)
+        .expect(0, &["published"]);
+    assert_eq!(begun(&bench.site, MEMBERS), [1, 2, 1]);
+    bench.all_is_published("out");
+    bench.nothing_is_left();
+}
+
+/// All windows are there, and then the store fails, or mlwm is killed: no model runs again for that.
+#[test]
+fn a_store_that_fails_at_the_very_end_costs_no_forecast() {
+    let bench = Bench::new("very-end");
+    let proxy = Faulty::to(&SERVER.endpoint, |line| {
+        let is_last = line.starts_with("PUT") && line.contains("/member1.zarr/zarr.json");
+        is_last.then_some(Fault::Answer(503, None))
+    });
+    let failed = bench.mlwm(&RUN, &proxy.endpoint);
+    assert_eq!(failed.code, 30, "{}{}", failed.stdout, failed.stderr);
+    let said = "the complete output is kept in";
+    assert!(failed.stdout.contains(said), "{}", failed.stdout);
+    bench.mlwm(&RUN, &SERVER.endpoint).expect(0, &["published"]);
+    assert_eq!(begun(&bench.site, MEMBERS), [1, 1, 1]);
+    bench.all_is_published("out");
     bench.nothing_is_left();
 }
 

@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use mlwm_engines::{Ended, Image};
 use mlwm_registries::UnpackedArtifact;
 use mlwm_spec::Digest;
@@ -17,7 +16,7 @@ use super::Work;
 use super::threads::aside;
 use super::windows::{Cut, Gate, Listening};
 use crate::Error;
-use crate::container::{Lines, Ran, printable};
+use crate::container::{Lines, Ran, now, printable};
 use crate::disk::Excess;
 use crate::ending::judge;
 use crate::event::{Event, Phase};
@@ -90,7 +89,8 @@ impl Work<'_> {
                 let gate = listening.gate();
                 let ended = CancellationToken::new();
                 let publishing = async {
-                    unsent = self.publish_windows(listening, cuts, &ended).await?;
+                    let ran = Ran::since(&started, &log);
+                    unsent = self.publish_windows(listening, cuts, &ended, &ran).await?;
                     Ok(())
                 };
                 let listening = async {
@@ -118,10 +118,8 @@ impl Work<'_> {
                 self.unsent = unsent;
                 self.warn_of_log(&log, written);
                 return Ok(Ran {
-                    started,
                     finished,
-                    log,
-                    peak_memory: None,
+                    ..Ran::since(&started, &log)
                 });
             }
             Err(unserved) => unserved,
@@ -298,8 +296,4 @@ impl From<Error> for Unserved {
     fn from(error: Error) -> Self {
         Self::Error(error)
     }
-}
-
-fn now() -> String {
-    Timestamp::now().strftime("%FT%TZ").to_string()
 }

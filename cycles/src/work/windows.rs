@@ -81,26 +81,38 @@ impl<'a> Work<'a> {
             self.verify(&ran).await?;
             self.keep_whole()?;
             let complete = self.complete_windows(&[], identity, &inputs, &ran).await?;
+            if let Err(error) = complete.note(self.context.scratch, self.planned) {
+                self.report.warnings.push(error.to_string());
+            }
             reach("attempt: complete");
             self.publish_kept(image, &complete, places).await?;
             return Ok(Outcome::Published);
         }
         let mut cuts = self.cuts(places, identity).await?;
         let (gate, written) = Gate::of(windows);
+        self.made_from = Some((identity, inputs.clone()));
         let cut = Some((Listening::to(&gate, written), &mut cuts[..]));
         let ran = self
             .streamed(attempt, image, artifact, identity, cut)
             .await?;
         reach("attempt: ran");
         if let Some(source) = self.unsent.take() {
-            self.complete_windows(&cuts, identity, &inputs, &ran)
-                .await?;
+            if cuts.iter().any(|cut| cut.replaces) {
+                // What takes the place of something published is made from all windows, which are not kept.
+                self.context.scratch.clear_outputs(self.planned)?;
+                return Err(Error::Storage(source));
+            }
+            let complete = self.complete_windows(&cuts, identity, &inputs, &ran);
+            complete.await?.note(self.context.scratch, self.planned)?;
             reach("attempt: complete");
             let kept = self.context.scratch.windows(self.planned);
             return Err(Error::Unpublished { kept, source });
         }
         let made = Complete::unkept(identity, &inputs, &ran);
-        self.reveal(cuts, image, &made).await?;
+        if let Err(error) = self.reveal(cuts, image, &made).await {
+            self.leave_complete();
+            return Err(self.unpublished(error));
+        }
         Ok(Outcome::Published)
     }
 
@@ -146,9 +158,9 @@ impl<'a> Work<'a> {
         Ok(cuts)
     }
 
-    /// Notes that all windows are in their stores or here.
-    async fn complete_windows(
-        &mut self,
+    /// All windows, which are in their stores or here.
+    pub(super) async fn complete_windows(
+        &self,
         cuts: &[Cut<'_>],
         identity: Digest,
         inputs: &[InputRecord],
@@ -160,11 +172,7 @@ impl<'a> Work<'a> {
             let publishing = cut.publishing.as_ref()?;
             Some((cut.name().to_owned(), publishing.objects()))
         });
-        let complete = made.and_sent(sent.collect());
-        if let Err(error) = complete.note(scratch, self.planned) {
-            self.report.warnings.push(error.to_string());
-        }
-        Ok(complete)
+        Ok(made.and_sent(sent.collect()))
     }
 
     /// Moves what a container wrote that does not know windows to where windows lie.
@@ -208,12 +216,21 @@ impl<'a> Work<'a> {
             }
             self.reveal(cuts, image, complete).await
         };
-        published.await.map_err(|error| match error {
-            Error::Storage(source) if self.is_fault_of_store(&source) => {
+        published.await.map_err(|error| self.unpublished(error))
+    }
+
+    /// What is complete is kept if its store is at fault.
+    fn unpublished(&self, error: Error) -> Error {
+        let scratch = self.context.scratch;
+        match error {
+            Error::Storage(source)
+                if self.is_fault_of_store(&source) && scratch.complete(self.planned).is_file() =>
+            {
+                let kept = scratch.windows(self.planned);
                 Error::Unpublished { kept, source }
             }
             other => other,
-        })
+        }
     }
 
     /// A window of an output, and what the output becomes.
@@ -364,21 +381,26 @@ impl<'a> Work<'a> {
     /// Sends what lies in a folder to the publication of an output, which begins with it if need be.
     async fn send(&self, cut: &mut Cut<'_>, folder: &Path) -> Result<u64, Error> {
         let (progress, cancel) = (self.transfer(Phase::Publish), self.context.cancel);
-        let scratch = self.context.scratch;
-        let publishing = match &mut cut.publishing {
-            Some(publishing) => publishing,
+        let publishing = self.publication(cut).await?;
+        let clock = Instant::now();
+        let sent = publishing.add(folder, &progress, cancel).await;
+        self.was_sent(clock.elapsed());
+        sent.map_err(|error| self.interrupted_or(error.into()))
+    }
+
+    /// The publication of an output, which begins here if need be.
+    async fn publication<'c>(&self, cut: &'c mut Cut<'_>) -> Result<&'c mut Publishing, Error> {
+        let (scratch, cancel) = (self.context.scratch, self.context.cancel);
+        match &mut cut.publishing {
+            Some(publishing) => Ok(publishing),
             none => {
                 let uri = &cut.place.uri;
                 let store = Store::open(uri).await?;
                 let notes = scratch.sent(self.planned, &cut.place.output.name);
                 let begun = store.begin(uri, cut.task, Some(&notes), cancel).await;
-                none.insert(begun.map_err(|error| self.interrupted_or(error.into()))?)
+                Ok(none.insert(begun.map_err(|error| self.interrupted_or(error.into()))?))
             }
-        };
-        let clock = Instant::now();
-        let sent = publishing.add(folder, &progress, cancel).await;
-        self.was_sent(clock.elapsed());
-        sent.map_err(|error| self.interrupted_or(error.into()))
+        }
     }
 
     /// Makes outputs visible whose windows are all in their stores.
@@ -429,6 +451,10 @@ impl<'a> Work<'a> {
                     objects,
                 )
             };
+            if !cut.earlier.is_empty() {
+                // All of it may have been sent by then.
+                self.publication(&mut cut).await?;
+            }
             let publishing = cut.publishing.take();
             let mut publishing = publishing.ok_or_else(missing)?;
             if let Err(error) = publishing.recall(&cut.earlier) {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use mlwm_spec::contract::stream::Window;
 use mlwm_storage::points::reach;
@@ -12,6 +13,7 @@ use super::backlog::Backlog;
 use super::gate::{self, Gate, Listening};
 use super::{Cut, Work, refused};
 use crate::Error;
+use crate::container::Ran;
 use crate::space::Space;
 
 impl<'a> Work<'a> {
@@ -22,6 +24,7 @@ impl<'a> Work<'a> {
         listening: Listening<'_>,
         cuts: &mut [Cut<'_>],
         ended: &CancellationToken,
+        ran: &Ran,
     ) -> Result<Option<mlwm_storage::Error>, Error> {
         let gate = listening.gate();
         let mut written = listening.written;
@@ -44,12 +47,14 @@ impl<'a> Work<'a> {
                     return Err(missing());
                 }
                 let space = spaces.recv().await;
+                self.claim.check()?;
                 // Before anything looks at it: its container may change what it can reach.
                 let to = folder.clone();
                 let taken = self.write(move |_| window.take(&to)).await?;
                 let taken = taken.map_err(|(output, reason)| refused(&output, due, reason))?;
                 let taken = (expected, taken, space);
-                self.publish_taken(gate, cuts, &mut backlog, taken).await?;
+                self.publish_taken(gate, cuts, &mut backlog, taken, (ended, ran))
+                    .await?;
                 reach("window: removed");
             }
             let Some(why) = backlog.why.take() else {
@@ -66,15 +71,24 @@ impl<'a> Work<'a> {
                 if number > 0 && self.known_space(gate).is_none() {
                     gate.is_sized.notified().await;
                 }
+                let disk = &self.context.machine.disk;
                 let space = loop {
+                    // Registered before looking, so that no change between the two is missed.
+                    let mut changed = std::pin::pin!(disk.changed());
+                    changed.as_mut().enable();
                     match self.window_space(gate).await {
                         Err(Error::NoSpaceForWindow { .. }) if gate.unsent_space() > 0 => {
+                            gate.stands_still.store(true, Ordering::Relaxed);
                             gate.is_full.notify_one();
-                            gate.is_sent.notified().await;
+                            tokio::select! {
+                                () = gate.is_sent.notified() => {}
+                                () = changed => {}
+                            }
                         }
                         space => break space?,
                     }
                 };
+                gate.stands_still.store(false, Ordering::Relaxed);
                 if gate.open()? {
                     self.has_space();
                 }
@@ -118,8 +132,8 @@ impl<'a> Work<'a> {
                 budget,
             });
         }
-        let held_up = || self.kept().reserved() + gate.unsent_space();
-        let space = disk.reserve_for_window(window, held_up).await;
+        let is_held_up = || gate.unsent_space() > 0;
+        let space = disk.reserve_for_window(window, kept, is_held_up).await;
         space.ok_or(Error::NoSpaceForWindow { window, budget })
     }
 

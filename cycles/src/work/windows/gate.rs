@@ -5,7 +5,7 @@ use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mlwm_spec::contract::stream::Window;
@@ -56,8 +56,10 @@ pub(in crate::work) struct Gate {
     sized: AtomicU64,
     /// Bytes of space for windows that are here since their stores did not take them.
     unsent: AtomicU64,
-    /// They leave no space for another; and there is some again, or may be.
+    /// They leave no space for another, whose model stands still: that is so, and it was found again.
+    pub(super) stands_still: AtomicBool,
     pub(super) is_full: Notify,
+    /// Some of them were sent.
     pub(super) is_sent: Notify,
 }
 
@@ -90,6 +92,7 @@ impl Gate {
             is_sized: Notify::new(),
             sized: AtomicU64::new(0),
             unsent: AtomicU64::new(0),
+            stands_still: AtomicBool::new(false),
             is_full: Notify::new(),
             is_sent: Notify::new(),
         };
