@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use mlwm_spec::Manifest;
 use mlwm_tests::bench::{Bench, MEMBERS, SERVER, configuration};
 use mlwm_tests::counting_proxy::CountingProxy;
-use mlwm_tests::faulty::{Fault, Faulty};
+use mlwm_tests::faulty::Faulty;
 use mlwm_tests::scripted::{no_container_left, windowed};
 use mlwm_tests::site::{Site, oracle};
 
