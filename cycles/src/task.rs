@@ -123,7 +123,7 @@ async fn attempt(
             if !context.scratch.windows(planned).is_dir() {
                 drop(disk.left_of(turn));
             }
-            may_be_again = !matches!(error, Error::Unsent { .. });
+            may_be_again = !matches!(error, Error::Unsent { .. }) && !is_refused(&error);
             report.error = Some(error.to_string());
         }
     }
@@ -131,6 +131,11 @@ async fn attempt(
     context.recorder.end_attempt(attempt, planned, &report);
     reach("attempt: ended");
     (report, may_be_again)
+}
+
+/// Whether a store refused, as it does with credentials that are wrong or too old: no pause of ours changes that.
+fn is_refused(error: &Error) -> bool {
+    matches!(error, Error::Storage(source) | Error::Unpublished { source, .. } if source.is_refusal())
 }
 
 /// Whether what an attempt left is of use to one that comes later.

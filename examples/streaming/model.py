@@ -10,10 +10,13 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 STEP = 6  # hours
-STREAM, STEPS = Path(os.environ["MLWM_STREAM"]), int(os.environ["NUM_EVAL_STEPS"])
+STREAM = Path(os.environ["MLWM_STREAM"])
+# From `forecast_duration` of the configuration; NUM_EVAL_STEPS is there only with an artifact.
+STEPS = pd.Timedelta(os.environ["FORECAST_DURATION"]) // pd.Timedelta(hours=STEP)
 ANALYSIS_TIME = np.datetime64(os.environ["ANALYSIS_TIME"].removesuffix("Z"), "ns")
 
 

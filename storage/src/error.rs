@@ -424,6 +424,14 @@ impl Error {
         }
     }
 
+    /// Whether a store or registry refused what it was asked: it will again, until somebody gives other rights.
+    pub fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::AccessDenied { .. } | Self::RegistryAccess { .. }
+        )
+    }
+
     /// The error for a local file operation.
     pub(crate) fn local(
         action: &'static str,

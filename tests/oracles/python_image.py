@@ -1,14 +1,17 @@
-"""An image of the Python that runs this, with numpy: the context of `docker build`, on standard output.
+"""An image of the Python that runs this, with some of its packages and what these need: the context of `docker build`,
+on standard output.
 
-    python_image.py BASE | docker build --tag REFERENCE -
+    python_image.py BASE PACKAGE... | docker build --tag REFERENCE -
 """
 
-import importlib.util
+import importlib.metadata
 import io
 import sys
 import sysconfig
 import tarfile
 from pathlib import Path
+
+from packaging.requirements import Requirement
 
 PYTHON = f"python{sys.version_info[0]}.{sys.version_info[1]}"
 LEFT_OUT = {"site-packages", "dist-packages", "test", "tests", "__pycache__", "idlelib", "ensurepip"}
@@ -28,7 +31,23 @@ def add(archive, path, name):
     archive.add(path, name, filter=plain)
 
 
-def main(base):
+def installed(packages):
+    """Files and folders beside each other that belong to packages and all that these need."""
+    waiting, seen, found = list(packages), set(), set()
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        package = importlib.metadata.distribution(name)
+        tops = {file.parts[0] for file in package.files} - {"..", "__pycache__"}
+        found |= {Path(package.locate_file(top)) for top in tops}
+        needed = [Requirement(text) for text in package.requires or []]
+        waiting += [one.name for one in needed if not one.marker or one.marker.evaluate({"extra": ""})]
+    return sorted(found)
+
+
+def main(base, *packages):
     prefix = Path(sys.base_prefix)
     context = tarfile.open(fileobj=sys.stdout.buffer, mode="w|", dereference=True)
     text = f"FROM {base}\nCOPY python /opt/python\nENV PATH=/opt/python/bin:/usr/bin:/bin LD_LIBRARY_PATH=/opt/python/lib\n"
@@ -40,10 +59,8 @@ def main(base):
     library = Path(sysconfig.get_config_var("LIBDIR"), sysconfig.get_config_var("INSTSONAME"))
     if library.suffix != ".a" and library.is_file():
         add(context, library, f"python/lib/{library.name}")
-    numpy = Path(importlib.util.find_spec("numpy").origin).parent
-    for folder in (numpy, numpy.with_name("numpy.libs")):
-        if folder.is_dir():
-            add(context, folder, f"python/lib/{PYTHON}/site-packages/{folder.name}")
+    for path in installed(packages):
+        add(context, path, f"python/lib/{PYTHON}/site-packages/{path.name}")
     context.close()
 
 

@@ -3,6 +3,7 @@
     windows.py make FOLDER MEMBERS [FAULT]   one folder a member, with a Zarr store for each window
     windows.py check STORE MEMBER [NAMES]    the published store of a member, against the closed form; its
                                              variables are these (`t2m`), or all
+    windows.py persists STORE MEMBER         a published store whose values are all those of the member's last step
     windows.py products STORE MEMBERS        products of these members (`0,2,3`), against NumPy
 """
 
@@ -67,6 +68,17 @@ def check(store, member, names="msl,t2m"):
                 assert (variable[step].values == expected).all(), (name, step)
 
 
+def persists(store, member):
+    with xr.open_zarr(store) as dataset:
+        assert sorted(dataset.data_vars) == ["msl", "t2m"], dataset
+        times = ANALYSIS_TIME + np.arange(1, STEPS + 1) * np.timedelta64(6, "h")
+        assert (dataset.time.values == times.astype("datetime64[ns]")).all(), dataset.time
+        for name in dataset.data_vars:
+            assert dataset[name].dtype == "float32", dataset[name]
+            expected = np.broadcast_to(values(member, name, STEPS), (STEPS, CELLS))
+            assert (dataset[name].values == expected).all(), name
+
+
 def products(store, members):
     with xr.open_zarr(store) as dataset:
         names = ["msl_max", "msl_min", "t2m_above_201500", "t2m_mean", "t2m_p90", "t2m_spread"]
@@ -100,6 +112,8 @@ if __name__ == "__main__":
             make(folder, int(members), *fault)
         case ["check", store, member, *names]:
             check(store, int(member), *names)
+        case ["persists", store, member]:
+            persists(store, int(member))
         case ["products", store, members]:
             products(store, [int(member) for member in members.split(",")])
         case _:

@@ -99,7 +99,7 @@ impl Bench {
     }
 
     /// The stores that lie in a folder, by their names. Fails unless each has a manifest and all that this lists, each
-    /// value is as it should be, and nothing else lies there.
+    /// value is as it should be, and nothing else lies there. An ensemble is one of all members.
     #[track_caller]
     pub fn stores(&self, folder: &str) -> BTreeMap<String, Manifest> {
         let got = tempfile::tempdir().unwrap();
@@ -121,9 +121,16 @@ impl Bench {
                 variables.extend(["msl", "t2m"].into_iter().filter(|name| *name == variable));
             }
             let (path, member) = (root.join(store), manifest.member.to_string());
+            let path = path.to_str().unwrap();
             let variables = Vec::from_iter(variables).join(",");
-            let check = ["check", path.to_str().unwrap(), &member, &variables];
-            oracle("windows.py", &check);
+            match &manifest.ensemble {
+                None => oracle("windows.py", &["check", path, &member, &variables]),
+                Some(_) => {
+                    let members: Vec<String> =
+                        (0..self.members).map(|member| member.to_string()).collect();
+                    oracle("windows.py", &["products", path, &members.join(",")])
+                }
+            };
             stores.insert(store.to_owned(), manifest);
         }
         let left: Vec<&String> = objects.keys().collect();

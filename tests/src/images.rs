@@ -4,14 +4,14 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
 use mlwm_spec::Digest;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::site::{Ran, Site, example_artifact, ran};
+use crate::site::{Ran, Site, example_artifact, python, ran, repository};
 
 /// Runs another program, which must end well.
 #[track_caller]
@@ -35,6 +35,37 @@ pub fn base_layout() -> &'static Path {
         folder
     });
     BASE.path()
+}
+
+/// The image of an example in Python, on a base called `environment` with the Python of these tests and some of its
+/// packages: nothing is fetched.
+pub fn example_on_python(example: &str, environment: &str, packages: &[&str]) -> String {
+    let base = std::env::var("MLWM_TEST_BASE_IMAGE").unwrap_or("mlwm-base:bookworm".into());
+    let mut context = Command::new(python())
+        .arg(repository().join("tests/oracles/python_image.py"))
+        .arg(base)
+        .args(packages)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let environment = format!("mlwm-test/{environment}:latest");
+    let stdin = context.stdout.take().unwrap();
+    docker_build(&["--tag", &environment, "-"], stdin);
+    assert!(context.wait().unwrap().success());
+    let folder = repository().join("examples").join(example);
+    let (file, base) = (folder.join("Containerfile"), format!("BASE={environment}"));
+    let reference = format!("mlwm-test/{example}:latest");
+    let from = ["--file", file.to_str().unwrap(), "--build-arg", &base];
+    let to = ["--tag", &reference, folder.to_str().unwrap()];
+    docker_build(&[&from[..], &to[..]].concat(), Stdio::null());
+    reference
+}
+
+#[track_caller]
+fn docker_build(arguments: &[&str], stdin: impl Into<Stdio>) {
+    let mut command = Command::new("docker");
+    let command = command.args(["build", "--quiet"]).args(arguments);
+    ran(&command.stdin(stdin).output().unwrap()).expect(0, &[]);
 }
 
 /// Writes an OCI layout whose tag `v1` is an image with one file that holds `content`, for `architecture`.

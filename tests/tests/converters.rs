@@ -9,8 +9,9 @@ use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use mlwm_tests::images::example_on_python;
 use mlwm_tests::scripted::{image, no_container_left};
-use mlwm_tests::site::{Ran, Site, copy, example, oracle, python, ran, repository};
+use mlwm_tests::site::{Ran, Site, copy, example, oracle, ran};
 use mlwm_tests::synthetic;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -40,35 +41,8 @@ static MODEL: LazyLock<String> =
     LazyLock::new(|| synthetic::image("converted", &CASE.path().join("case")));
 
 /// The image of `examples/pickle-states`, on a base with the Python of these tests.
-static CONVERTER: LazyLock<String> = LazyLock::new(|| {
-    let base = std::env::var("MLWM_TEST_BASE_IMAGE").unwrap_or("mlwm-base:bookworm".into());
-    let mut context = Command::new(python())
-        .arg(repository().join("tests/oracles/python_image.py"))
-        .arg(base)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let environment = "mlwm-test/python:latest";
-    docker_build(&["--tag", environment, "-"], context.stdout.take().unwrap());
-    assert!(context.wait().unwrap().success());
-    let folder = repository().join("examples/pickle-states");
-    let (file, base) = (folder.join("Containerfile"), format!("BASE={environment}"));
-    let reference = "mlwm-test/pickle-states:latest".to_owned();
-    let from = ["--file", file.to_str().unwrap(), "--build-arg", &base];
-    let to = ["--tag", &reference, folder.to_str().unwrap()];
-    docker_build(
-        &[from, [to[0], to[1], to[2], "--quiet"]].concat(),
-        Stdio::null(),
-    );
-    reference
-});
-
-#[track_caller]
-fn docker_build(arguments: &[&str], stdin: impl Into<Stdio>) {
-    let mut command = Command::new("docker");
-    let command = command.args(["build", "--quiet"]).args(arguments);
-    ran(&command.stdin(stdin).output().unwrap()).expect(0, &[]);
-}
+static CONVERTER: LazyLock<String> =
+    LazyLock::new(|| example_on_python("pickle-states", "python", &["numpy"]));
 
 /// A site with three members whose states are pickles.
 fn pickles(more: &str) -> Site {

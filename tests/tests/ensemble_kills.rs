@@ -320,3 +320,65 @@ retries: 0
     assert_eq!(stores, wanted);
     bench.nothing_is_left();
 }
+
+/// A bench whose members are published together, too, with the products that `windows.py` knows.
+fn ensemble_bench(name: &str) -> Bench {
+    let more = format!(
+        "retries: 0
+ensemble:
+  uri: s3://{name}/out/ensemble.zarr
+  products: {{t2m: [mean, spread, p90, above_201500], msl: [min, max]}}
+"
+    );
+    Bench::of(name, 3, &windowed_with("to-a-store", ""), &more)
+}
+
+/// Members and ensemble are published, and right.
+#[track_caller]
+fn ensemble_is_whole(bench: &Bench) {
+    let stores: Vec<String> = bench.stores("out").into_keys().collect();
+    let wanted = ["ensemble", "member0", "member1", "member2"].map(|name| format!("{name}.zarr"));
+    assert_eq!(stores, wanted);
+    bench.nothing_is_left();
+}
+
+#[test]
+fn the_last_object_of_a_store_is_the_manifest_of_the_ensemble() {
+    let bench = ensemble_bench("ensemble-last");
+    let proxy = Faulty::to(&SERVER.endpoint, |_| None);
+    bench
+        .mlwm(&RUN, &proxy.endpoint)
+        .expect(0, &["ensemble: published"]);
+    let seen = proxy.seen().into_iter().map(|(line, _)| line);
+    let changes: Vec<String> = seen
+        .filter(|line| !line.starts_with("GET") && !line.starts_with("HEAD"))
+        .collect();
+    let last = changes
+        .iter()
+        .rposition(|line| !line.contains("?delete") && !line.starts_with("DELETE"))
+        .unwrap();
+    let is_meant =
+        changes[last].starts_with("PUT") && changes[last].contains("/ensemble.zarr.manifest.json");
+    assert!(is_meant, "{changes:?}");
+    // The marker of what is visible.
+    assert_eq!(changes.len(), last + 2, "{changes:?}");
+    ensemble_is_whole(&bench);
+}
+
+#[test]
+fn killed_before_the_manifest_of_an_ensemble_the_same_command_publishes_it() {
+    let bench = ensemble_bench("ensemble-killed");
+    let reader = Reader::of(&bench, "out");
+    killed_at(&bench, "PUT", ["ensemble.zarr.manifest.json", ""]);
+    let there = bench.objects("out");
+    let has = |name: &str| there.contains_key(&format!("{name}.zarr.manifest.json"));
+    let names = ["member0", "member1", "member2", "ensemble"];
+    assert_eq!(names.map(has), [true, true, true, false]);
+    bench
+        .mlwm(&RUN, &SERVER.endpoint)
+        .expect(0, &["already published", "ensemble: published"]);
+    assert_eq!(begun(&bench.site, 3), [1, 1, 1], "no member is made again");
+    let (_, manifests) = reader.saw_only_what_is_whole();
+    assert_eq!(manifests, 4);
+    ensemble_is_whole(&bench);
+}

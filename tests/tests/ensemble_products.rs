@@ -213,6 +213,35 @@ fn of_a_damaged_member_no_ensemble_is_made() {
     nothing_is_left(&site);
 }
 
+/// The manifest of an ensemble stands for its members, too.
+#[test]
+fn an_ensemble_is_verified_with_its_members() {
+    let site = site("products", COPIES, "");
+    site.mlwm(&RUN).expect(0, &["ensemble: published"]);
+    site.mlwm(&["verify", ENSEMBLE])
+        .expect(0, &["4 outputs of members 0-3", "all as the ensemble"]);
+    let shard = site.path("published/member1.zarr/msl/c/1/0");
+    let whole = fs::read(&shard).unwrap();
+    let mut flipped = whole.clone();
+    flipped[whole.len() / 2] ^= 1;
+    fs::write(&shard, flipped).unwrap();
+    let found = ["member1.zarr", "msl/c/1/0", "has other content"];
+    site.mlwm(&["verify", ENSEMBLE]).expect(12, &found);
+    fs::write(&shard, whole).unwrap();
+
+    // A member that is whole, but not the one that it was made of.
+    for part in ["", ".manifest.json"] {
+        let other = site.path(&format!("published/member2.zarr{part}"));
+        let place = site.path(&format!("published/member1.zarr{part}"));
+        fs::rename(&place, site.path(&format!("published/aside{part}"))).unwrap();
+        fs::rename(other, place).unwrap();
+    }
+    site.mlwm(&["verify", "published/member1.zarr"])
+        .expect(0, &["published at", "member2.zarr"]);
+    site.mlwm(&["verify", ENSEMBLE])
+        .expect(12, &["ensemble.zarr", "it was made of member1.surface"]);
+}
+
 #[test]
 fn members_that_were_made_otherwise_are_no_ensemble() {
     let site = site("products-mixed", COPIES, "");

@@ -24,9 +24,9 @@ fn is_second_window(line: &str) -> bool {
 }
 
 /// A proxy that does not let it through.
-fn refusing() -> Faulty {
-    Faulty::to(&SERVER.endpoint, |line| {
-        is_second_window(line).then_some(Fault::Answer(503, None))
+fn failing(status: u16) -> Faulty {
+    Faulty::to(&SERVER.endpoint, move |line| {
+        is_second_window(line).then_some(Fault::Answer(status, None))
     })
 }
 
@@ -69,7 +69,7 @@ fn what_is_complete_stays_until_it_is_published_without_the_model() {
     let undisturbed = values(bench.objects("out"));
     bench.publish_to("again");
     for run in 1..=2 {
-        let proxy = refusing();
+        let proxy = failing(503);
         let failed = bench.mlwm(&RUN, &proxy.endpoint);
         assert_eq!(failed.code, 30, "{}{}", failed.stdout, failed.stderr);
         for part in ["HTTP 503", "the complete output is kept in"] {
@@ -220,7 +220,7 @@ fn within_budget(stdout: &str) {
 fn what_is_not_complete_stays_too_and_its_member_is_made_again() {
     let retries = "retries: {infrastructure: 1, delay: PT1S}\n";
     let bench = Bench::of("ends", MEMBERS, &windowed("to-a-store"), retries);
-    let proxy = refusing();
+    let proxy = failing(503);
     let run = [&RUN[..], &["--disk", DISK]].concat();
     let mut command = bench.command(&run, &proxy.endpoint);
     let failed = ran(&command.env("MLWM_PATIENCE", "PT2S").output().unwrap());
@@ -246,6 +246,30 @@ fn what_is_not_complete_stays_too_and_its_member_is_made_again() {
 
     bench.mlwm(&run, &SERVER.endpoint).expect(0, &["published"]);
     assert_eq!(begun(&bench.site, MEMBERS)[1], 2);
+    bench.all_is_published("out");
+    bench.nothing_is_left();
+}
+
+/// I11: what a store refuses is not tried again, by default either.
+#[test]
+fn what_a_store_refuses_is_not_tried_again() {
+    let bench = Bench::of("forbidden", MEMBERS, &windowed("to-a-store"), "");
+    let failed = bench.mlwm(&RUN, &failing(403).endpoint);
+    assert_eq!(failed.code, 30, "{}{}", failed.stdout, failed.stderr);
+    for part in ["refused access", "the complete output is kept in"] {
+        assert!(failed.stdout.contains(part), "{part}: {}", failed.stdout);
+    }
+    let attempts: Vec<Vec<Value>> = attempts(&bench.site);
+    let counts: Vec<usize> = attempts.iter().map(Vec::len).collect();
+    assert_eq!(counts, [1, 1, 1], "{attempts:?}");
+    assert_eq!(attempts[1][0]["exit_code"], 30, "{attempts:?}");
+    assert_eq!(is_published(&bench, "out"), [true, false, true]);
+    is_here(&bench, "h024-048");
+    is_here(&bench, "h048-060");
+    no_container_left();
+
+    bench.mlwm(&RUN, &SERVER.endpoint).expect(0, &["published"]);
+    assert_eq!(begun(&bench.site, MEMBERS), [1, 1, 1], "none is made again");
     bench.all_is_published("out");
     bench.nothing_is_left();
 }
