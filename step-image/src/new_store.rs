@@ -117,11 +117,12 @@ pub(crate) fn whole(variable: &Variable) -> Vec<Part<'_>> {
     }]
 }
 
-/// Copies texts, which are always one chunk.
+/// Copies texts, which are always one chunk, with the attributes of decoded values.
 pub(crate) fn copy_texts(
     writer: &mut Writer,
     name: &str,
     variable: &Variable,
+    attributes: Map<String, Value>,
 ) -> Result<(), Fault> {
     let dims: Vec<(&str, u64)> = variable
         .dims()
@@ -130,7 +131,7 @@ pub(crate) fn copy_texts(
         .zip(variable.shape().iter().copied())
         .collect();
     let definition = Definition::new(name, &dims, Element::Text);
-    writer.define(&definition.attributes(variable.decoded_attributes()))?;
+    writer.define(&definition.attributes(attributes))?;
     Ok(writer.write(name, variable.read()?)?)
 }
 
@@ -161,6 +162,29 @@ pub(crate) fn form<'a>(store: &Path, variable: &'a Variable) -> Result<Option<&'
 pub(crate) fn variables(dataset: &Dataset) -> Result<Vec<&Variable>, Fault> {
     let all = dataset.names().map(|name| dataset.variable(name));
     Ok(all.collect::<Result<_, _>>()?)
+}
+
+/// Refuses variables of which files are not there, unless that is allowed: they would be read as the fill value, which
+/// may be a number like any other.
+pub(crate) fn check_whole<'a>(
+    store: &Path,
+    variables: impl IntoIterator<Item = &'a Variable>,
+    allow_missing: bool,
+) -> Result<(), Fault> {
+    if allow_missing {
+        return Ok(());
+    }
+    for variable in variables {
+        let missing = variable.missing_chunks()?;
+        if missing > 0 {
+            let reason = format!(
+                "it is incomplete: {missing} chunk(s) of `{}` were never written; write them, or give `--allow-missing` if its writer leaves out chunks of missing values",
+                variable.name()
+            );
+            return Err(Fault::store(store, reason));
+        }
+    }
+    Ok(())
 }
 
 /// Whether a variable is the coordinate of its only dimension.

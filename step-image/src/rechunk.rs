@@ -31,6 +31,10 @@ pub struct Args {
     /// How chunks are compressed; as in the store if not given, if mlwm knows that.
     #[arg(long, value_enum)]
     pub compression: Option<Compression>,
+    /// Take chunks that were never written for missing values, or what else their fill value means: for stores of
+    /// writers that leave out such chunks.
+    #[arg(long)]
+    pub allow_missing: bool,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub limits: Limits,
@@ -60,11 +64,12 @@ impl Limits {
 /// Rechunks.
 ///
 /// # Errors
-/// [`Error::Fault`] for a store that cannot be read, lengths that fit no variable, too little memory or space;
+/// [`Error::Fault`] for a store that cannot be read or is incomplete, lengths that fit no variable, too little memory or space;
 /// [`Error::Exists`]; nothing is left at the target.
 pub fn run(args: &Args) -> Result<(), Error> {
     let dataset = Dataset::open(&args.store).map_err(Fault::from)?;
     let variables = new_store::variables(&dataset)?;
+    new_store::check_whole(&args.store, variables.iter().copied(), args.allow_missing)?;
     let lengths = [Some(&args.chunk), args.shard.as_ref()];
     for lengths in lengths.into_iter().flatten() {
         lengths.check(&args.store, variables.iter().copied())?;
@@ -109,7 +114,8 @@ pub fn run(args: &Args) -> Result<(), Error> {
             .map_err(Fault::from)?;
     }
     for variable in texts {
-        copy_texts(&mut store.writer, variable.name(), variable)?;
+        let attributes = variable.decoded_attributes();
+        copy_texts(&mut store.writer, variable.name(), variable, attributes)?;
     }
     let (count, folder) = (jobs.len(), store.folder());
     for job in jobs {

@@ -4,8 +4,8 @@ use mlwm_datasets::{Values, Variable};
 use serde_json::{Map, Value};
 
 use super::view::View;
-use crate::Fault;
 use crate::chunking::attributes_as_stored;
+use crate::{Fault, new_store};
 
 /// How far stores may be apart.
 pub(super) struct Tolerance {
@@ -43,8 +43,10 @@ pub(super) fn check_metadata(
             )));
         }
     }
-    let (form, other_form) = (variable.form(), other.form());
-    let same = match (form, other_form) {
+    // What numbers points or levels is the same however wide its integers are, and whoever described it.
+    let is_index = new_store::is_index(variable) && new_store::is_index(other);
+    let same = match (variable.form(), other.form()) {
+        (Some(_), Some(_)) if is_index => variable.element() == other.element(),
         (Some(form), Some(other)) => form.holds_the_same(other),
         (None, None) => true,
         _ => false,
@@ -64,14 +66,14 @@ pub(super) fn check_metadata(
         )));
     }
     let (mine, others) = (
-        attributes(variable, tolerance),
-        attributes(other, tolerance),
+        attributes(first, variable, tolerance),
+        attributes(second, other, tolerance),
     );
-    let names = mine.keys().chain(others.keys());
-    match names
-        .into_iter()
-        .find(|key| mine.get(*key) != others.get(*key))
-    {
+    let differs_in = |key: &&String| {
+        let (mine, other) = (mine.get(*key), others.get(*key));
+        mine != other && !(is_index && (*key == "long_name" || mine.is_none() || other.is_none()))
+    };
+    match mine.keys().chain(others.keys()).find(differs_in) {
         None => Ok(()),
         Some(key) => Err(differs(format!(
             "the attribute `{key}` of `{name}` is {}, but {}; `--ignore-attribute {key}` keeps the first",
@@ -81,8 +83,8 @@ pub(super) fn check_metadata(
     }
 }
 
-fn attributes(variable: &Variable, tolerance: &Tolerance) -> Map<String, Value> {
-    let mut attributes = attributes_as_stored(variable);
+fn attributes(view: &View<'_>, variable: &Variable, tolerance: &Tolerance) -> Map<String, Value> {
+    let mut attributes = view.renamed(attributes_as_stored(variable));
     attributes.retain(|name, _| !tolerance.ignored.contains(name));
     attributes
 }

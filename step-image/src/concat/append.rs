@@ -131,6 +131,10 @@ pub(super) fn link(
     for cell in 0..chunks.cells() {
         let chunk = chunks.block(cell).start;
         let from = variable.chunk_file(&chunk);
+        if !from.is_file() {
+            // Never written, which is allowed, as it is checked before.
+            continue;
+        }
         let to = writer.stored_chunk_file(variable.name(), &chunk)?;
         if let Some(folder) = to.parent() {
             fs::create_dir_all(folder).map_err(Fault::write(folder))?;

@@ -67,6 +67,10 @@ pub struct Args {
     /// Attributes of variables that may differ; those of the first store are kept.
     #[arg(long, value_delimiter = ',')]
     pub ignore_attribute: Vec<String>,
+    /// Take chunks that were never written for missing values, or what else their fill value means: for stores of
+    /// writers that leave out such chunks.
+    #[arg(long)]
+    pub allow_missing: bool,
     /// A store without times, whose variables the result has as well.
     #[arg(long = "static", value_name = "STORE")]
     pub statics: Vec<PathBuf>,
@@ -88,6 +92,10 @@ pub fn run(args: &Args) -> Result<(), Error> {
         true => Some(open(&args.target)?),
         false => None,
     };
+    for dataset in datasets.iter().chain(&base) {
+        let time = dataset.variable(&args.dimension).map_err(Fault::from)?;
+        new_store::check_whole(dataset.path(), [time], args.allow_missing)?;
+    }
     let view = |dataset| View::of(dataset, &args.dimension, &args.rename, &args.variables);
     let views: Vec<View<'_>> = datasets.iter().map(view).collect::<Result<_, Fault>>()?;
     view::check_names(&datasets, &views, &args.rename, &args.variables)?;
@@ -100,6 +108,10 @@ pub fn run(args: &Args) -> Result<(), Error> {
         Some(dataset) => Some(View::of(dataset, &args.dimension, &[], &[])?),
         None => None,
     };
+    for view in views.iter().chain(&statics).chain(&base) {
+        let all = view.variables.values().copied();
+        new_store::check_whole(&view.path, all, args.allow_missing)?;
+    }
     let series = series::group(&views, args.merge)?;
     let tolerance = Tolerance {
         degrees: args.tolerance,
@@ -164,14 +176,16 @@ fn create(args: &Args, plan: &Plan<'_>) -> Result<(), Error> {
     let budget = args.limits.budget();
     let (mut jobs, mut texts) = (Vec::new(), Vec::new());
     for (name, parts) in &plan.changing {
-        let (store, first) = (&parts[0].0.path, parts[0].1);
+        let (view, first) = parts[0];
+        let store = &view.path;
         let Some(form) = new_store::form(store, first)? else {
-            return Err(changing_texts(parts[0].0, name).into());
+            return Err(changing_texts(view, name).into());
         };
         let axis = plan.axis(first);
         let mut shape = first.shape().to_vec();
         shape[axis] = plan.times.len() as u64;
-        let definition = chunking.definition(name, first, form, &shape)?;
+        let mut definition = chunking.definition(name, first, form, &shape)?;
+        definition.attributes = view.renamed(definition.attributes);
         let mut offset = 0;
         let parts = parts.iter().map(|(_, variable)| {
             let part = Part {
@@ -191,18 +205,19 @@ fn create(args: &Args, plan: &Plan<'_>) -> Result<(), Error> {
             budget,
         )?);
     }
-    for (name, (store, variable)) in &plan.fixed {
-        let Some(form) = new_store::form(&store.path, variable)? else {
-            texts.push((name, *variable));
+    for (name, (view, variable)) in &plan.fixed {
+        let Some(form) = new_store::form(&view.path, variable)? else {
+            texts.push((name, view, *variable));
             continue;
         };
         let mut definition = chunking.definition(name, variable, form, variable.shape())?;
+        definition.attributes = view.renamed(definition.attributes);
         if new_store::is_index(variable) {
             definition.chunks = variable.shape().to_vec();
             definition.shards = None;
         }
         jobs.push(Job::plan(
-            &store.path,
+            &view.path,
             definition,
             whole(variable),
             0,
@@ -221,8 +236,9 @@ fn create(args: &Args, plan: &Plan<'_>) -> Result<(), Error> {
             .define_stored(&job.definition)
             .map_err(Fault::from)?;
     }
-    for (name, variable) in texts {
-        copy_texts(&mut store.writer, name, variable)?;
+    for (name, view, variable) in texts {
+        let attributes = view.renamed(variable.decoded_attributes());
+        copy_texts(&mut store.writer, name, variable, attributes)?;
     }
     write_times(&mut store.writer, &args.dimension, plan)?;
     for job in jobs {
@@ -268,9 +284,9 @@ fn grow(args: &Args, base: &View<'_>, plan: &Plan<'_>) -> Result<(), Error> {
         }
         jobs.push(Job::plan(&base.path, definition, new, axis, full, budget)?);
     }
-    for (name, (_, variable)) in &plan.fixed {
+    for (name, (view, variable)) in &plan.fixed {
         match new_store::form(&base.path, variable)? {
-            None => texts.push((name, *variable)),
+            None => texts.push((name, view, *variable)),
             Some(_) => {
                 let definition = append::definition(base.dataset, variable, variable.shape())?;
                 jobs.push(Job::plan(
@@ -292,8 +308,9 @@ fn grow(args: &Args, base: &View<'_>, plan: &Plan<'_>) -> Result<(), Error> {
     for job in &jobs {
         writer.define_stored(&job.definition).map_err(Fault::from)?;
     }
-    for (name, variable) in texts {
-        copy_texts(&mut writer, name, variable)?;
+    for (name, view, variable) in texts {
+        let attributes = view.renamed(variable.decoded_attributes());
+        copy_texts(&mut writer, name, variable, attributes)?;
     }
     write_times(&mut writer, &args.dimension, plan)?;
     for (variable, axis, full) in kept {

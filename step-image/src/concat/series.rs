@@ -112,7 +112,7 @@ pub(super) fn plan<'a>(
         times: common_times(&series)?,
         time_attributes: first.time.plain_attributes(),
         dimension: first.time.name().to_owned(),
-        attributes: first.dataset.attributes().clone(),
+        attributes: first.renamed(first.dataset.attributes().clone()),
         format: first.dataset.format(),
         changing: BTreeMap::new(),
         fixed: BTreeMap::new(),
@@ -123,7 +123,7 @@ pub(super) fn plan<'a>(
     }
     for views in &series {
         for view in views {
-            let attributes = view.dataset.attributes();
+            let attributes = view.renamed(view.dataset.attributes().clone());
             plan.attributes
                 .retain(|name, value| attributes.get(name) == Some(value));
             check_time_attributes(first, view, tolerance)?;

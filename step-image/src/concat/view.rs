@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use mlwm_datasets::{Dataset, Variable};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::times::Times;
+use crate::nc2zarr::rename_named;
 use crate::{Fault, new_store};
 
 /// Another name for a variable: `Tair=met_tair`.
@@ -39,13 +40,14 @@ pub(super) struct View<'a> {
     pub(super) variables: BTreeMap<String, &'a Variable>,
     pub(super) times: Times,
     pub(super) time: &'a Variable,
+    renames: &'a [Rename],
 }
 
 impl<'a> View<'a> {
     pub(super) fn of(
         dataset: &'a Dataset,
         dimension: &str,
-        renames: &[Rename],
+        renames: &'a [Rename],
         selected: &[String],
     ) -> Result<Self, Fault> {
         let path = dataset.path();
@@ -79,6 +81,7 @@ impl<'a> View<'a> {
             variables,
             times,
             time,
+            renames,
         })
     }
 
@@ -86,7 +89,7 @@ impl<'a> View<'a> {
     pub(super) fn without_times(
         dataset: &'a Dataset,
         beside: &View<'a>,
-        renames: &[Rename],
+        renames: &'a [Rename],
     ) -> Result<Self, Fault> {
         let (path, dimension) = (dataset.path(), beside.time.name());
         let variables = named(dataset, dimension, renames)?;
@@ -104,7 +107,18 @@ impl<'a> View<'a> {
             variables,
             times: beside.times.clone(),
             time: beside.time,
+            renames,
         })
+    }
+
+    /// Attributes of the store or of one of its variables, in which other variables have their new names.
+    pub(super) fn renamed(&self, mut attributes: Map<String, Value>) -> Map<String, Value> {
+        rename_named(&mut attributes, |name| {
+            let mut renames = self.renames.iter();
+            let rename = renames.find(|rename| rename.from == name && name != self.time.name());
+            Some(rename.map_or(name, |rename| &rename.to).to_owned())
+        });
+        attributes
     }
 
     /// The names of the variables that change with time.
@@ -175,8 +189,10 @@ fn kept(
         .iter()
         .flat_map(|name| variables[name].dims())
         .collect();
-    let belongs = |(name, variable): &(&String, &&Variable)| {
-        coordinates.contains(*name) && variable.dims().iter().all(|dim| dims.contains(dim))
+    // Attributes and dimensions say the old names.
+    let belongs = |(_, variable): &(&String, &&Variable)| {
+        coordinates.contains(variable.name())
+            && variable.dims().iter().all(|dim| dims.contains(dim))
     };
     let belonging: Vec<String> = variables
         .iter()

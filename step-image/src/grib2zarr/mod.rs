@@ -4,6 +4,7 @@
 //! anything is created; the second decodes each field once and writes it, with one time in memory.
 
 mod index;
+mod levels;
 mod plan;
 mod table;
 mod write;

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::Arguments;
 use super::index::{Index, LevelKey, Variable};
+use super::levels;
 use super::table::{Entry, Layout, Table};
 use crate::Problems;
 use crate::axis::{Axis, Row, lay_out};
@@ -19,8 +20,15 @@ use crate::resample::{Resampling, StepType};
 pub(crate) struct Plan {
     pub(crate) times: Vec<i64>,
     /// Dimensions of levels, and their levels.
-    pub(crate) levels: BTreeMap<String, Vec<f64>>,
+    pub(crate) levels: BTreeMap<String, Levels>,
     pub(crate) variables: Vec<Planned>,
+}
+
+/// The levels of a dimension.
+#[derive(Debug)]
+pub(crate) struct Levels {
+    pub(crate) values: Vec<f64>,
+    pub(crate) attributes: Map<String, Value>,
 }
 
 /// A variable that is written.
@@ -180,20 +188,28 @@ fn check_names(parts: &[Part<'_>], grid_dims: &[&str], problems: &mut Problems) 
 }
 
 /// The dimensions of levels, which are the same for all variables that have them.
-fn levels(parts: &[Part<'_>], problems: &mut Problems) -> BTreeMap<String, Vec<f64>> {
-    let mut dims: BTreeMap<String, (Vec<f64>, &str)> = BTreeMap::new();
+fn levels(parts: &[Part<'_>], problems: &mut Problems) -> BTreeMap<String, Levels> {
+    let mut dims: BTreeMap<String, (Levels, &str)> = BTreeMap::new();
     for part in parts {
         let Some(dim) = &part.level_dim else {
             continue;
         };
-        let levels: Vec<f64> = part.levels.iter().map(|level| level.0).collect();
+        let levels = Levels {
+            values: part.levels.iter().map(|level| level.0).collect(),
+            attributes: levels::attributes(dim, part.variable.header.edition),
+        };
         match dims.get(dim) {
             None => {
                 dims.insert(dim.clone(), (levels, &part.name));
             }
-            Some((others, name)) if *others != levels => problems.push(format!(
-                "`{}` has the levels {levels:?} of {dim}, but `{name}` has {others:?}: select levels in a \
-                 table, or make each a variable with `--levels separate`",
+            Some((others, name)) if others.values != levels.values => problems.push(format!(
+                "`{}` has the levels {:?} of {dim}, but `{name}` has {:?}: select levels in a table, or make \
+                 each a variable with `--levels separate`",
+                part.name, levels.values, others.values
+            )),
+            Some((others, name)) if others.attributes != levels.attributes => problems.push(format!(
+                "the levels of {dim} are counted otherwise in `{}` than in `{name}`, which is of another edition \
+                 of GRIB: make each a variable with `--levels separate`, or read them apart",
                 part.name
             )),
             Some(_) => {}

@@ -13,6 +13,9 @@ use crate::output::{TIME, array, write_coordinate, write_times};
 use crate::pour::{Fields, Series, pour};
 use crate::{Error, Problems};
 
+/// The dimension of points that are not in rows and columns.
+const POINT: &str = "x";
+
 /// The points of the result.
 #[derive(Debug)]
 pub(crate) struct Points {
@@ -23,6 +26,8 @@ pub(crate) struct Points {
     longitudes: Vec<f64>,
     /// Which value of a message each point has; none if they are all in the order of the message.
     gather: Option<Vec<usize>>,
+    /// Whether these are points that `--points` selected.
+    is_selection: bool,
     grid: String,
 }
 
@@ -70,6 +75,7 @@ impl Points {
                 .map(|column| coordinates.longitudes[values[column]])
                 .collect(),
             gather: (!is_plain).then_some(values),
+            is_selection: false,
             grid: String::new(),
         }
     }
@@ -98,9 +104,10 @@ impl Points {
             (latitudes, longitudes) = (pick(&latitudes), pick(&longitudes));
         }
         Self {
-            dims: vec![("x", latitudes.len() as u64)],
+            dims: vec![(POINT, latitudes.len() as u64)],
             latitudes,
             longitudes,
+            is_selection: selected.is_some(),
             gather: selected,
             grid: String::new(),
         }
@@ -129,6 +136,14 @@ impl Points {
         ] {
             let values = Values::F64(array(&[values.len()], values.clone())?);
             write_coordinate(writer, name, &[dim], of(name, units), values)?;
+        }
+        if let Some(selected) = self.gather.as_ref().filter(|_| self.is_selection) {
+            // Stores of the same points can be told from those of others.
+            let numbers: Vec<i64> = selected.iter().map(|&point| point as i64 + 1).collect();
+            let values = Values::I64(array(&[numbers.len()], numbers)?);
+            let long_name = json!("number of the point in the grid, from 1");
+            let attributes = Map::from_iter([("long_name".to_owned(), long_name)]);
+            write_coordinate(writer, POINT, &self.dims, attributes, values)?;
         }
         Ok(())
     }
@@ -167,14 +182,10 @@ pub(super) fn write(
         write_times(&mut writer, &plan.times, windows)?;
     }
     for (dim, levels) in &plan.levels {
-        let values = Values::F64(array(&[levels.len()], levels.clone())?);
-        write_coordinate(
-            &mut writer,
-            dim,
-            &[(dim, levels.len() as u64)],
-            Map::new(),
-            values,
-        )?;
+        let count = levels.values.len();
+        let values = Values::F64(array(&[count], levels.values.clone())?);
+        let attributes = levels.attributes.clone();
+        write_coordinate(&mut writer, dim, &[(dim, count as u64)], attributes, values)?;
     }
     let mut decoder = Decoder::new(index, points)?;
     let mut series = Vec::new();

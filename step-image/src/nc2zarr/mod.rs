@@ -15,6 +15,7 @@ use mlwm_spec::AnalysisTime;
 
 use self::index::Index;
 use self::names::Rename;
+pub(crate) use self::names::rename_named;
 use self::plan::Plan;
 use crate::output::{Output, files, whole};
 use crate::report::Report;

@@ -32,6 +32,10 @@ pub struct Args {
     /// What missing values (NaN) mean.
     #[arg(long, value_enum, default_value_t)]
     pub missing: Missing,
+    /// Take chunks that were never written for missing values, or what else their fill value means: for stores of
+    /// writers that leave out such chunks.
+    #[arg(long)]
+    pub allow_missing: bool,
     /// The dimension along which changes are taken.
     #[arg(long, default_value = "time")]
     pub dimension: String,
@@ -89,11 +93,17 @@ const COUNTS: [Count; 3] = [
 /// Gathers statistics.
 ///
 /// # Errors
-/// [`Error::Fault`] for a store that cannot be read, variables that are not there, infinite values, and missing ones if
+/// [`Error::Fault`] for a store that cannot be read or is incomplete, variables that are not there, infinite values, and missing ones if
 /// they are refused; [`Error::Exists`]. Nothing is left at the target.
 pub fn run(args: &Args) -> Result<(), Error> {
     let dataset = Dataset::open(&args.store).map_err(Fault::from)?;
     let variables = chosen(&dataset, args)?;
+    let coordinates = match args.per_point {
+        true => coordinates(&dataset, &variables, &args.dimension)?,
+        false => Vec::new(),
+    };
+    let read = variables.iter().chain(&coordinates).copied();
+    new_store::check_whole(&args.store, read, args.allow_missing)?;
     let processors = || std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
     let threads = args
         .threads
@@ -116,9 +126,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
         write_points(&mut store.writer, variable, &found, &args.dimension)?;
         all.push(found.all);
     }
-    if args.per_point {
-        copy_coordinates(&mut store.writer, &dataset, &variables, &args.dimension)?;
-    }
+    copy_coordinates(&mut store.writer, &coordinates)?;
     write_all(&mut store.writer, &variables, &all)?;
     store.finish()?;
     say(&format!(
@@ -245,12 +253,11 @@ fn write_points(
 }
 
 /// The coordinates of the points.
-fn copy_coordinates(
-    writer: &mut Writer,
-    dataset: &Dataset,
+fn coordinates<'a>(
+    dataset: &'a Dataset,
     variables: &[&Variable],
     dimension: &str,
-) -> Result<(), Fault> {
+) -> Result<Vec<&'a Variable>, Fault> {
     let used: BTreeSet<&String> = variables
         .iter()
         .filter(|variable| variable.dims().iter().any(|dim| dim == dimension))
@@ -268,15 +275,21 @@ fn copy_coordinates(
         )
         .flat_map(str::split_whitespace)
         .collect();
-    for variable in new_store::variables(dataset)? {
+    let belongs = |variable: &&Variable| {
         let name = variable.name();
         let is_coordinate =
             new_store::is_index(variable) || is_in_degrees(name, variable) || named.contains(name);
         let fits =
             !variable.dims().is_empty() && variable.dims().iter().all(|dim| used.contains(dim));
-        if !(is_coordinate && fits) || variables.iter().any(|other| other.name() == name) {
-            continue;
-        }
+        is_coordinate && fits && !variables.iter().any(|other| other.name() == name)
+    };
+    let all = new_store::variables(dataset)?.into_iter();
+    Ok(all.filter(belongs).collect())
+}
+
+fn copy_coordinates(writer: &mut Writer, coordinates: &[&Variable]) -> Result<(), Fault> {
+    for variable in coordinates {
+        let name = variable.name();
         let dims: Vec<(&str, u64)> = variable
             .dims()
             .iter()

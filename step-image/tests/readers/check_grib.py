@@ -49,6 +49,8 @@ assert worst <= 1, worst
 longitudes = (axis[1][points] + 180) % 360 - 180 if options.get("wrapped") else axis[1][points]
 assert numpy.abs(dataset["latitude"].values - axis[0][points]).max() <= 1e-6
 assert numpy.abs(dataset["longitude"].values - longitudes).max() <= 1e-6
+if options.get("points"):
+    assert (dataset["x"].values == points + 1).all() and dataset["x"].dtype == numpy.int64
 print(json.dumps({
     "checked": checked,
     "times": [str(time)[:16] for time in dataset["time"].values],

@@ -136,7 +136,10 @@ fn a_land_case_becomes_six_hour_means_on_land_points() {
             ("2020-02-01T00:00", "2020-02-02T18:00")
         );
         assert_eq!(said["dims"]["sd_l2"], json!(["time", "x"]));
-        assert_eq!(said["coords"], json!(["latitude", "longitude", "time"]));
+        assert_eq!(
+            said["coords"],
+            json!(["latitude", "longitude", "time", "x"])
+        );
         let attrs = &said["attrs"]["t2m"];
         assert_eq!(attrs["units"], "K");
         assert_eq!(attrs["GRIB_paramId"], "167");
@@ -162,42 +165,53 @@ fn a_land_case_becomes_six_hour_means_on_land_points() {
 
 #[test]
 fn fields_are_those_that_cfgrib_reads() {
+    for (dim, levels) in [
+        ("isobaricInhPa", [500, 850]),
+        ("isobaricInPa", [30, 50]),
+        ("hybrid", [90, 91]),
+        ("heightAboveGround", [50, 80]),
+        ("depthBelowLandLayer", [0, 1]),
+    ] {
+        check_with_cfgrib(dim, levels);
+    }
+}
+
+/// Compares the values of two parameters at two levels, and what is said of the values and levels.
+fn check_with_cfgrib(dim: &str, levels: [i64; 2]) {
     let series = |param: i64, level: i64| {
-        json!({"file": "levels.grib", "edition": 2, "param": param, "level_type": "isobaricInhPa", "level": level,
+        json!({"file": "levels.grib", "edition": 2, "param": param, "level_type": dim, "level": level,
                "runs": ["2020-02-01"], "steps": [0, 6, 12]})
     };
+    let [low, high] = levels;
     let case = Case::new(&json!([
-        series(130, 500),
-        series(130, 850),
-        series(131, 500),
-        series(131, 850)
+        series(130, low),
+        series(130, high),
+        series(131, low),
+        series(131, high)
     ]));
     let store = case.text("out.zarr");
-    succeed(&[
-        "grib2zarr",
-        &case.text("in"),
-        &store,
-        "--chunk",
-        "time=2,isobaricInhPa=2",
-    ]);
+    let chunk = format!("time=2,{dim}=2");
+    succeed(&["grib2zarr", &case.text("in"), &store, "--chunk", &chunk]);
     let script = r#"
 import json, sys, numpy, xarray
-ours = xarray.open_zarr(sys.argv[1])
+ours, dim = xarray.open_zarr(sys.argv[1]), sys.argv[3]
 theirs = xarray.open_dataset(sys.argv[2], engine="cfgrib", backend_kwargs={"indexpath": ""})
-theirs = theirs.sortby("isobaricInhPa")
+theirs = theirs.sortby(dim)
 for name in ["t", "u"]:
     a, b = ours[name], theirs[name]
     assert a.dtype == b.dtype and a.values.tobytes() == b.values.tobytes(), name
     for key in ["units", "long_name", "GRIB_paramId", "GRIB_shortName", "GRIB_stepType", "GRIB_typeOfLevel"]:
         assert a.attrs[key] == b.attrs[key], (key, a.attrs[key], b.attrs[key])
 assert (ours["time"].values == theirs["valid_time"].values).all()
-assert (ours["isobaricInhPa"].values == theirs["isobaricInhPa"].values).all()
+assert (ours[dim].values == theirs[dim].values).all()
+for key in ["units", "positive", "long_name", "standard_name"]:
+    assert ours[dim].attrs[key] == theirs[dim].attrs[key], (key, ours[dim].attrs)
 for name in ["latitude", "longitude"]:
     assert numpy.abs(ours[name].values - theirs[name].values).max() <= 1e-6
 print(json.dumps({"dims": list(ours["t"].dims), "chunks": list(ours["t"].encoding["chunks"])}))
 "#;
-    let said = python(script, &[&store, &case.text("in/levels.grib")]);
-    assert_eq!(said["dims"], json!(["time", "isobaricInhPa", "x"]));
+    let said = python(script, &[&store, &case.text("in/levels.grib"), dim]);
+    assert_eq!(said["dims"], json!(["time", dim, "x"]));
     assert_eq!(said["chunks"], json!([2, 2, 1600]));
 }
 

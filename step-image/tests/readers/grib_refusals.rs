@@ -140,6 +140,11 @@ fn a_truncated_file_and_garbage_are_named_with_their_bytes() {
         &said(&case, &[]),
         &["from byte 0 of", "belong to no GRIB message"],
     );
+    // Nor is one of edition 2 that calls itself edition 1, whatever its bytes would mean there.
+    let mut wrong = whole;
+    wrong[7] = 1;
+    std::fs::write(&path, wrong).unwrap();
+    assert_said(&said(&case, &[]), &["a.grib", "from byte 0"]);
 }
 
 #[test]

@@ -7,6 +7,7 @@
 mod common;
 mod fetch;
 mod grib;
+mod grib_points;
 mod grib_refusals;
 mod grib_table;
 mod netcdf;

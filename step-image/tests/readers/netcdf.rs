@@ -315,10 +315,14 @@ fn where_nothing_can_be_written_it_is_said_and_nothing_is_left() {
     // Not even the superuser writes below a file.
     std::fs::write(path("file"), "").unwrap();
     let nc = Case::new(&json!({"hours": [[0, 1, 2]]}));
+    let grib = crate::grib::Case::new(&json!([
+        {"file": "a.grib", "edition": 1, "param": 167, "runs": ["2020-02-01"], "steps": [0]},
+    ]));
     succeed(&["nc2zarr", &nc.text("in"), &path("there.zarr")]);
     let (input, store, below) = (nc.text("in"), path("there.zarr"), path("file/out"));
     for arguments in [
         &["nc2zarr", &input, &below][..],
+        &["grib2zarr", &grib.text("in"), &below],
         &["fetch", &store, &below],
         &["concat", &store, &below],
         &["rechunk", "--chunk", "time=1", &store, &below],
