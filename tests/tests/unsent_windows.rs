@@ -130,7 +130,7 @@ fn what_is_complete_but_not_what_it_should_be_is_made_again() {
         &["make", bad.to_str().unwrap(), "3", "late-nan"],
     );
     put(&bad, &bench.bucket, "in");
-    let proxy = refusing();
+    let proxy = failing(503);
     assert_eq!(bench.mlwm(&RUN, &proxy.endpoint).code, 30);
     let kept = bench.site.path(&format!("{TASKS}/{WINDOWS}/h048-060"));
     assert!(kept.is_dir());

@@ -227,7 +227,11 @@ impl<'a> Work<'a> {
         let Some(why) = backlog.why.take() else {
             return Ok(());
         };
-        let Some(pause) = backlog.attempts.after(why.exit_code()) else {
+        let pause = match why.is_refusal() {
+            true => None,
+            false => backlog.attempts.after(why.exit_code()),
+        };
+        let Some(pause) = pause else {
             self.leave(backlog);
             let kept = self.context.scratch.windows(self.planned);
             return Err(Error::Unsent { kept, source: why });
