@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use jiff::Timestamp;
 use mlwm_spec::manifest::{NamedDigest, Removed, content_digest};
 use mlwm_spec::{Digest, ExitCode, Manifest};
 use mlwm_storage::{Progress, Store, Uri};
@@ -130,7 +129,7 @@ impl<'a> Kept<'a> {
                     read_by.push(self.read_again(*reader, &uri, &manifest, context).await?);
                 }
                 Removed {
-                    removed: Timestamp::now().strftime("%FT%TZ").to_string(),
+                    removed: crate::container::now(),
                     read_by,
                 }
             }

@@ -236,13 +236,17 @@ impl<'a> Work<'a> {
             self.context.cancel,
         );
         let complete = complete.await?;
-        if let Err(error) = complete.note(scratch, self.planned) {
-            // On a full disk: it can be published nevertheless, though only now.
-            self.report.warnings.push(error.to_string());
-        }
+        self.note(&complete);
         reach("attempt: complete");
         self.publish(image, &complete, places).await?;
         Ok(Outcome::Published)
+    }
+
+    /// Notes that all is complete. On a full disk it can be published nevertheless, though only now.
+    fn note(&mut self, complete: &Complete) {
+        if let Err(error) = complete.note(self.context.scratch, self.planned) {
+            self.report.warnings.push(error.to_string());
+        }
     }
 
     async fn already_published(&mut self, identity: Digest, places: &[Place]) -> Result<(), Error> {

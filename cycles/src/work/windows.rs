@@ -81,9 +81,7 @@ impl<'a> Work<'a> {
             self.verify(&ran).await?;
             self.keep_whole()?;
             let complete = self.complete_windows(&[], identity, &inputs, &ran).await?;
-            if let Err(error) = complete.note(self.context.scratch, self.planned) {
-                self.report.warnings.push(error.to_string());
-            }
+            self.note(&complete);
             reach("attempt: complete");
             self.publish_kept(image, &complete, places).await?;
             return Ok(Outcome::Published);
@@ -97,16 +95,13 @@ impl<'a> Work<'a> {
             .await?;
         reach("attempt: ran");
         if let Some(source) = self.unsent.take() {
-            if cuts.iter().any(|cut| cut.replaces) {
-                // What takes the place of something published is made from all windows, which are not kept.
+            let unpublished = self.unpublished(Error::Storage(source));
+            if matches!(unpublished, Error::Storage(_)) {
+                // It is not noted as complete: what takes the place of something published is made from all windows,
+                // which are not kept.
                 self.context.scratch.clear_outputs(self.planned)?;
-                return Err(Error::Storage(source));
             }
-            let complete = self.complete_windows(&cuts, identity, &inputs, &ran);
-            complete.await?.note(self.context.scratch, self.planned)?;
-            reach("attempt: complete");
-            let kept = self.context.scratch.windows(self.planned);
-            return Err(Error::Unpublished { kept, source });
+            return Err(unpublished);
         }
         let made = Complete::unkept(identity, &inputs, &ran);
         if let Err(error) = self.reveal(cuts, image, &made).await {
