@@ -10,13 +10,13 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 STEP = 6  # hours
 STREAM = Path(os.environ["MLWM_STREAM"])
-# From `forecast_duration` of the configuration; NUM_EVAL_STEPS is there only with an artifact.
-STEPS = pd.Timedelta(os.environ["FORECAST_DURATION"]) // pd.Timedelta(hours=STEP)
+# From `forecast_duration` of the configuration; NUM_EVAL_STEPS is there only with an artifact. Whole
+# hours, like `PT360H`, which pandas does not read: it knows hours of two digits.
+STEPS = int(os.environ["FORECAST_DURATION"].removeprefix("PT").removesuffix("H")) // STEP
 ANALYSIS_TIME = np.datetime64(os.environ["ANALYSIS_TIME"].removesuffix("Z"), "ns")
 
 
