@@ -17,7 +17,7 @@ use mlwm_spec::manifest::{GribRecord, InputRecord, NamedDigest, ObjectRecord};
 use mlwm_spec::task::{InputIdentity, TaskKey};
 use mlwm_spec::{ArtifactDelivery, Digest, ExitCode, Manifest};
 use mlwm_storage::points::reach;
-use mlwm_storage::{Progress, Source, Uri};
+use mlwm_storage::{Progress, Source, Store, Uri};
 use tokio::sync::RwLock;
 
 use self::threads::aside;
@@ -204,7 +204,7 @@ impl<'a> Work<'a> {
             return Ok(Outcome::AlreadyPublished);
         }
         self.convert(attempt, &ground, identity, &inputs).await?;
-        self.check().await?;
+        self.check(places).await?;
         reach("attempt: checked");
         let mounted = self.mounted().await?;
         if self.planned.is_cut() {
@@ -464,7 +464,7 @@ impl<'a> Work<'a> {
     }
 
     /// Everything that can be known to be wrong before a container is started.
-    async fn check(&mut self) -> Result<(), Error> {
+    async fn check(&mut self, places: &[Place]) -> Result<(), Error> {
         let clock = self.begin(Phase::Check);
         let path = |input: &PlannedInput| self.context.scratch.input(self.planned, &input.name);
         let inputs = self.planned.inputs.iter();
@@ -473,6 +473,18 @@ impl<'a> Work<'a> {
         let planned = self.planned.clone();
         self.unless_cancelled(move || preflight::check(&planned, &staged))
             .await??;
+        for place in places {
+            let writable = async {
+                Store::open(&place.uri)
+                    .await?
+                    .check_writable(&place.uri)
+                    .await
+            };
+            tokio::select! {
+                writable = writable => writable?,
+                () = self.context.cancel.cancelled() => return Err(Error::Interrupted),
+            }
+        }
         self.end(Phase::Check, clock, None);
         Ok(())
     }
@@ -520,7 +532,12 @@ impl<'a> Work<'a> {
             .recorder
             .has_log(attempt, &log.display().to_string());
         let stop = self.context.cancel.child_token();
-        let limit = self.planned.resources.disk;
+        // One that does not say what it needs has what the run may use.
+        let limit = self
+            .planned
+            .resources
+            .disk
+            .map_or_else(|| self.context.machine.disk.budget(), |limit| limit.0);
         let job = container::Job {
             planned: self.planned,
             image,
@@ -528,7 +545,7 @@ impl<'a> Work<'a> {
             identity,
             log: &log,
             turn: self.turn,
-            room: limit.map(|limit| limit.0.saturating_sub(self.inputs_bytes)),
+            room: limit.saturating_sub(self.inputs_bytes),
         };
         reach("attempt: before the container");
         let running = container::run(self.context, &job, &stop);

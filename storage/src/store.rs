@@ -2,6 +2,7 @@
 
 mod listing;
 mod transfers;
+mod writable;
 
 use std::fmt;
 use std::path::PathBuf;

@@ -11,7 +11,7 @@ use mlwm_tests::bench::{Bench, MEMBERS, SERVER, configuration};
 use mlwm_tests::counting_proxy::CountingProxy;
 use mlwm_tests::faulty::Faulty;
 use mlwm_tests::scripted::{no_container_left, windowed};
-use mlwm_tests::site::{Site, oracle};
+use mlwm_tests::site::{Site, oracle, ran};
 
 const RUN: [&str; 3] = ["run", "--analysis-time", "2022-04-07T03:00Z"];
 const VARIABLES: u64 = 2;
@@ -32,6 +32,28 @@ fn nothing_is_left(site: &Site) {
     assert_eq!(site.files("mlwm-work/tasks"), [""; 0]);
     assert_eq!(site.files("mlwm-work/warm"), [""; 0]);
     no_container_left();
+}
+
+/// What a store will not take is known before a model has run for it.
+#[test]
+fn a_store_that_may_only_be_read_is_named_before_a_container_is_made() {
+    let bench = Bench::new("only-read");
+    let reader = SERVER.key_without_rights("only-read");
+    SERVER.allow_reading(&bench.bucket, &reader.id);
+    let mut run = bench.command(&RUN, &SERVER.endpoint);
+    run.env("AWS_ACCESS_KEY_ID", &reader.id);
+    run.env("AWS_SECRET_ACCESS_KEY", &reader.secret);
+    let refused = ["refused access", "check the credentials and their rights"];
+    ran(&run.output().unwrap()).expect(30, &refused);
+    assert_eq!(
+        bench.site.files("mlwm-work/log"),
+        [""; 0],
+        "nothing has run"
+    );
+    assert_eq!(bench.objects("out").len(), 0);
+    bench.nothing_is_left();
+    bench.mlwm(&RUN, &SERVER.endpoint).expect(0, &["published"]);
+    bench.all_is_published("out");
 }
 
 /// I12: what moves is what there is, in either direction.

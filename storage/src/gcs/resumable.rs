@@ -162,16 +162,26 @@ impl Gcs {
         session: &str,
     ) -> Result<(), Error> {
         let limit = self.limits.retry_for;
-        persist(&sending.place, limit, sending.cancel, || async {
-            let ask = Ask::session(Method::DELETE, uri, session);
-            match self.ask(ask, &StallWatch::new(self.limits.stall)).await {
-                Ok(_) => Ok(()),
-                // 499 is the answer to success; an emulator knows no such request.
-                Err(refusal) if matches!(refusal.status, 404 | 410 | 499 | 501) => Ok(()),
-                Err(refusal) => Err(refusal.failure),
-            }
+        persist(&sending.place, limit, sending.cancel, || {
+            self.call_off(uri, session)
         })
         .await
+    }
+
+    async fn call_off(&self, uri: &Uri, session: &str) -> Result<(), Failure> {
+        let ask = Ask::session(Method::DELETE, uri, session);
+        match self.ask(ask, &StallWatch::new(self.limits.stall)).await {
+            Ok(_) => Ok(()),
+            // 499 is the answer to success; an emulator knows no such request.
+            Err(refusal) if matches!(refusal.status, 404 | 410 | 499 | 501) => Ok(()),
+            Err(refusal) => Err(refusal.failure),
+        }
+    }
+
+    /// Opens a session and calls it off: whether it may be done.
+    pub(crate) async fn try_upload(&self, uri: &Uri) -> Result<(), Failure> {
+        let session = self.open_session(uri, 0, "").await?;
+        self.call_off(uri, &session).await
     }
 
     /// Continues what the journal knows.

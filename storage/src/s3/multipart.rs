@@ -99,6 +99,12 @@ impl S3 {
         Ok(begun.upload_id)
     }
 
+    /// Begins an upload and calls it off: whether it may be done.
+    pub(crate) async fn try_upload(&self, uri: &Uri) -> Result<(), Failure> {
+        let id = self.begin(uri).await?;
+        Upload { s3: self, uri, id }.abort().await
+    }
+
     /// Ends the uploads of objects below `uri` that were begun and not completed.
     pub(crate) async fn end_uploads(&self, uri: &Uri, options: &Options) -> Result<(), Error> {
         let go_on = CancellationToken::new();

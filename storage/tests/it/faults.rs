@@ -4,7 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use mlwm_spec::ExitCode;
-use mlwm_storage::Error;
+use mlwm_storage::{Error, Store, Uri};
 use mlwm_tests::s3::{Key, Proxy, free_port};
 
 use crate::common::{GARAGE, MOTO, Place, noise, output, task, tree};
@@ -68,7 +68,11 @@ async fn every_kind_of_refusal_is_told_apart_and_tells_no_secret() {
             place.verify().await.unwrap_err(),
             place.publish(local.path(), task("a")).await.unwrap_err(),
         ];
-        for error in errors {
+        // What only cannot be reached may be reached when there is something to write.
+        let is_told = matches!(kind, "AccessDenied" | "BucketMissing");
+        let told = place.store.check_writable(&place.uri).await.err();
+        assert_eq!(told.is_some(), is_told, "{kind}: {told:?}");
+        for error in errors.into_iter().chain(told) {
             let debug = format!("{error:?}");
             assert!(debug.starts_with(kind), "{kind}: {debug}");
             assert_eq!(error.exit_code(), ExitCode::StorageFailed);
@@ -97,12 +101,33 @@ async fn a_key_that_may_only_read_cannot_publish() {
     place.stage(dest.path()).await.unwrap();
     let mut place = place;
     place.uri = place.uri.sibling_suffix(".new");
+    let told = place.store.check_writable(&place.uri).await.unwrap_err();
+    assert!(matches!(told, Error::AccessDenied { .. }), "{told}");
     let error = place
         .publish(output(1).path(), task("a"))
         .await
         .unwrap_err();
     assert!(matches!(error, Error::AccessDenied { .. }), "{error}");
     assert!(!error.to_string().contains(&reader.id), "{error}");
+}
+
+#[tokio::test]
+async fn a_place_is_tried_without_a_trace() {
+    for place in Place::all("tried").await {
+        place.store.check_writable(&place.uri).await.unwrap();
+        let all = place.uri.to_string();
+        let above: Uri = all.trim_end_matches("/forecasts/out.zarr").parse().unwrap();
+        assert_eq!(place.store.list(&above).await.unwrap(), [], "{above}");
+    }
+    let objects = GARAGE.objects(&["uploads", "garage-tried"]);
+    assert_eq!(objects.trim(), "", "no upload is left");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let below: Uri = file.join("out.zarr").to_str().unwrap().parse().unwrap();
+    let store = Store::open(&below).await.unwrap();
+    let error = store.check_writable(&below).await.unwrap_err();
+    assert!(error.to_string().contains("file"), "{error}");
 }
 
 #[tokio::test]
