@@ -27,6 +27,8 @@ WINDOWS, STEPS, CELLS = 11, 12, 7000
 VARIABLES = ["2t", "msl", "tp", "z_500"]
 TIME = "2026-10-01T00:00Z"
 BYTES = WINDOWS * STEPS * CELLS * len(VARIABLES) * 4
+# The case that shows how much of the way is hidden: 0.1 s for each step, half of that to send it.
+HIDDEN_MEMBERS, HIDDEN_INFER = min(5, MEMBERS), WINDOWS * STEPS * 0.1
 
 # Sleeps through each window of each member, says when, and puts the window that lies ready there.
 STREAMING = """\
@@ -78,7 +80,7 @@ class Link:
     """A proxy that lets so many bytes pass in a second, for all connections together."""
 
     def __init__(self, endpoint, down, up):
-        self.upstream = tuple(endpoint.removeprefix("http://").split(":"))
+        self.address, self.upstream = endpoint, tuple(endpoint.removeprefix("http://").split(":"))
         self.rate, self.free_at, self.passed = {"down": down, "up": up}, {"down": 0.0, "up": 0.0}, {"down": 0, "up": 0}
         self.lock = threading.Lock()
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=256)
@@ -104,8 +106,8 @@ class Link:
             target.shutdown(socket.SHUT_WR)
 
 
-def image(name, script, label):
-    script = script.format(load=LOAD, infer=INFER, window=INFER / WINDOWS)
+def image(name, script, label, infer=INFER):
+    script = script.format(load=LOAD, infer=infer, window=infer / WINDOWS)
     text = f"FROM mlwm-base:bookworm\nENTRYPOINT {json.dumps(['/bin/bash', '-c', script])}\n"
     text += "LABEL io.mlwm.streaming=1\n" if label else ""
     subprocess.run(["docker", "build", "--quiet", "--tag", name, "-"], input=text, text=True, check=True, capture_output=True)
@@ -198,6 +200,11 @@ class Run:
         if event["event"] == "task-finished":
             self.ends.append(time.time())
 
+    def least(self):
+        """The seconds of what cannot be done beside something else; the inference as the model says it."""
+        inference = sum(end - begin for begin, end in self.inferred)
+        return self.staged[0] + LOAD + inference + max(self.ends) - max(end for _, end in self.inferred)
+
 
 def idle(inferred):
     """The share of the time from the first step to the last in which the model did nothing."""
@@ -209,11 +216,14 @@ def ensembles():
     """A warm container and its pipeline, against the loop of the scripts and a container for each member."""
     folder = fresh("ensembles")
     image("mlwm-bench/streaming:latest", STREAMING, True)
+    image("mlwm-bench/hidden:latest", STREAMING, True, HIDDEN_INFER)
     image("mlwm-bench/alone:latest", ALONE, False)
     forecasts(folder / "forecasts")
-    for name, kind in (("streaming", "streaming"), ("killed", "streaming"), ("alone", "alone")):
+    cases = {"streaming": ("streaming", "streaming", MEMBERS), "killed": ("streaming", "streaming", MEMBERS),
+             "hidden": ("hidden", "streaming", HIDDEN_MEMBERS), "alone": ("alone", "alone", MEMBERS)}
+    for name, (model, kind, members) in cases.items():
         (folder / "configurations" / name).mkdir(parents=True)
-        text = CONFIGURATION.format(image=f"mlwm-bench/{kind}:latest", kind=kind, out=name, last=MEMBERS - 1)
+        text = CONFIGURATION.format(image=f"mlwm-bench/{model}:latest", kind=kind, out=name, last=members - 1)
         (folder / "configurations" / name / "config.yaml").write_text(text)
     with garage() as (_, _, environment, *_):
         upload(folder / "forecasts", environment)
@@ -221,6 +231,8 @@ def ensembles():
         environment = {**environment, "AWS_ENDPOINT_URL": link.endpoint}
         yield from compare(folder, environment)
         yield from resume(folder, environment, link)
+        slow = Link(link.address, BYTES / FETCH, BYTES / (HIDDEN_INFER / 2))
+        yield from hidden(folder, {**environment, "AWS_ENDPOINT_URL": slow.endpoint})
     shutil.rmtree(folder)
 
 
@@ -233,13 +245,19 @@ def compare(folder, environment):
     alone = Run(folder, "alone", environment)
     for name, other in (("the serial loop of the scripts", serial), ("a container for each member", alone.seconds)):
         yield "ensemble, start to end", WHAT, f"{own.seconds:.1f} s", name, f"{other:.1f} s", own.seconds / other
-    least = own.staged[0] + LOAD + MEMBERS * INFER + max(own.ends) - max(end for _, end in own.inferred)
-    yield "ensemble, start to end", WHAT, f"{own.seconds:.1f} s", "first fetch + load + inference + last publish", f"{least:.1f} s", own.seconds / least
+    yield "ensemble, start to end", WHAT, f"{own.seconds:.1f} s", "first fetch + load + inference + last publish", f"{own.least():.1f} s", own.seconds / own.least()
     for name, other in (("the serial loop of the scripts", inferred), ("a container for each member", alone.inferred)):
         yield "the model waits", WHAT, f"{idle(own.inferred):.2%}", name, f"{idle(other):.2%}", idle(own.inferred) / idle(other)
     between = idle(own.inferred) * (own.inferred[-1][1] - own.inferred[0][0]) / MEMBERS
     whole = between / (480 + between)
     yield "the model waits, per member", WHAT, f"{between * 1000:.0f} ms", "of the 480 s of a member of AIFS", f"{whole:.3%}", None
+
+
+def hidden(folder, environment):
+    """A model whose windows take half as long on their way as to be made."""
+    own = Run(folder, "hidden", environment)
+    on = f"{HIDDEN_MEMBERS} members, 0.1 s for a step, half of that to send it"
+    yield "ensemble, start to end", on, f"{own.seconds:.1f} s", "first fetch + load + inference + last publish", f"{own.least():.1f} s", own.seconds / own.least()
 
 
 def resume(folder, environment, link):
