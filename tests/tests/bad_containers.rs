@@ -194,6 +194,33 @@ fn one_that_writes_more_than_it_said_is_killed() {
     fails(&site, 20, &["killed", "`resources.disk` of 64MiB"]);
 }
 
+/// I6, for images that write their output whole: what `--disk` says holds for them, too.
+#[test]
+fn one_that_says_nothing_writes_no_more_than_the_run_may_use() {
+    let site = scripted("fills-disk", FILLS, "");
+    let killed = ["killed", "the 64MiB that `--disk` leaves it"];
+    site.run("danra", &["--disk", "64MiB"]).expect(20, &killed);
+    site.expect_nothing_left();
+    no_container_left();
+}
+
+#[test]
+fn what_one_wrote_before_it_failed_is_kept_if_that_is_wanted() {
+    let script = "head -c 3M /dev/zero > /out/surface.zarr/part; exit 3";
+    let site = scripted("fails-late", script, "");
+    let kept = || site.files("mlwm-work/failed");
+    let run = |quota| site.run("danra", &["--keep-failed", quota]);
+    run("1MiB").expect(20, &["was removed", "`--keep-failed` of 1MiB"]);
+    assert_eq!(kept(), [""; 0]);
+    for _ in 0..2 {
+        run("4MiB").expect(20, &["what it wrote is kept in"]);
+        let file = "danra/2022-04-07T0300Z_member0/output/surface/part";
+        assert_eq!(kept(), [file]);
+    }
+    fails(&site, 20, &["exit code 3"]);
+    assert_eq!(kept().len(), 1, "it stays until there must be room");
+}
+
 /// A small file system, as long as this lives.
 struct Mounted(PathBuf);
 

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
+use mlwm_spec::Manifest;
+use mlwm_spec::manifest::MANIFEST_SUFFIX;
 use mlwm_tests::bench::{Bench, Reader, SERVER, attempts, begun, logs, put, tasks, wait_until};
 use mlwm_tests::counting_proxy::CountingProxy;
 use mlwm_tests::faulty::{Fault, Faulty};
@@ -222,6 +224,34 @@ fn windows_of_two_forecasts_are_not_mixed() {
     bench
         .mlwm(&["verify", &uri], &SERVER.endpoint)
         .expect(0, &["all as published"]);
+    bench.nothing_is_left();
+}
+
+/// I4: with another seed they are other forecasts. What is published of the first ones stays, and nothing else of them.
+#[test]
+fn killed_and_run_with_another_seed_what_is_published_is_told_and_the_others_are_made() {
+    let bench = bench("seeds", "seed: 100\nretries: 0\n");
+    let proxy = CountingProxy::to(&SERVER.endpoint);
+    let (mut run, first, _) = run_into_the_second(&bench, &proxy);
+    run.kill().unwrap();
+    run.wait().unwrap();
+    let file = bench.site.path("configurations/danra/config.yaml");
+    let yaml = fs::read_to_string(&file).unwrap();
+    fs::write(&file, yaml.replace("seed: 100", "seed: 200")).unwrap();
+    let again = bench.command(&RUN, &SERVER.endpoint).spawn().unwrap();
+    let told = format!("member{first}.zarr");
+    ended(&bench.site, again).expect(31, &["another", &told]);
+    let of = |member: usize| (if member == first { 100 } else { 200 }) + member as u64;
+    let stores = bench.stores("out").into_values();
+    let seeds: Vec<u64> = stores.map(|manifest| manifest.seed).collect();
+    assert_eq!(seeds, [0, 1, 2, 3].map(of));
+    let mut anew = bench.command(&[&RUN[..], &["--republish"]].concat(), &SERVER.endpoint);
+    ended(&bench.site, anew.spawn().unwrap()).expect(0, &["published"]);
+    let objects = bench.objects("out").into_iter();
+    let manifests = objects.filter(|(name, _)| name.ends_with(MANIFEST_SUFFIX));
+    let seeds =
+        manifests.map(|(_, bytes)| serde_json::from_slice::<Manifest>(&bytes).unwrap().seed);
+    assert_eq!(Vec::from_iter(seeds), [200, 201, 202, 203]);
     bench.nothing_is_left();
 }
 

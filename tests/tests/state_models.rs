@@ -4,7 +4,7 @@
 use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mlwm_tests::counting_proxy::{CountingProxy, Direction};
 use mlwm_tests::s3::S3Server;
@@ -284,7 +284,10 @@ fn check_published(site: &Site, bucket: &str, rows: &str, members: &[&str]) {
     }
 }
 
-/// The store takes nothing any more, for a while.
+/// How long a store takes nothing.
+const STALL: Duration = Duration::from_secs(30);
+
+/// I6: the store takes nothing any more, for a while.
 #[test]
 fn while_uploads_stall_the_model_waits_and_keeps_within_its_space() {
     let proxy = CountingProxy::to(&SERVER.endpoint);
@@ -293,7 +296,10 @@ fn while_uploads_stall_the_model_waits_and_keeps_within_its_space() {
     let (held, waits, (ran, most)) = std::thread::scope(|scope| {
         let ended = scope.spawn(|| most_taken(&site, run));
         let held = proxy.wait_until_held(Duration::from_secs(120));
+        let since = Instant::now();
         let waits = comes_to_rest(&site);
+        std::thread::sleep(STALL.saturating_sub(since.elapsed()));
+        let waits = waits.filter(|waits| taken(&site) == *waits);
         proxy.release();
         (held, waits, ended.join().unwrap())
     });
