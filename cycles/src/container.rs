@@ -80,8 +80,8 @@ pub(crate) struct Job<'a> {
     pub(crate) log: &'a Path,
     /// Its place in the plan.
     pub(crate) turn: usize,
-    /// Bytes that it may write, if it is said.
-    pub(crate) room: Option<u64>,
+    /// Bytes that it may write.
+    pub(crate) room: u64,
 }
 
 /// Removes the containers that an mlwm left behind which was killed.

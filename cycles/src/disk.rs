@@ -39,8 +39,8 @@ pub(crate) struct Disk {
 /// A bound that a container broke, all in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Excess {
-    /// More than it said.
-    Limit { written: u64 },
+    /// More than it said, or than the run may use.
+    Limit { written: u64, room: u64 },
     /// More than there is room for in the windows that it may write.
     Windows { written: u64, room: u64 },
     /// Too little is left.
@@ -91,23 +91,20 @@ impl Disk {
 }
 
 impl Watched<'_> {
-    /// Ends when the container breaks a bound. It may write `room` bytes, if that is known.
-    pub(crate) async fn excess(&self, room: Option<u64>) -> Excess {
+    /// Ends when the container breaks a bound. It may write `room` bytes.
+    pub(crate) async fn excess(&self, room: u64) -> Excess {
         tokio::select! {
             excess = self.too_much(room) => excess,
             excess = self.too_little_left() => excess,
         }
     }
 
-    async fn too_much(&self, room: Option<u64>) -> Excess {
-        let Some(room) = room else {
-            return std::future::pending().await;
-        };
+    async fn too_much(&self, room: u64) -> Excess {
         loop {
             let began = Instant::now();
             let written = written(self.folders.clone()).await;
             if written > room {
-                return Excess::Limit { written };
+                return Excess::Limit { written, room };
             }
             rest(began, LOOK).await;
         }
@@ -239,7 +236,7 @@ mod tests {
         vec![folder]
     }
 
-    async fn soon(watched: &Watched<'_>, room: Option<u64>) -> Option<Excess> {
+    async fn soon(watched: &Watched<'_>, room: u64) -> Option<Excess> {
         let excess = watched.excess(room);
         tokio::time::timeout(Duration::from_millis(300), excess)
             .await
@@ -251,10 +248,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let disk = Disk::new(folder.path(), 0);
         let watched = disk.watch(0, wrote(folder.path(), "a", 300));
-        assert_eq!(soon(&watched, Some(1 << 20)).await, None);
-        assert_eq!(soon(&watched, None).await, None);
-        let excess = soon(&watched, Some(200 << 10)).await.unwrap();
-        let Excess::Limit { written } = excess else {
+        assert_eq!(soon(&watched, 1 << 20).await, None);
+        assert_eq!(soon(&watched, u64::MAX).await, None);
+        let excess = soon(&watched, 200 << 10).await.unwrap();
+        let Excess::Limit { written, .. } = excess else {
             panic!("{excess:?}");
         };
         assert!((300 << 10..400 << 10).contains(&written), "{written}");
@@ -295,7 +292,7 @@ mod tests {
         sparse.set_len(1 << 40).unwrap();
         std::os::unix::fs::symlink(&large[0], folders[0].join("link")).unwrap();
         let watched = disk.watch(0, folders);
-        assert_eq!(soon(&watched, Some(500 << 10)).await, None);
+        assert_eq!(soon(&watched, 500 << 10).await, None);
     }
 
     #[tokio::test]
@@ -305,12 +302,12 @@ mod tests {
         assert!(disk.short().is_some());
         let small = disk.watch(3, wrote(folder.path(), "small", 100));
         let large = disk.watch(1, wrote(folder.path(), "large", 1000));
-        assert_eq!(soon(&small, None).await, None);
+        assert_eq!(soon(&small, u64::MAX).await, None);
         assert!(matches!(
-            soon(&large, None).await,
+            soon(&large, u64::MAX).await,
             Some(Excess::Reserve { written, .. }) if written >= 1000 << 10
         ));
         drop(large);
-        assert!(soon(&small, None).await.is_some(), "then the next");
+        assert!(soon(&small, u64::MAX).await.is_some(), "then the next");
     }
 }

@@ -77,9 +77,12 @@ pub(crate) fn judge(
 
 fn exceeded(resources: &Resources, excess: Excess, log: PathBuf, last: Vec<String>) -> Error {
     match excess {
-        Excess::Limit { written } => Error::DiskLimit {
+        Excess::Limit { written, room } => Error::DiskLimit {
             written: whole(written),
-            limit: resources.disk.unwrap_or(ByteSize(0)),
+            limit: match resources.disk {
+                Some(limit) if room <= limit.0 => format!("its `resources.disk` of {limit}"),
+                _ => format!("the {} that `--disk` leaves it", whole(room)),
+            },
             log,
             last,
         },

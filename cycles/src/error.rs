@@ -434,12 +434,12 @@ pub enum Error {
         reserve: ByteSize,
     },
     /// A container wrote more than it said, and was killed.
-    #[error("the container was killed when it had written {written}: with its inputs that is more than its `resources.disk` of {limit}; raise that, or find out why it writes so much; its log is {}{}", log.display(), lines(last))]
+    #[error("the container was killed when it had written {written}: with its inputs that is more than {limit}; raise that, or find out why it writes so much; its log is {}{}", log.display(), lines(last))]
     DiskLimit {
         /// What it wrote.
         written: ByteSize,
-        /// What it may use.
-        limit: ByteSize,
+        /// What it may use, and what says so.
+        limit: String,
         /// Its log.
         log: PathBuf,
         /// The last lines of the log.

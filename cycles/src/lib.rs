@@ -32,6 +32,7 @@ mod prices;
 mod progress;
 mod provenance;
 mod publication;
+mod quarantine;
 mod rebuild;
 mod record;
 mod replay;

@@ -45,6 +45,9 @@ pub struct RunOptions {
     pub budget: Budget,
     /// Whether what other tasks published is withdrawn for what these make.
     pub republish: bool,
+    /// Of what failed tasks wrote, so many bytes are kept in the working folder to be looked at, beside what the
+    /// budget says.
+    pub keep_failed: u64,
     /// What it costs, if that is to be reported.
     pub prices: Option<Prices>,
 }

@@ -15,6 +15,7 @@
 //! <workdir>/tasks/<configuration>/<analysis time>/member<m>/sent/<output>    what of it its store has
 //! <workdir>/tasks/<configuration>/<analysis time>/ensemble/                  products of the members
 //! <workdir>/warm/<configuration>/<analysis time>/<random>/in, out            of a container that serves several members
+//! <workdir>/failed/<configuration>/<analysis time>_member<m>/…              what failed tasks wrote, if it is kept
 //! <workdir>/log/<configuration>/<analysis time>_member<m>.<attempt>.log
 //! ```
 
@@ -105,7 +106,12 @@ impl Scratch {
 
     /// Where an output is written.
     pub(crate) fn output(&self, task: &PlannedTask, name: &str) -> PathBuf {
-        self.task(task).join("output").join(name)
+        self.outputs(task).join(name)
+    }
+
+    /// Where all outputs are written.
+    pub(crate) fn outputs(&self, task: &PlannedTask) -> PathBuf {
+        self.task(task).join("output")
     }
 
     /// Where the windows lie that were taken from the container.
@@ -121,6 +127,19 @@ impl Scratch {
     /// Where it is noted what a store has taken of an output.
     pub(crate) fn sent(&self, task: &PlannedTask, name: &str) -> PathBuf {
         self.task(task).join("sent").join(name)
+    }
+
+    /// Where what failed tasks wrote is kept.
+    pub(crate) fn all_failed(&self) -> PathBuf {
+        self.root.join("failed")
+    }
+
+    /// Where what a task wrote is kept, if it failed.
+    pub(crate) fn failed(&self, task: &PlannedTask) -> PathBuf {
+        let time = task.analysis_time.path_text();
+        self.all_failed()
+            .join(folder_name(&task.configuration))
+            .join(format!("{time}_member{}", task.member))
     }
 
     /// Where the log of a container is kept.
@@ -153,7 +172,7 @@ impl Scratch {
             _ => {}
         }
         remove(&self.windows(task))?;
-        remove(&self.task(task).join("output"))
+        remove(&self.outputs(task))
     }
 
     /// Removes the inputs of a task that are complete; what is being staged goes on.

@@ -7,6 +7,7 @@ use crate::Error;
 use crate::claim::Claim;
 use crate::event::{Event, Outcome, TaskReport};
 use crate::plan::PlannedTask;
+use crate::quarantine;
 use crate::retry::Attempts;
 use crate::run::Context;
 use crate::work::Work;
@@ -117,8 +118,10 @@ async fn attempt(
             report.exit_code = error.exit_code();
             // A store that cannot even be asked says nothing of what is here.
             if was_begun || !is_passing(error.exit_code()) {
-                let cleared = clear(context, planned, &error).err();
-                report.warnings.extend(cleared.map(|e| e.to_string()));
+                match clear(context, planned, &error) {
+                    Ok(kept) => report.warnings.extend(kept),
+                    Err(error) => report.warnings.push(error.to_string()),
+                }
             }
             if !context.scratch.windows(planned).is_dir() {
                 drop(disk.left_of(turn));
@@ -147,21 +150,34 @@ fn is_passing(code: ExitCode) -> bool {
 }
 
 /// What is complete and could not be brought to its store is kept, for the next attempt; so is what
-/// was staged, if that may go on. What was refused must not be mistaken for a forecast.
-fn clear(context: &Context<'_>, planned: &PlannedTask, error: &Error) -> Result<(), Error> {
-    match error {
+/// was staged, if that may go on. What was refused must not be mistaken for a forecast: if it is kept, then elsewhere.
+/// Says so where it is.
+fn clear(
+    context: &Context<'_>,
+    planned: &PlannedTask,
+    error: &Error,
+) -> Result<Option<String>, Error> {
+    let clear_all = || {
+        let kept = match context.options.keep_failed {
+            0 => Ok(None),
+            quota => quarantine::keep(context.scratch, planned, quota),
+        };
+        context.scratch.clear(planned).and(kept)
+    };
+    let cleared = match error {
         Error::TakenOver { .. } => Ok(()),
         Error::Unpublished { .. } | Error::Unsent { .. } => context.scratch.clear_inputs(planned),
         // Of what is complete, but not what it should be, nothing is of use.
-        _ if error.exit_code() == ExitCode::Incomplete => context.scratch.clear(planned),
+        _ if error.exit_code() == ExitCode::Incomplete => return clear_all(),
         _ if context.scratch.complete(planned).is_file() => context.scratch.clear_inputs(planned),
         // What was being staged goes on with the next attempt.
         _ if is_passing(error.exit_code()) => {
             context.scratch.clear_outputs(planned)?;
             context.scratch.clear_inputs(planned)
         }
-        _ => context.scratch.clear(planned),
-    }
+        _ => return clear_all(),
+    };
+    cleared.map(|()| None)
 }
 
 /// The report of a task that was not begun.

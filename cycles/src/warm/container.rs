@@ -92,9 +92,14 @@ async fn one(
                 false => std::future::pending().await,
             }
         };
+        // Of windows it may write what is reserved for them, of what it writes whole as much as the run may use.
+        let room = match is_cut {
+            true => u64::MAX,
+            false => context.machine.disk.budget(),
+        };
         let full = async {
             tokio::select! {
-                excess = watched.excess(None) => excess,
+                excess = watched.excess(room) => excess,
                 excess = windows => excess,
             }
         };

@@ -157,7 +157,7 @@ impl Work<'_> {
             tokio::pin!(running);
             tokio::select! {
                 ended = &mut running => (ended?, None),
-                excess = watched.excess(Some(room)) => {
+                excess = watched.excess(room) => {
                     request.kill.cancel();
                     (running.await?, Some(excess))
                 }
@@ -169,7 +169,7 @@ impl Work<'_> {
             reason,
             log: log.to_owned(),
         };
-        if let Some(Excess::Limit { written }) = excess {
+        if let Some(Excess::Limit { written, .. }) = excess {
             return Err(refused(too_much(written, room)));
         }
         let bounds = (&converter.resources, converter.timeout);

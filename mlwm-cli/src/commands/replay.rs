@@ -48,6 +48,7 @@ pub(crate) fn main(arguments: Arguments) -> Outcome {
         unpacked: Unpacked::open_default(Artifacts::receipts(false))?,
         budget: budget_of_machine(&arguments.workdir.workdir),
         republish: false,
+        keep_failed: 0,
         prices: None,
         workdir: arguments.workdir.workdir,
     };

@@ -56,6 +56,10 @@ pub(crate) struct Arguments {
     /// that [default: 1GiB, or 5 % of a smaller disk].
     #[arg(long, value_name = "SIZE")]
     keep_free: Option<ByteSize>,
+    /// Keep what failed tasks wrote in `failed` in the working folder, to be looked at: so much of it, beside
+    /// --disk; what was kept longest goes first [default: none].
+    #[arg(long, value_name = "SIZE")]
+    keep_failed: Option<ByteSize>,
     /// Containers that may run at once, as far as their `resources` fit [default: one for each
     /// processor].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -110,6 +114,7 @@ pub(crate) fn main(arguments: Arguments) -> Outcome {
         unpacked: Unpacked::open_default(receipts)?,
         budget: budget(&arguments)?,
         republish: arguments.republish,
+        keep_failed: arguments.keep_failed.map_or(0, |size| size.0),
         prices,
         workdir: arguments.workdir.workdir,
     };

@@ -99,6 +99,7 @@ async fn test(
             unpacked: Unpacked::open_default(Artifacts::receipts(false))?,
             budget: budget_of_machine(&arguments.workdir.workdir),
             republish: false,
+            keep_failed: 0,
             prices: None,
         },
     };
