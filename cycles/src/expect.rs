@@ -1,9 +1,11 @@
 //! What a plan may be expected to come to: sizes from the interfaces of its models, times and all else from what
 //! earlier runs took.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::time::Duration;
 
+use futures::{StreamExt, future, stream};
 use mlwm_artifacts::Artifact;
 use mlwm_ledger::Ledger;
 use mlwm_spec::Interface;
@@ -19,6 +21,9 @@ use crate::usual::{Kind, Usual};
 
 /// Bytes of a value as a model writes it.
 const FLOAT32: u64 = 4;
+
+/// Inputs that are listed beside each other.
+const LISTED_AT_ONCE: usize = 8;
 
 /// What the tasks of a configuration may be expected to come to. What is not known is absent.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -58,46 +63,79 @@ struct Model {
 
 impl Expectation {
     /// Of the tasks of a plan, by configuration and forecast duration. Without a ledger, and for artifacts that cannot be
-    /// read, less is known.
+    /// read, less is known; `listed` has the bytes of inputs by their URI.
     ///
     /// # Errors
     /// Only of a ledger that cannot be read.
-    pub fn of(plan: &Plan, ledger: Option<&Ledger>) -> Result<Vec<Self>, Error> {
+    pub fn of(
+        plan: &Plan,
+        ledger: Option<&Ledger>,
+        listed: &BTreeMap<String, u64>,
+    ) -> Result<Vec<Self>, Error> {
         let usual = match ledger {
             Some(ledger) => Usual::recorded(ledger, &plan.tasks)?,
             None => BTreeMap::new(),
         };
-        let mut kinds: Vec<(Kind, Vec<&PlannedTask>)> = Vec::new();
-        let mut places: BTreeMap<Kind, usize> = BTreeMap::new();
-        for task in &plan.tasks {
-            let kind = Kind::of(task);
-            let place = *places.entry(kind.clone()).or_insert_with(|| {
-                kinds.push((kind, Vec::new()));
-                kinds.len() - 1
-            });
-            kinds[place].1.push(task);
-        }
         let of_kind = |(kind, tasks): &(Kind, Vec<&PlannedTask>)| {
             let first = tasks.first()?;
-            let model = Model::of(first);
-            Some(expect(
-                first,
-                tasks.len() as u64,
-                model.as_ref(),
-                usual.get(kind),
-            ))
+            let usual = usual.get(kind);
+            let inputs = first.inputs.iter().map(|input| listed.get(&input.uri));
+            let known = Known {
+                model: Model::of(first),
+                usual,
+                inputs: sum(inputs.map(Option::<&u64>::copied))
+                    .or(usual.map(|usual| usual.bytes_in)),
+            };
+            Some(expect(first, tasks.len() as u64, &known))
         };
-        Ok(kinds.iter().filter_map(of_kind).collect())
+        Ok(kinds(plan).iter().filter_map(of_kind).collect())
     }
 }
 
-/// The tasks of a kind differ in what decides neither size nor time: the first stands for all.
-fn expect(
-    task: &PlannedTask,
-    tasks: u64,
-    model: Option<&Model>,
-    usual: Option<&Usual>,
-) -> Expectation {
+/// The bytes of what the first task of each kind will stage, by URI, as far as the stores say it in this time.
+pub async fn input_sizes(plan: &Plan, patience: Duration) -> BTreeMap<String, u64> {
+    let firsts = kinds(plan)
+        .into_iter()
+        .filter_map(|(_, tasks)| tasks.first().copied());
+    let uris: BTreeSet<&String> = firsts
+        .flat_map(|task| task.inputs.iter().map(|input| &input.uri))
+        .collect();
+    let sizes = uris.into_iter().map(async |uri| {
+        let place = uri.parse().ok()?;
+        let listing = mlwm_storage::listing_digest(&place);
+        let listing = tokio::time::timeout(patience, listing).await.ok()?.ok()?;
+        Some((uri.clone(), listing.bytes))
+    });
+    let sizes = stream::iter(sizes).buffer_unordered(LISTED_AT_ONCE);
+    sizes.filter_map(future::ready).collect().await
+}
+
+/// Tasks that differ in what decides neither size nor time, in the order of the plan.
+fn kinds(plan: &Plan) -> Vec<(Kind, Vec<&PlannedTask>)> {
+    let mut kinds: Vec<(Kind, Vec<&PlannedTask>)> = Vec::new();
+    let mut places: BTreeMap<Kind, usize> = BTreeMap::new();
+    for task in &plan.tasks {
+        let kind = Kind::of(task);
+        let place = *places.entry(kind.clone()).or_insert_with(|| {
+            kinds.push((kind, Vec::new()));
+            kinds.len() - 1
+        });
+        kinds[place].1.push(task);
+    }
+    kinds
+}
+
+/// What is known of the tasks of a kind.
+struct Known<'a> {
+    model: Option<Model>,
+    usual: Option<&'a Usual>,
+    /// Bytes that each stages.
+    inputs: Option<u64>,
+}
+
+/// The first of the tasks of a kind stands for all.
+fn expect(task: &PlannedTask, tasks: u64, known: &Known<'_>) -> Expectation {
+    let (model, usual) = (known.model.as_ref(), known.usual);
     let of_all = |bytes: u64| bytes.saturating_mul(tasks);
     let computed = model.and_then(|model| model.published(task));
     let earlier = usual.map(|usual| usual.bytes_out);
@@ -115,10 +153,10 @@ fn expect(
             .is_cut()
             .then(|| task.windows().map(|windows| windows.len() as u64))
             .flatten(),
-        bytes_in: usual.map(|usual| of_all(usual.bytes_in)),
+        bytes_in: known.inputs.map(of_all),
         bytes_out: bytes_out.map(of_all),
         bytes_out_from,
-        disk: disk(task, tasks, model, usual),
+        disk: disk(task, tasks, known),
         seconds: usual.map(|usual| usual.seconds_of(tasks)),
         phases: usual.map(|usual| {
             let phases = Phase::ALL
@@ -131,24 +169,19 @@ fn expect(
 }
 
 /// What the working folder needs.
-fn disk(
-    task: &PlannedTask,
-    tasks: u64,
-    model: Option<&Model>,
-    usual: Option<&Usual>,
-) -> Option<u64> {
+fn disk(task: &PlannedTask, tasks: u64, known: &Known<'_>) -> Option<u64> {
     let at_once = tasks.min(2);
     let stated = task.resources.disk.filter(|_| !task.is_cut());
     if let Some(stated) = stated {
         return stated.0.checked_mul(at_once);
     }
-    let usual = usual?;
-    let inputs = usual.bytes_in.checked_mul(at_once)?;
+    let inputs = known.inputs?.checked_mul(at_once)?;
+    let model = known.model.as_ref();
     let outputs = match task.is_cut() {
         true => model?.window(task)?.checked_mul(2)?,
         false => {
             let computed = model.and_then(|model| model.published(task));
-            computed.unwrap_or(usual.bytes_out)
+            computed.or(known.usual.map(|usual| usual.bytes_out))?
         }
     };
     inputs.checked_add(outputs)

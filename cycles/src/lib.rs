@@ -50,7 +50,7 @@ mod work;
 
 pub use error::Error;
 pub use event::{Event, Outcome, Phase, TaskReport};
-pub use expect::Expectation;
+pub use expect::{Expectation, input_sizes};
 pub use golden::{Comparison, GoldenOptions, GoldenReport, test_image};
 pub use graph::{GraphForm, graph};
 pub use history::{ledger_file, note_killed};

@@ -100,9 +100,10 @@ pub async fn run(
     let recorder = Recorder::begin(&ledger_file(scratch.root()), &this_run, &names);
     reach("run: begun");
     let machine = Machine::new(options.budget);
-    // What is complete is published without a model, and takes space until it is.
+    // What earlier runs could not send takes space until it is published, or its member made again.
+    let has_windows = |planned: &PlannedTask| scratch.windows(planned).is_dir();
     for (turn, planned) in plan.tasks.iter().enumerate() {
-        if planned.is_cut() && scratch.complete(planned).is_file() {
+        if has_windows(planned) {
             let windows = vec![scratch.windows(planned)];
             machine.disk.found(turn, allocated(windows, cancel));
         }
@@ -128,9 +129,9 @@ pub async fn run(
     };
     let made = Made::of(&plan.tasks);
     let kept = Kept::of(&plan.tasks, made.waits());
-    // What is complete goes first: it makes room for the others.
+    // These go first: they make room for the others. What is complete needs no model for that.
     let mut tasks: Vec<(usize, &PlannedTask)> = plan.tasks.iter().enumerate().collect();
-    tasks.sort_by_key(|(_, planned)| !scratch.complete(planned).is_file());
+    tasks.sort_by_key(|(_, planned)| (!scratch.complete(planned).is_file(), !has_windows(planned)));
     let tasks = tasks.into_iter().map(async |(turn, planned)| {
         let mut report = match made.ready(turn, &context).await {
             Ok(()) => one(&context, turn, planned).await,

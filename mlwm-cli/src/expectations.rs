@@ -1,15 +1,20 @@
 //! What a plan may be expected to come to, on standard error: standard output has the plan.
 
+use std::time::Duration;
+
 use clap::ValueEnum;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, Table};
 use indicatif::HumanBytes;
-use mlwm_cycles::{Error, Expectation, KnownFrom, Phase, Plan, ledger_file};
+use mlwm_cycles::{Error, Expectation, KnownFrom, Phase, Plan, input_sizes, ledger_file};
 use mlwm_ledger::Ledger;
 
-use crate::commands::Workdir;
+use crate::commands::{Workdir, runtime};
 use crate::failure::Failure;
 use crate::words::{duration, number};
+
+/// A store that does not list an input in this time is not waited for: a plan is printed also without it.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How expectations are printed.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -23,12 +28,13 @@ pub(crate) enum Form {
 /// Prints what a plan may be expected to come to. That there is no ledger to learn from is no error.
 pub(crate) fn print(plan: &Plan, workdir: &Workdir, form: Form) -> Result<(), Failure> {
     let known = Ledger::look(&ledger_file(&workdir.workdir)).map_err(Error::Ledger);
-    let expected = known.and_then(|ledger| Expectation::of(plan, ledger.as_ref()));
+    let listed = runtime()?.block_on(input_sizes(plan, PATIENCE));
+    let expected = known.and_then(|ledger| Expectation::of(plan, ledger.as_ref(), &listed));
     let expected = match expected {
         Ok(expected) => expected,
         Err(error) => {
             note!("what earlier runs took is not known: {error}");
-            Expectation::of(plan, None)?
+            Expectation::of(plan, None, &listed)?
         }
     };
     match form {
