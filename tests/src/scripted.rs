@@ -1,7 +1,9 @@
 //! Models that are a shell script on the example's data.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::site::{Ran, Site, ran};
@@ -16,8 +18,15 @@ pub fn image(name: &str, script: &str) -> String {
     reference
 }
 
-/// Has an image built from these lines.
+/// Has an image built from these lines, once. The same name never means another image: tests run beside each other.
 fn build(reference: &str, text: &str) {
+    static BUILT: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(other) = built.get(reference) {
+        assert_eq!(other, text, "two images are called {reference}");
+        return;
+    }
+    built.insert(reference.to_owned(), text.to_owned());
     let mut build = Command::new("docker")
         .args(["build", "--quiet", "--tag", reference, "-"])
         .stdin(Stdio::piped())
@@ -180,7 +189,7 @@ pub fn no_container_left() {
             .collect::<Vec<_>>()
     };
     let mut left = ended();
-    for _ in 0..100 {
+    for _ in 0..600 {
         if left.is_empty() {
             return;
         }
