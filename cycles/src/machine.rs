@@ -23,6 +23,8 @@ pub struct Budget {
     pub memory: u64,
     /// Space in the working folder, in bytes.
     pub disk: u64,
+    /// Whether that was asked for, and is not all that there is: then no container may write more.
+    pub is_disk_bound: bool,
     /// Space on the disk of the working folder that stays free, in bytes: a container is stopped
     /// before it takes that.
     pub reserve: u64,
@@ -84,6 +86,14 @@ impl Machine {
             changed: Notify::new(),
             disk: Disk::new(budget.disk),
             converter: Semaphore::new(1),
+        }
+    }
+
+    /// What a container may write that does not say what it needs, in bytes.
+    pub(crate) fn most_written(&self) -> u64 {
+        match self.budget.is_disk_bound {
+            true => self.budget.disk,
+            false => u64::MAX,
         }
     }
 
@@ -209,6 +219,7 @@ mod tests {
             cpus: 8.0,
             memory: 16 << 30,
             disk: 100 << 30,
+            is_disk_bound: false,
             reserve: 0,
             containers: 4,
         })

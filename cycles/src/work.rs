@@ -537,7 +537,7 @@ impl<'a> Work<'a> {
             .planned
             .resources
             .disk
-            .map_or_else(|| self.context.machine.disk.budget(), |limit| limit.0);
+            .map_or_else(|| self.context.machine.most_written(), |limit| limit.0);
         let job = container::Job {
             planned: self.planned,
             image,

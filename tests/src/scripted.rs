@@ -10,7 +10,7 @@ use crate::site::{Ran, Site, ran};
 
 /// An image whose container runs this shell script.
 pub fn image(name: &str, script: &str) -> String {
-    let reference = format!("mlwm-test/{name}:latest");
+    let reference = reference(name);
     let base = std::env::var("MLWM_TEST_BASE_IMAGE").unwrap_or("mlwm-base:bookworm".into());
     let command =
         serde_json::to_string(&["/bin/bash", "-c", script]).expect("docker build can be fed");
@@ -18,9 +18,23 @@ pub fn image(name: &str, script: &str) -> String {
     reference
 }
 
+/// The image of that name is another one from now on, as where a tag has moved.
+pub fn image_moved(name: &str, script: &str) {
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    built.remove(&reference(name));
+    drop(built);
+    image(name, script);
+}
+
+fn reference(name: &str) -> String {
+    format!("mlwm-test/{name}:latest")
+}
+
+/// What was built, by reference.
+static BUILT: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
+
 /// Has an image built from these lines, once. The same name never means another image: tests run beside each other.
 fn build(reference: &str, text: &str) {
-    static BUILT: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(other) = built.get(reference) {
         assert_eq!(other, text, "two images are called {reference}");

@@ -95,7 +95,7 @@ async fn one(
         // Of windows it may write what is reserved for them, of what it writes whole as much as the run may use.
         let room = match is_cut {
             true => u64::MAX,
-            false => context.machine.disk.budget(),
+            false => context.machine.most_written(),
         };
         let full = async {
             tokio::select! {

@@ -171,6 +171,7 @@ pub(crate) fn budget_of_machine(workdir: &Path) -> Budget {
         cpus: cpus as f64,
         memory: u64::from(memory.mem_unit).saturating_mul(memory.totalram),
         disk: disk.saturating_sub(reserve),
+        is_disk_bound: false,
         reserve,
         containers: cpus,
     }
@@ -193,6 +194,7 @@ fn budget(arguments: &Arguments) -> Result<Budget, Failure> {
         disk: arguments
             .disk
             .map_or(free.saturating_sub(reserve), |disk| disk.0),
+        is_disk_bound: arguments.disk.is_some(),
         reserve,
         containers: arguments
             .jobs

@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use mlwm_tests::images::example_on_python;
-use mlwm_tests::scripted::{image, no_container_left};
+use mlwm_tests::scripted::{image, image_moved, no_container_left};
 use mlwm_tests::site::{Ran, Site, copy, example, oracle, ran};
 use mlwm_tests::synthetic;
 use serde_json::{Value, json};
@@ -390,7 +390,7 @@ fn what_another_image_of_the_converter_would_make_is_another_forecast() {
     site.mlwm(&RUN).expect(0, &["published"]);
     site.mlwm(&RUN).expect(0, &["already published"]);
     let published = manifest(&site, "published/surface.zarr");
-    image("converts-moving", &format!("echo moved; {COPIES}"));
+    image_moved("converts-moving", &format!("echo moved; {COPIES}"));
     let now = site.mlwm(&RUN).expect(31, &["its converter is sha256:"]);
     let before = published["inputs"][0]["converter"]["digest"].as_str();
     assert!(now.stderr.contains(before.unwrap()), "{}", now.stderr);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::process::Stdio;
 
-use mlwm_tests::scripted::{image, no_container_left};
+use mlwm_tests::scripted::{image, image_moved, no_container_left};
 use mlwm_tests::site::{Site, oracle};
 use serde_json::Value;
 
@@ -249,7 +249,7 @@ fn members_that_were_made_otherwise_are_no_ensemble() {
         |members, more: &[&str]| site.mlwm(&[&RUN[..], &["--members", members], more].concat());
     run("0-1", &[]).expect(0, &["published"]);
     // Another image by the same name.
-    image("products-mixed", &format!("{COPIES}; echo newer"));
+    image_moved("products-mixed", &format!("{COPIES}; echo newer"));
     run("2-3", &[]).expect(31, &["members 0 and 2 were made with different images"]);
     assert!(manifest(&site).is_none());
     run("0-1", &["--republish"]).expect(0, &["ensemble: published"]);
