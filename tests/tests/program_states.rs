@@ -117,7 +117,7 @@ fn is_published(site: &Site, member: usize) -> bool {
 
 /// What a run said of a member that failed.
 #[track_caller]
-fn said<'a>(ran: &'a Ran, member: usize) -> &'a str {
+fn said(ran: &Ran, member: usize) -> &str {
     let start = format!("member {member}: failed");
     let line = ran.stderr.lines().find(|line| line.contains(&start));
     line.unwrap_or_else(|| panic!("`{start}` is not in:\n{}", ran.stderr))
