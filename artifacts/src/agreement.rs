@@ -166,6 +166,17 @@ fn check_points(
     Ok(())
 }
 
+/// A model without ONNX that says what it starts from starts from no datastores.
+pub(crate) fn check_no_datastores(datastores: &[Datastore]) -> Result<(), Error> {
+    match datastores.first() {
+        None => Ok(()),
+        Some(datastore) => disagreement(format!(
+            "the interface is of a model that starts from an input state, which reads no datastores, and the neural-lam configuration has `{}`: leave --nl-config or the interface out",
+            datastore.name
+        )),
+    }
+}
+
 /// Every source is there, its features are those named, and it can be standardized.
 fn check_features(
     what: &str,

@@ -300,7 +300,7 @@ impl Artifact {
         Ok(bytes)
     }
 
-    /// The interface of the ONNX model, if the artifact has one.
+    /// The interface of the model, if the artifact has one.
     pub fn interface(&self) -> Result<Option<Interface>, Error> {
         if !self.contains(INTERFACE_JSON) {
             return Ok(None);

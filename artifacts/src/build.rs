@@ -25,8 +25,8 @@ use crate::provenance;
 use crate::record::FileEntry;
 use crate::training::TrainingArguments;
 
-/// What an artifact is built from. At least one of `checkpoint` and `onnx` is needed; `onnx` and
-/// `interface` belong together.
+/// What an artifact is built from. At least one of `checkpoint` and `onnx` is needed; `onnx` needs an
+/// `interface`, and a checkpoint alone may have one of its own kind.
 #[derive(Clone, Debug, Default)]
 pub struct BuildRequest {
     /// Name of the artifact: letters, digits, `.`, `_`, `-`.
@@ -45,7 +45,8 @@ pub struct BuildRequest {
     pub training_args: Option<PathBuf>,
     /// The step model as ONNX.
     pub onnx: Option<PathBuf>,
-    /// Its interface, or the export facts that one can be made from, as JSON.
+    /// Its interface, or the export facts that one can be made from, as JSON. Without ONNX, an interface
+    /// of version 4: what the checkpoint's program starts from.
     pub interface: Option<PathBuf>,
     /// The folder of its golden case (format §10).
     pub golden: Option<PathBuf>,
@@ -102,8 +103,13 @@ pub fn prepare(request: &BuildRequest) -> Result<Packing, Error> {
         .as_ref()
         .map_or(&[][..], |found| &found.datastores);
     agreement::check_datastores(datastores)?;
-    let model = match &given.model {
-        Some((onnx, interface)) => Some(read_model(onnx, interface, datastores, &arguments)?),
+    let interface = match &given.interface {
+        Some(file) => Some(read_interface(
+            file,
+            given.onnx.as_ref(),
+            datastores,
+            &arguments,
+        )?),
         None => {
             if neural_lam.is_some() {
                 agreement::check_state_statistics(datastores)?;
@@ -112,10 +118,10 @@ pub fn prepare(request: &BuildRequest) -> Result<Packing, Error> {
         }
     };
     if let Some(golden) = &given.golden {
-        let interface = model.as_ref().map(|(interface, _)| interface);
+        let interface = interface.as_ref().map(|(interface, _)| interface);
         golden.check(datastores, interface)?;
     }
-    let members = members(given, neural_lam, model.map(|(_, text)| text))?;
+    let members = members(given, neural_lam, interface.map(|(_, text)| text))?;
     Packing::new(request.clone(), checkpoint, members, scratch)
 }
 
@@ -154,20 +160,19 @@ struct Given {
     configs: Vec<Input>,
     training_args: Option<Input>,
     checkpoint: Option<Input>,
-    /// The ONNX file and its interface.
-    model: Option<(Input, Input)>,
+    onnx: Option<Input>,
+    /// There is one if there is an ONNX file.
+    interface: Option<Input>,
     golden: Option<golden::Given>,
 }
 
 impl Given {
     fn of(request: &BuildRequest) -> Result<Self, Error> {
-        let model = match (&request.onnx, &request.interface) {
+        match (&request.onnx, &request.interface) {
             (Some(_), None) => return Err(Error::NoInterface),
-            (None, Some(_)) => return Err(Error::NoOnnx),
-            (None, None) if request.checkpoint.is_none() => return Err(Error::NoModel),
-            (Some(onnx), Some(interface)) => Some((onnx, interface)),
-            (None, None) => None,
-        };
+            (None, _) if request.checkpoint.is_none() => return Err(Error::NoModel),
+            _ => {}
+        }
         if request.nl_config.is_some() && request.training_args.is_none() {
             return Err(Error::NoTrainingArguments);
         }
@@ -185,12 +190,8 @@ impl Given {
             training_args: optional("file of training arguments", &request.training_args)
                 .transpose()?,
             checkpoint: optional("checkpoint", &request.checkpoint).transpose()?,
-            model: match model {
-                Some((onnx, interface)) => {
-                    Some((file("ONNX file", onnx)?, file("interface", interface)?))
-                }
-                None => None,
-            },
+            onnx: optional("ONNX file", &request.onnx).transpose()?,
+            interface: optional("interface", &request.interface).transpose()?,
             golden: match &request.golden {
                 Some(folder) => Some(golden::Given::of(folder)?),
                 None => None,
@@ -200,16 +201,28 @@ impl Given {
 }
 
 /// The interface and the text of `interface.json`, once model, interface, datastores and training arguments agree.
-fn read_model(
-    onnx: &Input,
-    interface: &Input,
+fn read_interface(
+    file: &Input,
+    onnx: Option<&Input>,
     datastores: &[Datastore],
     arguments: &TrainingArguments,
 ) -> Result<(Interface, String), Error> {
+    let source_name = file.path().display().to_string();
+    let text = file.read_text()?;
+    let given = facts::parse_given(&text, &source_name)?;
+    let onnx = match (onnx, &given) {
+        (None, facts::Given::Interface(interface)) if interface.program.is_some() => {
+            agreement::check_no_datastores(datastores)?;
+            return Ok((*interface.clone(), text));
+        }
+        (None, _) => return Err(Error::NoOnnx(source_name)),
+        (Some(_), facts::Given::Interface(interface)) if interface.program.is_some() => {
+            return Err(Error::OnnxNotDescribed(source_name));
+        }
+        (Some(onnx), _) => onnx,
+    };
     let signature = read_signature(onnx)?;
-    let source_name = interface.path().display().to_string();
-    let text = interface.read_text()?;
-    let (interface, text) = match facts::parse_given(&text, &source_name)? {
+    let (interface, text) = match given {
         facts::Given::Interface(interface) => (*interface, text),
         facts::Given::Facts(_) if datastores.is_empty() => return Err(Error::NoDatastores),
         facts::Given::Facts(facts) => {
@@ -262,8 +275,10 @@ fn members(
     if let Some(checkpoint) = given.checkpoint {
         members.push(Planned::file(CHECKPOINT_PICKLE, checkpoint));
     }
-    if let (Some((onnx, source)), Some(text)) = (given.model, interface) {
+    if let Some(onnx) = given.onnx {
         members.push(Planned::file(CHECKPOINT_ONNX, onnx));
+    }
+    if let (Some(source), Some(text)) = (given.interface, interface) {
         members.push(Planned::text(INTERFACE_JSON, text, source));
     }
     members.extend(given.golden.into_iter().flat_map(golden::Given::members));

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use mlwm_spec::datastore::DatastoreNamesError;
+use mlwm_spec::interface::PROGRAM_VERSION;
 use mlwm_spec::yaml::YamlError;
 use mlwm_spec::{Digest, ExitCode, LocalFailure};
 
@@ -27,11 +28,16 @@ pub enum Error {
         "an ONNX file needs an interface that says what its inputs are: give the JSON file written at export"
     )]
     NoInterface,
-    /// Interface without ONNX.
+    /// An interface of an ONNX model without that.
     #[error(
-        "an interface describes an ONNX file, and none is given: give the ONNX file or leave the interface out"
+        "the interface {0} describes an ONNX model, and none is given: give the ONNX file with --onnx, or, for a model that its image runs, an interface of version {PROGRAM_VERSION}, which declares its input state"
     )]
-    NoOnnx,
+    NoOnnx(String),
+    /// An interface of a model without ONNX, and ONNX.
+    #[error(
+        "the interface {0} is of version {PROGRAM_VERSION}, that of models without ONNX, and an ONNX file is given: leave --onnx out, or give an interface of version 2 that says what its inputs are"
+    )]
+    OnnxNotDescribed(String),
     /// A neural-lam configuration without training arguments.
     #[error(
         "a neural-lam model is packed with the arguments of its training command: give them with --training-args"
@@ -100,7 +106,7 @@ pub enum Error {
     },
     /// An interface file that is neither of the two kinds.
     #[error(
-        "the interface {path} cannot be read: {why}; expected is an mlwm interface (JSON with `version: 1`) or the export facts written beside an ONNX model (JSON with `num_grid_nodes` and `state_features`)"
+        "the interface {path} cannot be read: {why}; expected is an mlwm interface (JSON with `version`) or the export facts written beside an ONNX model (JSON with `num_grid_nodes` and `state_features`)"
     )]
     InterfaceFile {
         /// The file.
@@ -350,7 +356,8 @@ impl Error {
             Self::Name(_)
             | Self::NoModel
             | Self::NoInterface
-            | Self::NoOnnx
+            | Self::NoOnnx(_)
+            | Self::OnnxNotDescribed(_)
             | Self::NoTrainingArguments
             | Self::NoDatastores => ExitCode::Usage,
             Self::MissingSource { .. }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use mlwm_spec::Interface;
 use mlwm_spec::interface::{
-    ExportFacts, Features, GENERAL_VERSION, Grid, INTERFACE_VERSION, InputRole, ModelInput,
-    ModelOutput, POINTS_VERSION, Source, Standardization,
+    ExportFacts, Features, Grid, INTERFACE_VERSION, InputRole, ModelInput, ModelOutput,
+    PROGRAM_VERSION, Source, Standardization,
 };
 use serde_json::Value;
 
@@ -49,7 +49,7 @@ pub(crate) fn parse_interface(text: &str, source_name: &str) -> Result<Interface
     };
     let value: Value = serde_json::from_str(text).map_err(|error| fault(error.to_string()))?;
     let version = value.get("version");
-    let known = [INTERFACE_VERSION, GENERAL_VERSION, POINTS_VERSION].map(u64::from);
+    let known = u64::from(INTERFACE_VERSION)..=u64::from(PROGRAM_VERSION);
     if version
         .and_then(Value::as_u64)
         .is_none_or(|version| !known.contains(&version))
@@ -57,7 +57,14 @@ pub(crate) fn parse_interface(text: &str, source_name: &str) -> Result<Interface
         let version = version.unwrap_or(&Value::Null);
         return Err(fault(format!("its version is {version}")));
     }
-    serde_json::from_str(text).map_err(|error| fault(error.to_string()))
+    let interface: Interface =
+        serde_json::from_str(text).map_err(|error| fault(error.to_string()))?;
+    if interface.program.is_some() {
+        // No graph is compared with it, and no runner looks at it again.
+        let checked = interface.validate();
+        checked.map_err(|error| fault(error.to_string()))?;
+    }
+    Ok(interface)
 }
 
 /// The interface of a neural-lam step model exported with inputs `prev_state`, `prev_prev_state`
@@ -109,6 +116,7 @@ pub(crate) fn interface_from_facts(
         state,
         input_state: None,
         points: None,
+        program: None,
         grid,
         boundary_width: facts.n_boundary_points,
         inputs,

@@ -33,7 +33,7 @@ pub struct Inspection {
     pub files: Vec<FileEntry>,
     /// Its datastores, in the order of the neural-lam configuration.
     pub datastores: Vec<DatastoreFacts>,
-    /// What the ONNX model needs, without the coordinates of its grids; none without an ONNX model.
+    /// What the model needs, without the coordinates of its grids, if that is declared.
     pub interface: Option<Interface>,
     /// Whether it holds the arguments of the training command.
     pub has_training_arguments: bool,

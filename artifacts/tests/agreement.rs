@@ -444,7 +444,7 @@ fn requests_that_cannot_be_met() {
         (|_, r| r.name = ".hidden".into(), "`.hidden`"),
         (|_, r| r.name = "a/b".into(), "`a/b`"),
         (|_, r| r.interface = None, "needs an interface"),
-        (|_, r| r.onnx = None, "none is given"),
+        (|_, r| r.onnx = None, "give the ONNX file with --onnx"),
         (
             |_, r| (r.checkpoint, r.onnx, r.interface) = (None, None, None),
             "no model",

@@ -245,20 +245,15 @@ impl Model {
             Some(names) => sum(names
                 .iter()
                 .map(|name| self.features(name)?.checked_mul(value(name)))),
-            None => sum(self.predicted().map(|name| Some(value(name)))),
+            None => sum(self.interface.predicted().map(|name| Some(value(name)))),
         };
         all?.checked_mul(points)
     }
 
-    /// The names of all that is predicted.
-    fn predicted(&self) -> impl Iterator<Item = &String> {
-        let outputs = self.interface.outputs.iter();
-        outputs.flat_map(|output| self.interface.features_of(output))
-    }
-
     /// How many features a variable consists of: one, or one for each of its levels.
     fn features(&self, name: &String) -> Option<u64> {
-        if self.predicted().any(|feature| feature == name) {
+        let mut predicted = self.interface.predicted();
+        if predicted.any(|feature| feature == name) {
             return Some(1);
         }
         for source in &self.interface.state.sources {

@@ -165,6 +165,7 @@ impl Case<'_> {
             }
             for input in &mut task.inputs {
                 input.uri = uri(&GoldenCase::input(self.folder, self.input_of(input)?));
+                input.dated = None;
                 // The case has what the model reads.
                 input.convert = None;
             }

@@ -42,7 +42,7 @@ pub struct ArtifactFacts {
     pub path: PathBuf,
     /// SHA-256 of the zip.
     pub digest: Digest,
-    /// The interface of its ONNX model; `None` if it has none.
+    /// The interface of its model; `None` if it has none.
     pub interface: Option<Interface>,
     /// Its datastores by name.
     pub datastores: Vec<(String, DatastoreConfig)>,

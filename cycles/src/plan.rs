@@ -183,6 +183,10 @@ pub struct PlannedInput {
     pub name: String,
     /// Where it is read from.
     pub uri: String,
+    /// The form in which its place has the analysis time (`%Y%m%d`), if it does: a dataset there that says
+    /// that it is of another is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dated: Option<String>,
     /// Where the container finds it.
     pub internal_path: String,
     /// Whether what is there may be removed by mlwm, which is looked at when it is read.
@@ -421,6 +425,7 @@ fn plan_task(
             name: name.clone(),
             until_read: until_read.has(&uri),
             uri,
+            dated: input.dated(),
             internal_path: input.internal_path.clone(),
             datastore_inputs: input.datastore_inputs.clone(),
             convert: input.convert.as_ref().map(|convert| {

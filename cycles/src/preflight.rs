@@ -11,7 +11,7 @@ use mlwm_datasets::{Dataset, Statistics};
 use mlwm_spec::contract::DatastoreInputPath;
 use mlwm_spec::interface::StateSchema;
 use mlwm_spec::time::utc_text;
-use mlwm_spec::{DatastoreConfig, Interface};
+use mlwm_spec::{AnalysisTime, DatastoreConfig, Interface};
 
 use crate::Error;
 use crate::plan::{PlannedInput, PlannedTask};
@@ -34,7 +34,8 @@ pub(crate) fn check(
         return Ok(());
     };
     if let Some(schema) = &interface.input_state {
-        // The built-in runner does so itself; other images need not know the schema.
+        // The built-in runner does so itself; the program of another image, as one of version 4 is, need
+        // not know the schema.
         check_state(planned, staged, (&interface, schema), steps.count)?;
     }
     if interface.input_state.is_some() || interface.points.is_some() {
@@ -116,15 +117,15 @@ fn check_outputs(planned: &PlannedTask, predicted: Vec<String>) -> Result<(), Er
 pub(crate) const ANALYSIS_TIME: &str = "analysis_time";
 
 /// A dataset at a place that is named after the analysis time, and that says what its own is, must have
-/// that one: what lies there may be yesterday's.
+/// one that the place is the name of: what lies there may be yesterday's.
 fn check_analysis_time(
     planned: &PlannedTask,
     input: &PlannedInput,
     folder: &Path,
 ) -> Result<(), Error> {
-    if !input.uri.contains(&planned.analysis_time.path_text()) {
+    let Some(form) = &input.dated else {
         return Ok(());
-    }
+    };
     // What is no Zarr store is not looked into.
     let Ok(dataset) = Dataset::open(folder) else {
         return Ok(());
@@ -133,7 +134,14 @@ fn check_analysis_time(
         return Ok(());
     }
     let times = dataset.times(ANALYSIS_TIME)?;
-    if times.contains(&planned.analysis_time.unix_seconds()) {
+    // By `%Y%m%d` all times of a day have the same place.
+    let named = |time: AnalysisTime| time.formatted(form);
+    let wanted = named(planned.analysis_time);
+    let is_meant = |time: &i64| {
+        let time = AnalysisTime::from_unix_seconds(*time);
+        time.is_some_and(|time| named(time) == wanted)
+    };
+    if times.iter().any(is_meant) {
         return Ok(());
     }
     let found = times.iter().map(|time| utc_text(*time)).collect();

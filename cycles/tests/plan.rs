@@ -57,6 +57,7 @@ fn facts(datastore: &str) -> ArtifactFacts {
             statistics_split: "train".into(),
             input_state: None,
             points: None,
+            program: None,
             state: Features {
                 sources: vec![Source {
                     datastore: "danra".into(),

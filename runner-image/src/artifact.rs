@@ -44,6 +44,12 @@ impl Artifact {
         interface
             .validate()
             .map_err(|error| RunnerError::Artifact(error.to_string()))?;
+        if interface.program.is_some() {
+            return Err(RunnerError::ArtifactFile {
+                path,
+                reason: "it is of a model without ONNX, which a program in its image runs, and the built-in runner runs ONNX models only".into(),
+            });
+        }
         let mut configs = BTreeMap::new();
         let needs_datastores = interface.sources().next().is_some();
         let files = match needs_datastores {

@@ -113,6 +113,7 @@ fn interface(datastores: &[&str], names: &[&str]) -> Interface {
         statistics_split: "train".into(),
         input_state: None,
         points: None,
+        program: None,
         state: Features {
             sources: datastores
                 .iter()

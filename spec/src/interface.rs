@@ -4,13 +4,14 @@
 //! inputs and outputs of the ONNX graph by role, and says where each one's features come from, in
 //! which order, how they are windowed in time, and how the tensor is laid out.
 //!
-//! Three versions of the file are read; all become an [`Interface`]. The third is of models that are run
-//! for every point alone ([`PointModel`]).
+//! Four versions of the file are read; all become an [`Interface`]. The third is of models that are run
+//! for every point alone ([`PointModel`]), the fourth of those without ONNX ([`Program`]).
 
 mod check;
 mod error;
 mod export_facts;
 mod points;
+mod program;
 mod state;
 mod tensor;
 #[cfg(test)]
@@ -19,6 +20,8 @@ mod tests;
 mod tests_version_2;
 #[cfg(test)]
 mod tests_version_3;
+#[cfg(test)]
+mod tests_version_4;
 mod written;
 mod written_points;
 
@@ -31,6 +34,7 @@ pub use export_facts::ExportFacts;
 pub use points::{
     PointFeature, PointModel, PointProblem, PointRole, PointState, PointStores, Predicts, Scale,
 };
+pub use program::{Program, ProgramProblem};
 pub use state::{FieldType, MissingInput, MissingWhere, STATE_SCHEMA, StateField, StateSchema};
 pub use tensor::{Dim, ElementType, Generator, InputRole, ModelInput, ModelOutput, OutputRole};
 
@@ -43,10 +47,13 @@ pub const GENERAL_VERSION: u32 = 2;
 /// The version of models of points.
 pub const POINTS_VERSION: u32 = 3;
 
-/// The interface of a step model.
+/// The version of models without ONNX, which a program in their image runs.
+pub const PROGRAM_VERSION: u32 = 4;
+
+/// The interface of a model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Interface {
-    /// Version of the file: 1, 2 or 3.
+    /// Version of the file: 1 to 4.
     pub version: u32,
     /// Name of the architecture, for people.
     pub model: Option<String>,
@@ -64,6 +71,9 @@ pub struct Interface {
     /// The model is one of points (version 3): then there are no `inputs`, one output, and the grid has
     /// one dimension without a length, since there are as many points as its stores have.
     pub points: Option<PointModel>,
+    /// The model has no ONNX graph (version 4): then there are neither `inputs` nor `outputs`, and an
+    /// `input_state`.
+    pub program: Option<Program>,
     /// The grid of the state.
     pub grid: Grid,
     /// Points on each side of every dimension of the grid that are overwritten with the driving
@@ -193,9 +203,11 @@ impl Interface {
 
     /// The variables that a forecast has: what all outputs predict.
     pub fn predicted(&self) -> impl Iterator<Item = &String> {
-        self.outputs
-            .iter()
+        let outputs = self.outputs.iter();
+        let of_program = self.program.iter();
+        outputs
             .flat_map(|output| self.features_of(output))
+            .chain(of_program.flat_map(|program| &program.predicted))
     }
 
     /// The shape of an input of the graph.

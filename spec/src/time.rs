@@ -33,6 +33,9 @@ pub enum InvalidTime {
 pub struct AnalysisTime(Timestamp);
 
 impl AnalysisTime {
+    /// The form in paths, for [`AnalysisTime::formatted`].
+    pub const PATH_FORM: &str = "%Y-%m-%dT%H%MZ";
+
     /// 1970-01-01T00:00Z.
     pub const UNIX_EPOCH: Self = Self(Timestamp::UNIX_EPOCH);
 
@@ -51,7 +54,7 @@ impl AnalysisTime {
 
     /// As written in paths: `2025-09-22T1200Z`.
     pub fn path_text(self) -> String {
-        self.0.strftime("%Y-%m-%dT%H%MZ").to_string()
+        self.0.strftime(Self::PATH_FORM).to_string()
     }
 
     /// As a form says that has `%Y`, `%m`, `%d`, `%H` and `%M`: `20250922` by `%Y%m%d`. `None` if it has
@@ -95,7 +98,7 @@ impl FromStr for AnalysisTime {
         let invalid = || InvalidTime::Time(text.to_owned());
         let time = match text.parse::<Timestamp>() {
             Ok(time) => time,
-            Err(_) => DateTime::strptime("%Y-%m-%dT%H%MZ", text)
+            Err(_) => DateTime::strptime(Self::PATH_FORM, text)
                 .or_else(|_| DateTime::strptime("%Y-%m-%dT%H:%MZ", text))
                 .or_else(|_| text.parse::<DateTime>())
                 .map_err(|_| invalid())?

@@ -11,6 +11,7 @@ when it is loaded.
     synthetic.py golden FOLDER [--steps 3]
     synthetic.py pickles FOLDER [--rows 8] [--members 5] [--date 2026-10-01T00:00]
     synthetic.py hostile PICKLE PROGRAM
+    synthetic.py forecast STORE [--steps 3]
     synthetic.py spoil STATE FOLDER KIND...
     synthetic.py check --member 3 --seed 7 --steps 132 [--rows 8] [--first 1] STORE...
 """
@@ -193,6 +194,15 @@ def golden(folder, steps):
     (folder / "case.yaml").write_text(json.dumps(case))
 
 
+def forecast(target, steps):
+    """A forecast of two variables from the first member's state, as a program in Python writes it."""
+    cells = grid(8)[0].size
+    times = np.datetime64(DATE, "ns") + np.arange(1, steps + 1) * np.timedelta64(HOURS, "h")
+    values = lambda name: np.stack([expected(name, 0, 0, step, cells) for step in range(1, steps + 1)])
+    fields = {name: (("time", "cell"), values(name)) for name in ("2t", "msl")}
+    write(xr.Dataset(fields, coords={"time": times}), target)
+
+
 def pickles(folder, rows, members, date):
     folder = Path(folder)
     folder.mkdir(parents=True)
@@ -373,6 +383,9 @@ def main():
     command.add_argument("program")
     command = commands.add_parser("golden")
     command.add_argument("folder")
+    command.add_argument("--steps", type=int, default=3)
+    command = commands.add_parser("forecast")
+    command.add_argument("target")
     command.add_argument("--steps", type=int, default=3)
     command = commands.add_parser("spoil")
     for name in ("source", "folder"):

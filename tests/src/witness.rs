@@ -115,6 +115,46 @@ impl Witness {
     }
 }
 
+/// Counts the containers that are created of images with a label.
+pub struct Created {
+    events: Child,
+    lines: Option<JoinHandle<usize>>,
+}
+
+impl Created {
+    /// Counts from now on.
+    pub fn with(label: &str) -> Self {
+        let mut docker = Command::new("docker");
+        docker.args(["events", "--format", "{{.Actor.ID}}"]);
+        let label = format!("label={label}");
+        for filter in ["type=container", "event=create", &label] {
+            docker.args(["--filter", filter]);
+        }
+        let mut events = docker.stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(events.stdout.take().unwrap()).lines();
+        let lines = std::thread::spawn(move || lines.map_while(Result::ok).count());
+        std::thread::sleep(Duration::from_millis(500));
+        Self {
+            events,
+            lines: Some(lines),
+        }
+    }
+
+    /// How many there were.
+    pub fn count(mut self) -> usize {
+        std::thread::sleep(Duration::from_millis(500));
+        self.events.kill().unwrap();
+        self.lines.take().unwrap().join().unwrap()
+    }
+}
+
+impl Drop for Created {
+    fn drop(&mut self) {
+        let _ = self.events.kill();
+        let _ = self.events.wait();
+    }
+}
+
 impl Drop for Witness {
     fn drop(&mut self) {
         // Also if a test fails before it was asked what it saw.

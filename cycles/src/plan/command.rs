@@ -107,6 +107,7 @@ mod tests {
         PlannedInput {
             name: name.to_owned(),
             uri: "./x".to_owned(),
+            dated: None,
             internal_path: path.to_owned(),
             until_read: false,
             datastore_inputs: Vec::new(),

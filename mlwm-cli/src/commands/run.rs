@@ -50,7 +50,7 @@ pub(crate) struct Arguments {
     memory: Option<ByteSize>,
     /// Space that tasks may use in the working folder, as far as their `resources` say what they need
     /// [default: what is free there, but for --keep-free].
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", visible_alias = "scratch-budget")]
     disk: Option<ByteSize>,
     /// Space that stays free on the disk of the working folder: a container is killed before it takes
     /// that [default: 1GiB, or 5 % of a smaller disk].

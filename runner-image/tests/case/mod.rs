@@ -82,6 +82,7 @@ pub fn interface() -> Interface {
         statistics_split: "train".into(),
         input_state: None,
         points: None,
+        program: None,
         state: features("state", &facts.state_features),
         grid: Grid {
             dims: facts.stack_dims.clone(),

@@ -76,6 +76,15 @@ impl Input {
             member,
         )
     }
+
+    /// The form in which its place has the analysis time, for [`AnalysisTime::formatted`]: of several, one
+    /// after the other. `None` if its place is the same at all times.
+    pub fn dated(&self) -> Option<String> {
+        match &self.uri {
+            Some(template) => form_of_time(template),
+            None => Some(AnalysisTime::PATH_FORM.to_owned()),
+        }
+    }
 }
 
 impl Output {
@@ -213,6 +222,21 @@ pub(super) fn names_member(template: &str) -> bool {
     })
 }
 
+/// What a template says of the analysis time.
+fn form_of_time(template: &str) -> Option<String> {
+    let placeholders = template.split('{').skip(1);
+    let forms: Vec<&str> = placeholders
+        .filter_map(|text| {
+            let (name, _) = text.split_once('}')?;
+            match name.strip_prefix(ANALYSIS_TIME)? {
+                "" => Some(AnalysisTime::PATH_FORM),
+                form => form.strip_prefix(':'),
+            }
+        })
+        .collect();
+    (!forms.is_empty()).then(|| forms.join(" "))
+}
+
 fn check(uri: &str) -> Result<(), UriError> {
     let relative = uri.strip_prefix(RELATIVE).map(|path| ("file", path));
     let (scheme, rest) = relative
@@ -325,6 +349,32 @@ mod tests {
             let uri = input(None, Some(template)).uri(time(), 3);
             assert_eq!(uri.as_deref(), Ok(expected));
         }
+    }
+
+    #[test]
+    fn the_form_of_the_time_in_a_place_is_known() {
+        for (template, expected) in [
+            (
+                "s3://b/{analysis_time}/m{member}.zarr",
+                Some("%Y-%m-%dT%H%MZ"),
+            ),
+            (
+                "s3://b/{analysis_time:%Y%m%d}_0000/{member:03}",
+                Some("%Y%m%d"),
+            ),
+            (
+                "./{analysis_time:%Y}/{analysis_time:%m%d}.zarr",
+                Some("%Y %m%d"),
+            ),
+            ("./store/member{member}.zarr", None),
+            ("./store/fixed.zarr", None),
+        ] {
+            let found = input(None, Some(template)).dated();
+            assert_eq!(found.as_deref(), expected, "{template}");
+            assert!(found.is_none_or(|form| time().formatted(&form).is_some()));
+        }
+        let path = input(Some(args("b")), None).dated();
+        assert_eq!(path.as_deref(), Some("%Y-%m-%dT%H%MZ"));
     }
 
     #[test]

@@ -4,15 +4,15 @@ use std::collections::BTreeSet;
 
 use super::error::{LONGEST_WINDOW, MOST_CHANNELS};
 use super::{
-    Dim, DimsProblem, Features, GENERAL_VERSION, Grid, GridProblem, INTERFACE_VERSION, InputRole,
-    Interface, InvalidInterface, ModelInput, ModelOutput, OutputRole, POINTS_VERSION, STATE_SCHEMA,
+    Dim, DimsProblem, Features, Grid, GridProblem, INTERFACE_VERSION, InputRole, Interface,
+    InvalidInterface, ModelInput, ModelOutput, OutputRole, PROGRAM_VERSION, STATE_SCHEMA,
     Standardization, StateProblem, StateSchema,
 };
 
 impl Interface {
     /// Checks that the parts of the interface agree, and that a forecast can be made with it.
     pub fn validate(&self) -> Result<(), InvalidInterface> {
-        if ![INTERFACE_VERSION, GENERAL_VERSION, POINTS_VERSION].contains(&self.version) {
+        if !(INTERFACE_VERSION..=PROGRAM_VERSION).contains(&self.version) {
             return Err(InvalidInterface::Version(self.version));
         }
         if self.step_seconds <= 0 {
@@ -25,8 +25,12 @@ impl Interface {
         if self.points.is_some() {
             return Ok(());
         }
+        self.check_program()?;
         self.state.check("state", self.input_state.is_none())?;
         self.grid.check("state")?;
+        if self.program.is_some() {
+            return self.check_input_state();
+        }
         self.check_boundary()?;
         self.check_tensor_names()?;
         for input in &self.inputs {
@@ -40,6 +44,10 @@ impl Interface {
             return Err(InvalidInterface::NoLastState);
         }
         self.check_outputs()?;
+        self.check_input_state()
+    }
+
+    fn check_input_state(&self) -> Result<(), InvalidInterface> {
         match &self.input_state {
             Some(schema) => schema.check(self).map_err(InvalidInterface::State),
             None => Ok(()),
@@ -267,16 +275,10 @@ impl StateSchema {
     fn check_names(&self, interface: &Interface) -> Result<(), StateProblem> {
         let fields = self.fields.iter().map(|field| &field.name);
         let names = fields.chain(&self.coordinates);
-        let taken = |name: &str| {
-            name == "time" || name.is_empty() || interface.grid.dims.iter().any(|dim| dim == name)
-        };
         let mut seen = BTreeSet::new();
-        let bad = names.into_iter().find(|name| {
-            taken(name)
-                || name.contains(['/', '\\'])
-                || name.starts_with('.')
-                || !seen.insert(*name)
-        });
+        let bad = names
+            .into_iter()
+            .find(|name| !is_name(name, &interface.grid) || !seen.insert(*name));
         bad.map_or(Ok(()), |name| Err(StateProblem::Name(name.clone())))
     }
 
@@ -293,6 +295,12 @@ impl StateSchema {
         }
         Ok(())
     }
+}
+
+/// Whether a variable may be called so: not as a dimension, and not as what is no name in a store.
+pub(super) fn is_name(name: &str, grid: &Grid) -> bool {
+    let taken = name == "time" || grid.dims.iter().any(|dim| dim == name);
+    !(taken || name.is_empty() || name.contains(['/', '\\']) || name.starts_with('.'))
 }
 
 fn dims_problem(of: &str, problem: DimsProblem) -> InvalidInterface {

@@ -1,6 +1,6 @@
 //! What can be wrong with an interface.
 
-use super::{INTERFACE_VERSION, POINTS_VERSION, PointProblem, STATE_SCHEMA};
+use super::{INTERFACE_VERSION, PROGRAM_VERSION, PointProblem, ProgramProblem, STATE_SCHEMA};
 
 /// The longest window in time, in steps: beyond it is a slip of the finger or an attack.
 pub(super) const LONGEST_WINDOW: u64 = 1_000;
@@ -13,7 +13,7 @@ pub(super) const MOST_CHANNELS: u64 = 10_000;
 pub enum InvalidInterface {
     /// Another version.
     #[error(
-        "interface.json has version {0}, and this mlwm reads versions {INTERFACE_VERSION} to {POINTS_VERSION}: use a matching mlwm, or build the artifact anew"
+        "interface.json has version {0}, and this mlwm reads versions {INTERFACE_VERSION} to {PROGRAM_VERSION}: use a matching mlwm, or build the artifact anew"
     )]
     Version(u32),
     /// A step that does not go forward.
@@ -115,6 +115,9 @@ pub enum InvalidInterface {
     /// A model of points that does not fit together.
     #[error("the model of points in interface.json does not fit together: {0}")]
     Points(PointProblem),
+    /// A model without ONNX whose interface does not fit together.
+    #[error("interface.json does not fit together: {0}")]
+    Program(ProgramProblem),
 }
 
 /// What does not fit in the dimensions of a tensor.

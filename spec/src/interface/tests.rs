@@ -30,6 +30,7 @@ fn interface() -> Interface {
         state: features("state", &["t2m", "u10m"]),
         input_state: None,
         points: None,
+        program: None,
         grid: grid(),
         boundary_width: 1,
         inputs: vec![
@@ -91,7 +92,7 @@ fn contradictions_are_refused() {
     type Check = fn(&InvalidInterface) -> bool;
     use InvalidInterface as E;
     let cases: [(Change, Check); 20] = [
-        (|i| i.version = 4, |e| *e == E::Version(4)),
+        (|i| i.version = 5, |e| *e == E::Version(5)),
         (|i| i.step_seconds = 0, |e| *e == E::StepSeconds(0)),
         (|i| i.step_seconds = -3600, |e| *e == E::StepSeconds(-3600)),
         (

@@ -6,10 +6,11 @@ use serde::de::Error as _;
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::program::VersionFour;
 use super::written_points::VersionThree;
 use super::{
     Features, GENERAL_VERSION, Grid, INTERFACE_VERSION, InputRole, Interface, InvalidInterface,
-    ModelInput, ModelOutput, POINTS_VERSION, Standardization, StateSchema,
+    ModelInput, ModelOutput, POINTS_VERSION, PROGRAM_VERSION, Standardization, StateSchema,
 };
 
 impl<'de> Deserialize<'de> for Interface {
@@ -26,6 +27,12 @@ impl<'de> Deserialize<'de> for Interface {
             Some(POINTS_VERSION) => serde_json::from_value(value)
                 .map(|written: VersionThree| written.into())
                 .map_err(D::Error::custom),
+            Some(PROGRAM_VERSION) => {
+                VersionFour::refuse_others(&value).map_err(D::Error::custom)?;
+                serde_json::from_value(value)
+                    .map(|written: VersionFour| written.into())
+                    .map_err(D::Error::custom)
+            }
             Some(other) => Err(D::Error::custom(InvalidInterface::Version(other))),
             None => Err(D::Error::missing_field("version")),
         }
@@ -43,8 +50,13 @@ impl Serialize for Interface {
                     S::Error::custom("version 3 of interface.json is of models of points")
                 })?
                 .serialize(serializer),
-            _ if self.points.is_some() => Err(S::Error::custom(
-                "models of points need version 3 of interface.json",
+            PROGRAM_VERSION => VersionFour::of(self)
+                .ok_or_else(|| {
+                    S::Error::custom("version 4 of interface.json is of models without ONNX")
+                })?
+                .serialize(serializer),
+            _ if self.points.is_some() || self.program.is_some() => Err(S::Error::custom(
+                "models of points need version 3 of interface.json, those without ONNX version 4",
             )),
             _ => VersionTwo::of(self).serialize(serializer),
         }
@@ -129,6 +141,7 @@ impl From<VersionOne> for Interface {
             state: written.state,
             input_state: None,
             points: None,
+            program: None,
             grid: written.grid,
             boundary_width: written.boundary_width,
             inputs: written.inputs.into_iter().map(input).collect(),
@@ -214,7 +227,7 @@ struct VersionTwo {
 }
 
 /// The features of a state that is read from an input state.
-fn features_of(schema: Option<&StateSchema>) -> Features {
+pub(super) fn features_of(schema: Option<&StateSchema>) -> Features {
     let fields = schema.iter().flat_map(|schema| &schema.fields);
     Features {
         sources: Vec::new(),
@@ -234,6 +247,7 @@ impl From<VersionTwo> for Interface {
             state: written.state.unwrap_or_else(from_fields),
             input_state: written.input_state,
             points: None,
+            program: None,
             grid: written.grid,
             boundary_width: written.boundary_width,
             inputs: written.inputs,

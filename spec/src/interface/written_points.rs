@@ -61,6 +61,7 @@ impl From<VersionThree> for Interface {
                 missing: BTreeMap::new(),
             }],
             attributes: written.attributes,
+            program: None,
             points: Some(PointModel {
                 stores: written.inputs,
                 input: written.input,

@@ -412,6 +412,19 @@ fn data_of_another_analysis_time_are_refused_on_their_way_in_and_out() {
     let texts = ["2022-04-06T21:00Z", "not 2022-04-07T03:00Z", "levels.zarr"];
     site.mlwm(&RUN).expect(12, &texts);
     site.expect_nothing_left();
+    // So it is where the place has the time in a form of its own; what that says decides.
+    store("store/20220407_00/levels.zarr", "2022-04-06T21:00");
+    configure("./store/{analysis_time:%Y%m%d}_00/levels.zarr");
+    let texts = ["2022-04-06T21:00Z", "not 2022-04-07T03:00Z", "20220407_00"];
+    site.mlwm(&RUN).expect(12, &texts);
+    site.expect_nothing_left();
+    let dry = [&RUN[..], &["--dry-run"]].concat();
+    let plan = site.mlwm(&dry).expect(0, &[]).json();
+    assert_eq!(plan["tasks"][0]["inputs"][0]["dated"], "%Y%m%d");
+    store("store/20220407_00/levels.zarr", "2022-04-07T00:00");
+    // It is of this day, as its place says; that the model makes another forecast of it is found out at the end.
+    site.mlwm(&RUN)
+        .expect(23, &["2022-04-07T00:00Z", "nothing is published"]);
     // A model that passes them on is found out at the end.
     store("store/newest.zarr", "2022-04-06T21:00");
     configure("./store/newest.zarr");

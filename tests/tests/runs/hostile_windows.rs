@@ -192,6 +192,34 @@ fn a_window_with_a_file_that_is_only_long_takes_what_it_takes() {
     all_is_published(&site);
 }
 
+/// What a narrow type has no number for is not published as infinity.
+#[test]
+fn a_value_that_does_not_fit_the_declared_type_is_refused_by_name() {
+    let site = cut("overflows", "");
+    let config = site.path("configurations/danra/config.yaml");
+    let yaml = fs::read_to_string(config).unwrap();
+    let narrow = "windows: {length: PT24H, stored_as: {msl: float16}}";
+    let narrow = yaml.replace("windows: {length: PT24H}", narrow);
+    assert_ne!(narrow, yaml);
+    site.configure("danra", &narrow);
+    // The pressure in Pa; the greatest number of float16 is 65504.
+    let ran = site.mlwm(&RUN).expect(
+        23,
+        &[
+            "the variable `msl` has the value 100010 at the lead time 6 h",
+            "does not fit float16",
+        ],
+    );
+    for member in 0..3 {
+        let said = format!("member {member}: failed");
+        assert!(ran.stderr.contains(&said), "{}", ran.stderr);
+    }
+    site.expect_nothing_left();
+    site.configure("danra", &yaml);
+    site.mlwm(&RUN).expect(0, &["published"]);
+    all_is_published(&site);
+}
+
 /// What is published is withdrawn when all that takes its place is there: the windows are kept until then.
 #[test]
 fn windows_that_are_published_anew_are_kept_within_the_space_there_is() {

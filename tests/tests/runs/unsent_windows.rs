@@ -221,7 +221,7 @@ fn what_is_not_complete_stays_too_and_its_member_is_made_again() {
     let retries = "retries: {infrastructure: 1, delay: PT1S}\n";
     let bench = Bench::of("ends", MEMBERS, &windowed("to-a-store"), retries);
     let proxy = failing(503);
-    let run = [&RUN[..], &["--disk", DISK]].concat();
+    let run = [&RUN[..], &["--scratch-budget", DISK]].concat();
     let mut command = bench.command(&run, &proxy.endpoint);
     let failed = ran(&command.env("MLWM_PATIENCE", "PT2S").output().unwrap());
     assert_eq!(failed.code, 30, "{}{}", failed.stdout, failed.stderr);

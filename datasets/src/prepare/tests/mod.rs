@@ -55,6 +55,7 @@ fn case_interface() -> Interface {
         statistics_split: "train".into(),
         input_state: None,
         points: None,
+        program: None,
         state: named("state", &facts.state_features),
         grid: Grid {
             dims: facts.stack_dims.clone(),

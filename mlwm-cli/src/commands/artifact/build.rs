@@ -47,8 +47,9 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE", requires = "interface")]
     onnx: Option<PathBuf>,
     /// What the ONNX model needs besides its weights: an interface, or the facts that the export
-    /// wrote.
-    #[arg(long, value_name = "FILE", requires = "onnx")]
+    /// wrote. For a checkpoint without ONNX, an interface that declares the state that its program
+    /// starts from, which is checked before a container is started.
+    #[arg(long, value_name = "FILE")]
     interface: Option<PathBuf>,
     /// Folder of a golden case to pack: a small input, and the forecast that the model must make of
     /// it, which `mlwm image test` compares.

@@ -5,6 +5,7 @@ use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, Table};
 use indicatif::HumanBytes;
 use mlwm_artifacts::Inspection;
+use mlwm_spec::interface::StateSchema;
 use mlwm_spec::{ArtifactReference, ExitCode};
 use serde_json::Value;
 
@@ -98,7 +99,11 @@ fn show(inspection: &Inspection, origin: &Origin) {
                 None => format!("any number of points along {}", grid.dims.join(", ")),
             }),
         );
-        line("predicts", Some(interface.state.names.join(" ")));
+        if let Some(schema) = &interface.input_state {
+            line("starts from", Some(starts_from(schema)));
+        }
+        let predicted: Vec<&str> = interface.predicted().map(String::as_str).collect();
+        line("predicts", Some(predicted.join(" ")));
     }
     for datastore in &inspection.datastores {
         for variable in &datastore.variables {
@@ -128,6 +133,17 @@ fn show(inspection: &Inspection, origin: &Origin) {
     if let Some(provenance) = &origin.provenance {
         say!("\n{}", provenance.trim_end());
     }
+}
+
+/// The input state in a few words: `state: 92 fields at -6 h, 0 h`.
+fn starts_from(schema: &StateSchema) -> String {
+    let hours = |seconds: &i64| match seconds % 3600 {
+        0 => format!("{} h", seconds / 3600),
+        _ => format!("{seconds} s"),
+    };
+    let times: Vec<String> = schema.offsets_seconds.iter().map(hours).collect();
+    let (input, fields) = (&schema.input, schema.fields.len());
+    format!("{input}: {fields} fields at {}", times.join(", "))
 }
 
 fn table(inspection: &Inspection) -> Table {

@@ -210,7 +210,8 @@ pub(super) fn with_artifacts(folder: &Path) -> Result<Vec<String>, Failure> {
 
 /// An artifact that is on this machine, for the built-in runner if `onnx`.
 pub(super) fn artifact_of(facts: &ArtifactFacts, onnx: bool) -> Result<Arc<Artifact>, Failure> {
-    if onnx && facts.interface.is_none() {
+    let interface = facts.interface.as_ref();
+    if onnx && interface.is_none_or(|interface| interface.program.is_some()) {
         return Err(Failure::new(
             ExitCode::ArtifactMismatch,
             format!(
