@@ -20,6 +20,7 @@ mod grib_output;
 mod hostile_windows;
 mod models;
 mod pipelines;
+mod program_states;
 mod reports;
 mod state_models;
 mod streaming_example;
