@@ -21,6 +21,7 @@ mod points;
 mod pour;
 mod presence;
 mod problems;
+mod provenance;
 pub mod rechunk;
 pub mod report;
 pub mod resample;

@@ -120,19 +120,22 @@ pub(crate) fn whole(
 /// The dimension of time.
 pub(crate) const TIME: &str = "time";
 
-/// Defines and writes the coordinate of time; of windows of a length, their beginnings.
+/// Defines and writes the coordinate of time, with its own attributes; of windows of a length, their beginnings.
 pub(crate) fn write_times(
     writer: &mut Writer,
     times: &[i64],
+    own: Map<String, Value>,
     windows: Option<Period>,
 ) -> Result<(), Error> {
     let mut attributes = time_attributes();
-    attributes.insert("standard_name".to_owned(), "time".into());
-    let name = match windows {
-        None => "time".to_owned(),
-        Some(every) => format!("beginning of a window of {every}"),
-    };
-    attributes.insert("long_name".to_owned(), name.into());
+    for key in ["standard_name", "long_name"] {
+        attributes.insert(key.to_owned(), TIME.into());
+    }
+    attributes.extend(own);
+    if let Some(every) = windows {
+        let name = format!("beginning of a window of {every}");
+        attributes.insert("long_name".to_owned(), name.into());
+    }
     let values = array(&[times.len()], times.to_vec())?;
     write_coordinate(
         writer,

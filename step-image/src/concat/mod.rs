@@ -9,7 +9,9 @@ mod view;
 use std::path::PathBuf;
 
 use clap::Args as Arguments;
-use mlwm_datasets::{Dataset, Definition, Element, Values, Writer, time_attributes};
+use mlwm_datasets::{
+    Dataset, Definition, Element, StoredDefinition, Values, Variable, Writer, time_attributes,
+};
 use mlwm_spec::time::utc_text;
 use ndarray::ArrayD;
 use serde_json::{Map, Value};
@@ -18,7 +20,7 @@ use crate::chunking::{Chunking, Compression, Format, Lengths};
 use crate::moving::Part;
 use crate::new_store::{self, Job, NewStore, check_space, copy_texts, say, whole, writer_in};
 use crate::rechunk::Limits;
-use crate::{Error, Fault};
+use crate::{Error, Fault, provenance};
 use agree::Tolerance;
 pub(crate) use agree::is_in_degrees;
 use append::Replacement;
@@ -186,6 +188,7 @@ fn create(args: &Args, plan: &Plan<'_>) -> Result<(), Error> {
         shape[axis] = plan.times.len() as u64;
         let mut definition = chunking.definition(name, first, form, &shape)?;
         definition.attributes = view.renamed(definition.attributes);
+        join_provenance(name, parts, &mut definition);
         let mut offset = 0;
         let parts = parts.iter().map(|(_, variable)| {
             let part = Part {
@@ -260,7 +263,8 @@ fn grow(args: &Args, base: &View<'_>, plan: &Plan<'_>) -> Result<(), Error> {
         let mut shape = first.shape().to_vec();
         let old = shape[axis];
         shape[axis] = plan.times.len() as u64;
-        let definition = append::definition(base.dataset, first, &shape)?;
+        let mut definition = append::definition(base.dataset, first, &shape)?;
+        join_provenance(name, parts, &mut definition);
         // The last file is written again if it is not full.
         let each = definition.file_chunks()[axis];
         let full = old / each;
@@ -321,6 +325,18 @@ fn grow(args: &Args, base: &View<'_>, plan: &Plan<'_>) -> Result<(), Error> {
     }
     writer.finish().map_err(Fault::from)?;
     Ok(replacement.finish()?)
+}
+
+/// Says in a variable where all of its parts are from.
+fn join_provenance(
+    name: &str,
+    parts: &[(&View<'_>, &Variable)],
+    definition: &mut StoredDefinition,
+) {
+    let of_parts: Vec<_> = parts.iter().map(|(_, part)| part.attributes()).collect();
+    for note in provenance::join(name, &of_parts, &mut definition.attributes) {
+        say(&format!("note: {note}"));
+    }
 }
 
 /// The times as seconds since 1970, in one chunk.

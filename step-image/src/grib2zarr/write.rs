@@ -29,6 +29,8 @@ pub(crate) struct Points {
     /// Whether these are points that `--points` selected.
     is_selection: bool,
     grid: String,
+    /// The grid's type, as cfgrib says it.
+    grid_type: &'static str,
 }
 
 impl Points {
@@ -49,6 +51,7 @@ impl Points {
             (_, selected) => Self::of_points(coordinates, selected, problems),
         };
         points.grid = grid.name();
+        points.grid_type = grid.kind();
         if arguments.wrap_longitudes {
             points
                 .longitudes
@@ -77,6 +80,7 @@ impl Points {
             gather: (!is_plain).then_some(values),
             is_selection: false,
             grid: String::new(),
+            grid_type: "",
         }
     }
 
@@ -110,6 +114,7 @@ impl Points {
             is_selection: selected.is_some(),
             gather: selected,
             grid: String::new(),
+            grid_type: "",
         }
     }
 
@@ -119,10 +124,14 @@ impl Points {
 
     fn write(&self, writer: &mut Writer) -> Result<(), Error> {
         let of = |standard: &str, units: &str| -> Map<String, Value> {
-            [("standard_name", standard), ("units", units)]
-                .map(|(name, value)| (name.to_owned(), json!(value)))
-                .into_iter()
-                .collect()
+            [
+                ("standard_name", standard),
+                ("long_name", standard),
+                ("units", units),
+            ]
+            .map(|(name, value)| (name.to_owned(), json!(value)))
+            .into_iter()
+            .collect()
         };
         let last = self.dims.len() - 1;
         for (name, units, values, dim) in [
@@ -175,11 +184,12 @@ pub(super) fn write(
     let mut attributes = Map::new();
     attributes.insert("Conventions".to_owned(), json!("CF-1.11"));
     attributes.insert("grid".to_owned(), json!(points.grid));
+    attributes.extend(plan.attributes_of_all(&index.centres));
     let mut writer = Writer::begin(folder, arguments.output.zarr_format.into(), attributes)?;
     points.write(&mut writer)?;
     let windows = arguments.output.resample.map(|option| option.0.every);
     if plan.variables.iter().any(|planned| !planned.is_static) {
-        write_times(&mut writer, &plan.times, windows)?;
+        write_times(&mut writer, &plan.times, Map::new(), windows)?;
     }
     for (dim, levels) in &plan.levels {
         let count = levels.values.len();
@@ -210,7 +220,8 @@ fn one_series(planned: &Planned, plan: &Plan, points: &Points, arguments: &Argum
     let mut definition = Definition::new(&planned.name, &dims, Element::F32)
         .chunks(&arguments.output.chunks(&dims, level))
         .compressor(arguments.output.compression.into())
-        .attributes(planned.attributes.clone());
+        .attributes(planned.attributes.clone())
+        .attribute("GRIB_gridType", points.grid_type);
     if let Some(names) = points.coordinates() {
         definition = definition.attribute("coordinates", names);
     }

@@ -3,6 +3,7 @@
 //! What is not along time is stored once, and must be the same in all files. As of GRIB, everything is decided
 //! before anything is created.
 
+mod attributes;
 mod index;
 mod names;
 mod plan;

@@ -8,7 +8,8 @@ use ndarray::{ArrayD, Axis};
 use serde_json::{Map, json};
 
 use super::Arguments;
-use super::index::Index;
+use super::attributes::Owner;
+use super::index::{Index, time_owner};
 use super::plan::{Field, Plan, Planned};
 use crate::Error;
 use crate::output::{TIME, array, write_times};
@@ -23,13 +24,14 @@ pub(super) fn write(
     arguments: &Arguments,
     folder: &Path,
 ) -> Result<(), Error> {
-    let mut attributes = index.attributes.clone();
+    let mut attributes = index.attributes.of(&Owner::Files);
     attributes.insert("Conventions".to_owned(), json!("CF-1.11"));
     let mut writer = Writer::begin(folder, arguments.output.zarr_format.into(), attributes)?;
     let mut slabs = Slabs::new(index, plan);
     if plan.variables.iter().any(|planned| planned.cells.is_some()) {
         let windows = arguments.output.resample.map(|option| option.0.every);
-        write_times(&mut writer, &plan.times, windows)?;
+        let own = index.attributes.of(&time_owner());
+        write_times(&mut writer, &plan.times, own, windows)?;
     }
     let mut series = Vec::new();
     for planned in &plan.variables {

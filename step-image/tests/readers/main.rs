@@ -10,6 +10,7 @@ mod grib;
 mod grib_points;
 mod grib_refusals;
 mod grib_table;
+mod metadata;
 mod netcdf;
 
 use std::path::{Path, PathBuf};
