@@ -12,6 +12,7 @@ mod fault;
 pub mod fetch;
 mod fold;
 pub mod grib2zarr;
+mod lost;
 mod moving;
 pub mod nc2zarr;
 mod new_store;

@@ -20,7 +20,7 @@ use crate::chunking::{Chunking, Compression, Format, Lengths};
 use crate::moving::Part;
 use crate::new_store::{self, Job, NewStore, check_space, copy_texts, say, whole, writer_in};
 use crate::rechunk::Limits;
-use crate::{Error, Fault, provenance};
+use crate::{Error, Fault, lost, provenance};
 use agree::Tolerance;
 pub(crate) use agree::is_in_degrees;
 use append::Replacement;
@@ -96,7 +96,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
     };
     for dataset in datasets.iter().chain(&base) {
         let time = dataset.variable(&args.dimension).map_err(Fault::from)?;
-        new_store::check_whole(dataset.path(), [time], args.allow_missing)?;
+        lost::check_whole(dataset.path(), [time], args.allow_missing)?;
     }
     let view = |dataset| View::of(dataset, &args.dimension, &args.rename, &args.variables);
     let views: Vec<View<'_>> = datasets.iter().map(view).collect::<Result<_, Fault>>()?;
@@ -110,9 +110,14 @@ pub fn run(args: &Args) -> Result<(), Error> {
         Some(dataset) => Some(View::of(dataset, &args.dimension, &[], &[])?),
         None => None,
     };
-    for view in views.iter().chain(&statics).chain(&base) {
+    for view in views.iter().chain(&statics) {
         let all = view.variables.values().copied();
-        new_store::check_whole(&view.path, all, args.allow_missing)?;
+        lost::check_whole(&view.path, all, args.allow_missing)?;
+    }
+    if let Some(base) = &base {
+        // Its shards lack chunks of nothing but the fill value.
+        let all = base.variables.values().copied();
+        lost::check_files(&base.path, all, args.allow_missing)?;
     }
     let series = series::group(&views, args.merge)?;
     let tolerance = Tolerance {
