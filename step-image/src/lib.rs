@@ -13,6 +13,7 @@ pub mod fetch;
 mod fold;
 pub mod grib2zarr;
 mod lost;
+mod memory;
 mod moving;
 pub mod nc2zarr;
 mod new_store;

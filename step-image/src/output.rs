@@ -6,6 +6,7 @@ use std::str::FromStr;
 use clap::Args;
 use mlwm_datasets::{Definition, Element, Values, Writer, time_attributes};
 use mlwm_spec::Period;
+use mlwm_spec::bytes::ByteSize;
 use ndarray::{ArrayD, IxDyn};
 use serde_json::{Map, Value};
 
@@ -20,9 +21,12 @@ pub struct Output {
     #[arg(long, value_enum, default_value = "3")]
     pub zarr_format: Format,
     /// Lengths of chunks, like `time=124,x=-1` (-1: the whole dimension); else one time and one level, and all
-    /// points. Two chunks and their compressed bytes are in memory at once; several if they are small.
+    /// points.
     #[arg(long)]
     pub chunk: Option<Lengths>,
+    /// The most memory that the process takes.
+    #[arg(long, default_value = "1GiB")]
+    pub memory: ByteSize,
     /// How chunks are compressed.
     #[arg(long, value_enum, default_value = "fast")]
     pub compression: Compression,

@@ -9,7 +9,8 @@ use serde_json::{Map, Value, json};
 use super::Arguments;
 use super::index::Index;
 use super::plan::{Plan, Planned};
-use crate::output::{TIME, array, write_coordinate, write_times};
+use crate::memory::Budget;
+use crate::output::{Output, TIME, array, write_coordinate, write_times};
 use crate::pour::{Fields, Series, pour};
 use crate::{Error, Problems};
 
@@ -179,6 +180,7 @@ pub(super) fn write(
     plan: &Plan,
     points: &Points,
     arguments: &Arguments,
+    budget: Budget,
     folder: &Path,
 ) -> Result<(), Error> {
     let mut attributes = Map::new();
@@ -205,8 +207,39 @@ pub(super) fn write(
         writer.define(&one.definition)?;
         series.push(one);
     }
-    pour(&writer, &series, &mut decoder)?;
+    pour(&writer, &series, &mut decoder, budget)?;
     Ok(writer.finish()?)
+}
+
+/// What may be taken, of which decoding takes a part: ecCodes for its tables, and of a field the message, twice, and its
+/// values several times; besides these each point has its coordinates, and each message what is known of it.
+pub(super) fn budget(index: &Index, grid: Option<&Grid>, output: &Output) -> Budget {
+    const TABLES: u64 = 40 << 20;
+    const VALUES: u64 = 9 * 8;
+    const MESSAGE: u64 = 512;
+    let points = grid.map_or(0, Grid::points) as u64;
+    let lengths = index.fields.iter().map(|field| field.place().length);
+    Budget {
+        limit: output.memory,
+        reading: TABLES
+            + VALUES * points
+            + 2 * lengths.max().unwrap_or(0)
+            + MESSAGE * index.fields.len() as u64,
+    }
+}
+
+/// Refuses chunks that do not fit into memory.
+pub(super) fn check_memory(
+    plan: &Plan,
+    points: &Points,
+    arguments: &Arguments,
+    budget: Budget,
+) -> Result<(), Error> {
+    for planned in &plan.variables {
+        let series = one_series(planned, plan, points, arguments);
+        budget.check(&arguments.target, &planned.name, series.block_bytes())?;
+    }
+    Ok(())
 }
 
 fn one_series(planned: &Planned, plan: &Plan, points: &Points, arguments: &Arguments) -> Series {

@@ -12,6 +12,7 @@ use super::attributes::Owner;
 use super::index::{Index, time_owner};
 use super::plan::{Field, Plan, Planned};
 use crate::Error;
+use crate::memory::{Budget, bytes};
 use crate::output::{TIME, array, write_times};
 use crate::pour::{Cell, Fields, Series, pour};
 
@@ -54,8 +55,37 @@ pub(super) fn write(
             }),
         }
     }
-    pour(&writer, &series, &mut slabs)?;
+    pour(&writer, &series, &mut slabs, budget(plan, arguments))?;
     Ok(writer.finish()?)
+}
+
+/// What may be taken, of which reading takes a part: a slab as it is in its file, and decoded, and fields of it.
+fn budget(plan: &Plan, arguments: &Arguments) -> Budget {
+    let along = plan.variables.iter().filter(|one| one.cells.is_some());
+    let field =
+        |planned: &Planned| bytes(Element::F64, planned.dims.iter().map(|(_, length)| length));
+    let field = along.map(field).max().unwrap_or(0);
+    Budget {
+        limit: arguments.output.memory,
+        reading: field
+            .max(SLAB)
+            .saturating_mul(3)
+            .saturating_add(field.saturating_mul(3)),
+    }
+}
+
+/// Refuses chunks that do not fit into memory, and what is written at once.
+pub(super) fn check_memory(plan: &Plan, arguments: &Arguments) -> Result<(), Error> {
+    let budget = budget(plan, arguments);
+    for planned in &plan.variables {
+        let definition = definition(planned, plan, arguments);
+        let times = planned.cells.is_some();
+        let led = &definition.chunks[..usize::from(times)];
+        let lengths = led.iter().chain(&definition.shape[led.len()..]);
+        let block = bytes(planned.element, lengths);
+        budget.check(&arguments.target, &planned.name, block)?;
+    }
+    Ok(())
 }
 
 fn definition(planned: &Planned, plan: &Plan, arguments: &Arguments) -> Definition {
