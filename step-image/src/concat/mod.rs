@@ -2,6 +2,7 @@
 
 mod agree;
 mod append;
+mod matrix;
 mod series;
 pub(crate) mod times;
 mod view;
@@ -145,9 +146,19 @@ pub fn run(args: &Args) -> Result<(), Error> {
             "`{name}` differs by up to {apart} between the stores; that of the first is kept"
         ));
     }
+    if !plan.dropped.is_empty() {
+        say(&format!(
+            "note: the stores differ in these attributes of their own, which the result has not: {}",
+            plan.dropped.iter().cloned().collect::<Vec<_>>().join(", ")
+        ));
+    }
+    let parts: Vec<&View<'_>> = base
+        .iter()
+        .chain(series.iter().flatten().copied())
+        .collect();
     match &base {
-        Some(base) => grow(args, base, &plan)?,
-        None => create(args, &plan)?,
+        Some(base) => grow(args, base, &plan, &parts)?,
+        None => create(args, &plan, &parts)?,
     }
     let (first, last) = (plan.times[0], plan.times[plan.times.len() - 1]);
     say(&format!(
@@ -162,7 +173,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
 }
 
 /// A store of all.
-fn create(args: &Args, plan: &Plan<'_>) -> Result<(), Error> {
+fn create(args: &Args, plan: &Plan<'_>, all_views: &[&View<'_>]) -> Result<(), Error> {
     let all = plan
         .changing
         .values()
@@ -252,11 +263,17 @@ fn create(args: &Args, plan: &Plan<'_>) -> Result<(), Error> {
     for job in jobs {
         job.copy(&store.writer, &folder)?;
     }
+    matrix::write(all_views, &plan.times, &folder)?;
     store.finish()
 }
 
 /// A store with later times: files that do not change are taken from it.
-fn grow(args: &Args, base: &View<'_>, plan: &Plan<'_>) -> Result<(), Error> {
+fn grow(
+    args: &Args,
+    base: &View<'_>,
+    plan: &Plan<'_>,
+    all_views: &[&View<'_>],
+) -> Result<(), Error> {
     let budget = args.limits.budget();
     let (mut jobs, mut texts, mut kept) = (Vec::new(), Vec::new(), Vec::new());
     for (name, parts) in &plan.changing {
@@ -328,6 +345,7 @@ fn grow(args: &Args, base: &View<'_>, plan: &Plan<'_>) -> Result<(), Error> {
     for job in jobs {
         job.copy(&writer, &folder)?;
     }
+    matrix::write(all_views, &plan.times, &folder)?;
     writer.finish().map_err(Fault::from)?;
     Ok(replacement.finish()?)
 }

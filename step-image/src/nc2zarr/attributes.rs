@@ -25,13 +25,16 @@ pub(crate) enum Owner {
 #[derive(Debug, Default)]
 pub(crate) struct Attributes(BTreeMap<Owner, Kept>);
 
+/// A value, none where it is not there, with the files that say so.
+type Other = (Option<Value>, Vec<PathBuf>);
+
 /// Those that are kept, and what other files say.
 #[derive(Debug)]
 struct Kept {
     attributes: Map<String, Value>,
     file: PathBuf,
-    /// By attribute: each other value, none where it is not there, with the files that say so.
-    others: BTreeMap<String, Vec<(Option<Value>, Vec<PathBuf>)>>,
+    /// By attribute.
+    others: BTreeMap<String, Vec<Other>>,
 }
 
 impl Attributes {
@@ -79,7 +82,7 @@ impl Attributes {
 }
 
 impl Kept {
-    fn note(&self, owner: &Owner, name: &str, others: &[(Option<Value>, Vec<PathBuf>)]) -> String {
+    fn note(&self, owner: &Owner, name: &str, others: &[Other]) -> String {
         let of = match owner {
             Owner::Files => "of the files".to_owned(),
             Owner::Variable(variable) => format!("of `{variable}`"),
