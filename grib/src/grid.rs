@@ -203,6 +203,15 @@ impl Grid {
         }
     }
 
+    /// Its type in ecCodes' words, such as `reduced_gg`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::ReducedGaussian(_) => "reduced_gg",
+            Self::RegularGaussian { .. } => "regular_gg",
+            Self::RegularLatLon(_) => "regular_ll",
+        }
+    }
+
     /// A name for people, such as `O96`, `N320`, `F80` or `1440 x 721 latitudes and longitudes`.
     pub fn name(&self) -> String {
         match self {

@@ -20,6 +20,8 @@ pub struct Header {
     pub edition: u8,
     /// The centre that made the field, such as `ecmf`.
     pub centre: String,
+    /// The number of a part of the centre; 0 if it has none.
+    pub sub_centre: i64,
     /// ECMWF's number of the parameter; 0 if ecCodes does not know the parameter.
     pub param_id: i64,
     /// The short name of the parameter, such as `2t`; `unknown` if ecCodes does not know it.
@@ -41,8 +43,13 @@ pub struct Header {
     pub end_step: SignedDuration,
     /// The time at the end of the field's interval.
     pub validity_time: Timestamp,
-    /// The kind of product, such as `an`, `fc`, `cf` or `pf`.
-    pub data_type: String,
+    /// The kind of product, such as `an`, `fc`, `cf` or `pf`, if the message says it: edition 1 does so only in what
+    /// some centres add.
+    pub data_type: Option<String>,
+    /// Where MARS keeps the field, if the message says so.
+    pub mars: Option<Mars>,
+    /// The number that the centre gives to what made the field, such as a version of its model.
+    pub generating_process: Option<u32>,
     /// The number of the ensemble member; `None` if the message says nothing of an ensemble. In
     /// edition 1 it is 0 in many messages that are of none.
     pub member: Option<u32>,
@@ -56,6 +63,17 @@ pub struct Header {
     pub packing: String,
     /// The bits of a packed value.
     pub bits_per_value: u32,
+}
+
+/// Where ECMWF's archive keeps a field.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mars {
+    /// The class, such as `od` or `ea`.
+    pub class: String,
+    /// The stream, such as `oper`.
+    pub stream: String,
+    /// The version of the experiment, such as `0001`, or `0005` of what is not yet final in ERA5.
+    pub expver: String,
 }
 
 /// A level or layer.
@@ -136,6 +154,7 @@ impl Keys<'_> {
         Ok(Header {
             edition,
             centre: self.text(c"centre")?,
+            sub_centre: self.integer(c"subCentre")?,
             param_id,
             short_name,
             name,
@@ -146,7 +165,12 @@ impl Keys<'_> {
             start_step,
             end_step,
             validity_time,
-            data_type: self.text(c"dataType")?,
+            data_type: match self.0.has(c"dataType") {
+                true => Some(self.text(c"dataType")?),
+                false => None,
+            },
+            mars: self.mars()?,
+            generating_process: self.optional(c"generatingProcessIdentifier")?,
             member: self.optional(c"number")?,
             members: self.optional(c"numberOfForecastsInEnsemble")?,
             points,
@@ -242,6 +266,18 @@ impl Keys<'_> {
             ));
         }
         Ok(())
+    }
+
+    /// The keys of MARS, which are there together or not at all.
+    fn mars(&self) -> Result<Option<Mars>, String> {
+        if !self.0.has(c"expver") {
+            return Ok(None);
+        }
+        Ok(Some(Mars {
+            class: self.text(c"class")?,
+            stream: self.text(c"stream")?,
+            expver: self.text(c"expver")?,
+        }))
     }
 
     fn level(&self) -> Result<Level, String> {

@@ -29,7 +29,7 @@ pub use encoding::Encoding;
 pub use error::{Error, Place};
 pub use forecast::{Field, Forecast, Member, Method, Packing, Process, Span};
 pub use grid::{Grid, ReducedGaussian, RegularLatLon, Rows, Scanning};
-pub use header::{Header, Level};
+pub use header::{Header, Level, Mars};
 pub use message::{CfNames, Message, Seen};
 pub use reader::Reader;
 pub use writer::Writer;

@@ -229,6 +229,17 @@ impl Message {
         })
     }
 
+    /// What the centre is called. It is not in the header for the same reason.
+    ///
+    /// # Errors
+    /// [`Error::Message`] if its key cannot be read.
+    pub fn centre_name(&self) -> Result<String, Error> {
+        let name = self.handle.text(c"centreDescription");
+        name.map_err(|failure| {
+            self.damaged(format!("its centreDescription cannot be read ({failure})"))
+        })
+    }
+
     fn decode(&mut self, values: &mut Vec<f64>) -> Result<(), Error> {
         let Header { points, bitmap, .. } = self.header;
         decode(&mut self.handle, points, bitmap, values).map_err(|reason| self.damaged(reason))

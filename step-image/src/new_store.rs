@@ -164,29 +164,6 @@ pub(crate) fn variables(dataset: &Dataset) -> Result<Vec<&Variable>, Fault> {
     Ok(all.collect::<Result<_, _>>()?)
 }
 
-/// Refuses variables of which files are not there, unless that is allowed: they would be read as the fill value, which
-/// may be a number like any other.
-pub(crate) fn check_whole<'a>(
-    store: &Path,
-    variables: impl IntoIterator<Item = &'a Variable>,
-    allow_missing: bool,
-) -> Result<(), Fault> {
-    if allow_missing {
-        return Ok(());
-    }
-    for variable in variables {
-        let missing = variable.missing_chunks()?;
-        if missing > 0 {
-            let reason = format!(
-                "it is incomplete: {missing} chunk(s) of `{}` were never written; write them, or give `--allow-missing` if its writer leaves out chunks of missing values",
-                variable.name()
-            );
-            return Err(Fault::store(store, reason));
-        }
-    }
-    Ok(())
-}
-
 /// Whether a variable is the coordinate of its only dimension.
 pub(crate) fn is_index(variable: &Variable) -> bool {
     variable.dims() == [variable.name().to_owned()]

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use clap::Args;
 use mlwm_datasets::{Definition, Element, Values, Writer, time_attributes};
 use mlwm_spec::Period;
+use mlwm_spec::bytes::ByteSize;
 use ndarray::{ArrayD, IxDyn};
 use serde_json::{Map, Value};
 
@@ -20,9 +21,12 @@ pub struct Output {
     #[arg(long, value_enum, default_value = "3")]
     pub zarr_format: Format,
     /// Lengths of chunks, like `time=124,x=-1` (-1: the whole dimension); else one time and one level, and all
-    /// points. Two chunks and their compressed bytes are in memory at once; several if they are small.
+    /// points.
     #[arg(long)]
     pub chunk: Option<Lengths>,
+    /// The most memory that the process takes.
+    #[arg(long, default_value = "1GiB")]
+    pub memory: ByteSize,
     /// How chunks are compressed.
     #[arg(long, value_enum, default_value = "fast")]
     pub compression: Compression,
@@ -120,19 +124,22 @@ pub(crate) fn whole(
 /// The dimension of time.
 pub(crate) const TIME: &str = "time";
 
-/// Defines and writes the coordinate of time; of windows of a length, their beginnings.
+/// Defines and writes the coordinate of time, with its own attributes; of windows of a length, their beginnings.
 pub(crate) fn write_times(
     writer: &mut Writer,
     times: &[i64],
+    own: Map<String, Value>,
     windows: Option<Period>,
 ) -> Result<(), Error> {
     let mut attributes = time_attributes();
-    attributes.insert("standard_name".to_owned(), "time".into());
-    let name = match windows {
-        None => "time".to_owned(),
-        Some(every) => format!("beginning of a window of {every}"),
-    };
-    attributes.insert("long_name".to_owned(), name.into());
+    for key in ["standard_name", "long_name"] {
+        attributes.insert(key.to_owned(), TIME.into());
+    }
+    attributes.extend(own);
+    if let Some(every) = windows {
+        let name = format!("beginning of a window of {every}");
+        attributes.insert("long_name".to_owned(), name.into());
+    }
     let values = array(&[times.len()], times.to_vec())?;
     write_coordinate(
         writer,

@@ -10,6 +10,7 @@ use ndarray::{ArrayD, IxDyn};
 
 use crate::Error;
 use crate::fold::Fold;
+use crate::memory::{Budget, bytes};
 use crate::resample::{Method, Part};
 
 /// More threads than these wait for the one that reads.
@@ -51,7 +52,7 @@ pub(crate) struct Series {
 
 impl Series {
     /// The size of the blocks that are written at once.
-    fn block_bytes(&self) -> u64 {
+    pub(crate) fn block_bytes(&self) -> u64 {
         let Definition {
             shape,
             chunks,
@@ -59,9 +60,7 @@ impl Series {
             ..
         } = &self.definition;
         let led = usize::from(self.has_time) + usize::from(self.has_level);
-        let lengths = chunks[..led].iter().chain(&shape[led..]);
-        let size = if *element == Element::F64 { 8 } else { 4 };
-        lengths.fold(size, |bytes, length| bytes.saturating_mul(*length))
+        bytes(*element, chunks[..led].iter().chain(&shape[led..]))
     }
 }
 
@@ -80,11 +79,13 @@ pub(crate) fn pour(
     writer: &Writer,
     series: &[Series],
     fields: &mut impl Fields,
+    budget: Budget,
 ) -> Result<(), Error> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    let writers = match series.iter().any(|series| series.block_bytes() > LARGE) {
+    let largest = series.iter().map(Series::block_bytes).max().unwrap_or(0);
+    let writers = match largest > LARGE {
         true => 1,
-        false => cores.saturating_sub(1).clamp(1, WRITERS),
+        false => budget.writers(largest, cores.saturating_sub(1).clamp(1, WRITERS) as u64),
     };
     // A block is handed over to a thread that has nothing else to do: none waits in memory.
     let (send, receive) = sync_channel(0);

@@ -10,7 +10,7 @@ use mlwm_spec::bytes::ByteSize;
 use crate::chunking::{Chunking, Compression, Format, Lengths};
 use crate::moving::Budget;
 use crate::new_store::{self, Job, NewStore, check_space, copy_texts, say, whole};
-use crate::{Error, Fault};
+use crate::{Error, Fault, lost};
 
 /// Write a Zarr store again in other chunks, bit by bit the same, within a limit of memory.
 #[derive(Clone, Debug, Arguments)]
@@ -69,7 +69,7 @@ impl Limits {
 pub fn run(args: &Args) -> Result<(), Error> {
     let dataset = Dataset::open(&args.store).map_err(Fault::from)?;
     let variables = new_store::variables(&dataset)?;
-    new_store::check_whole(&args.store, variables.iter().copied(), args.allow_missing)?;
+    lost::check_whole(&args.store, variables.iter().copied(), args.allow_missing)?;
     let lengths = [Some(&args.chunk), args.shard.as_ref()];
     for lengths in lengths.into_iter().flatten() {
         lengths.check(&args.store, variables.iter().copied())?;

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::new_store::say;
 use crate::{Error, Problems, time};
 
 /// The name of the report in the folder of the result, unless it is asked for elsewhere.
@@ -27,6 +28,8 @@ pub struct Report {
     pub presence: Presence,
     /// What is missing, where that is allowed.
     pub missing: Vec<String>,
+    /// What is not as it might be taken for, though nothing is wrong.
+    pub notes: Vec<String>,
     /// Why there is no result.
     pub problems: Vec<String>,
 }
@@ -75,7 +78,7 @@ pub struct Refused {
 }
 
 /// Which variable has how many fields for which time.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Presence {
     /// The times of the result.
     pub times: Vec<String>,
@@ -103,6 +106,7 @@ impl Report {
             variables: BTreeMap::new(),
             presence: Presence::default(),
             missing: Vec::new(),
+            notes: Vec::new(),
             problems: Vec::new(),
         }
     }
@@ -127,6 +131,9 @@ impl Report {
     /// # Errors
     /// [`Error::Write`].
     pub fn finish(&self, asked: Option<&Path>, folder: &Path) -> Result<(), Error> {
+        for note in &self.notes {
+            say(&format!("note: {note}"));
+        }
         match asked {
             Some(path) => write_json(path, self),
             None => write_json(&folder.join(REPORT), self),

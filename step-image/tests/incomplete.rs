@@ -137,3 +137,65 @@ fn a_store_that_grows_is_whole() {
         assert_same_files(&all, &grown);
     }
 }
+
+/// Stores of one variable in a shard that lacks a chunk: of the number 0, which zarr-python leaves out as the fill
+/// value, or of NaN.
+const SHARDS: &str = r#"
+import sys, numpy as np, zarr
+for name, kind, fill in [("count", "i4", 0), ("zero", "f4", 0), ("nan", "f4", np.nan)]:
+    group = zarr.create_group(f"{sys.argv[1]}/{name}", zarr_format=3)
+    values = np.arange(1, 25).reshape(4, 6).astype(kind)
+    values[2:4, 0:3] = fill
+    array = group.create_array(name, shape=(4, 6), chunks=(2, 3), shards=(4, 6), dtype=kind, fill_value=fill,
+        dimension_names=("time", "x"))
+    array[...] = values
+    time = group.create_array("time", shape=(4,), chunks=(4,), dtype="i8", dimension_names=("time",))
+    time.attrs.update({"units": "seconds since 2020-01-01", "calendar": "proleptic_gregorian"})
+    time[...] = np.arange(4) * 21600
+"#;
+
+#[test]
+fn chunks_that_shards_lack_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    python(SHARDS, &[folder.path()]);
+    let there = folder.path().join("there");
+    for name in ["count", "zero", "nan"] {
+        let store = folder.path().join(name);
+        let output = step(&["validate"], &[&store]).output().unwrap();
+        assert_eq!(output.status.code(), Some(12));
+        let said = String::from_utf8(output.stdout).unwrap();
+        let lost = format!(
+            "1 chunk(s) in shards of `{name}` were never written, the first of them in {} (2020-01-01T12:00Z to \
+             2020-01-01T18:00Z); `--allow-missing {name}`",
+            store.join(name).join("c/0/0").display()
+        );
+        assert!(said.contains(&lost), "{said}");
+        let partly = format!(
+            "`{name}` is partly missing at 2 time(s) from 2020-01-01T12:00Z to 2020-01-01T18:00Z"
+        );
+        assert!(said.contains(&partly), "{said}");
+        let said = run(step(&["validate"], &[&store]).args(["--allow-missing", name]));
+        // The least value that is there, not the fill value.
+        assert!(
+            said.contains("1.000000") && said.contains("2 of 4"),
+            "{said}"
+        );
+        for options in [
+            &["rechunk", "--chunk", "time=4"][..],
+            &["stats"],
+            &["concat"],
+        ] {
+            let mut command = step(options, &[&store, &there]);
+            // That it is missing can be read where the fill value says so.
+            if name == "nan" {
+                run(&mut command);
+            } else {
+                let (code, message) = refused(&mut command);
+                let expected = format!("1 chunk(s) in shards of `{name}` were never written");
+                assert!(code == 12 && message.contains(&expected), "{message}");
+                run(step(options, &[&store, &there]).arg("--allow-missing"));
+            }
+            fs::remove_dir_all(&there).unwrap();
+        }
+    }
+}

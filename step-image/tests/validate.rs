@@ -198,6 +198,54 @@ fn what_a_schema_says_of_variables_holds() {
     }
 }
 
+/// Numbers of all kinds, of which each has a chunk that is lost below, in versions 2 and 3.
+const KINDS: &str = r#"
+import sys, numpy as np, pandas as pd, xarray as xr
+values = np.arange(1, 25).reshape(4, 6)
+kinds = ["int16", "int32", "int64", "uint8", "float32", "float64"]
+data = {name: (("time", "x"), values.astype(name)) for name in kinds}
+data["static"] = (("x",), values[0].astype("i4"))
+data["name"] = (("x",), np.array(list("abcdef")))
+ds = xr.Dataset(data, coords={"time": pd.date_range("2020-01-01", periods=4, freq="6h")})
+for version in [2, 3]:
+    ds.to_zarr(f"{sys.argv[1]}/{version}", zarr_format=version, encoding={name: {"chunks": (2, 6)} for name in kinds})
+"#;
+
+#[test]
+fn lost_chunks_of_all_types_are_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    python(KINDS, &[folder.path()]);
+    let names = ["int16", "int32", "int64", "uint8", "float32", "float64"];
+    for (format, file, once) in [("2", "1.0", "0"), ("3", "c/1/0", "c/0")] {
+        let store = folder.path().join(format);
+        run(&mut step(&["validate"], &[&store]));
+        for name in names {
+            std::fs::remove_file(store.join(name).join(file)).unwrap();
+        }
+        for name in ["static", "name"] {
+            std::fs::remove_file(store.join(name).join(once)).unwrap();
+        }
+        let output = step(&["validate"], &[&store]).output().unwrap();
+        assert_eq!(output.status.code(), Some(12));
+        let said = String::from_utf8(output.stdout).unwrap();
+        for name in names {
+            let file = store.join(name).join(file);
+            let lost = format!(
+                "1 chunk(s) of `{name}` were never written, the first of them {} (2020-01-01T12:00Z to \
+                 2020-01-01T18:00Z)",
+                file.display()
+            );
+            assert!(said.contains(&lost), "{lost}: {said}");
+            let missing = format!("`{name}` is missing at 2 time(s) from 2020-01-01T12:00Z");
+            assert!(said.contains(&missing), "{missing}: {said}");
+        }
+        for name in ["static", "name"] {
+            let lost = format!("1 chunk(s) of `{name}` were never written");
+            assert!(said.contains(&lost), "{said}");
+        }
+    }
+}
+
 #[test]
 fn schemas_and_options_are_checked() {
     let folder = tempfile::tempdir().unwrap();

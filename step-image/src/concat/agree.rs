@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::view::View;
 use crate::chunking::attributes_as_stored;
-use crate::{Fault, new_store};
+use crate::{Fault, new_store, provenance};
 
 /// How far stores may be apart.
 pub(super) struct Tolerance {
@@ -65,10 +65,15 @@ pub(super) fn check_metadata(
             name_of(variable)
         )));
     }
-    let (mine, others) = (
+    let (mut mine, mut others) = (
         attributes(first, variable, tolerance),
         attributes(second, other, tolerance),
     );
+    if axis.is_some() {
+        // What differs along the dimension is joined.
+        mine.retain(|key, _| !provenance::may_differ(key));
+        others.retain(|key, _| !provenance::may_differ(key));
+    }
     let differs_in = |key: &&String| {
         let (mine, other) = (mine.get(*key), others.get(*key));
         mine != other && !(is_index && (*key == "long_name" || mine.is_none() || other.is_none()))

@@ -2,6 +2,7 @@
 
 mod agree;
 mod append;
+mod matrix;
 mod series;
 pub(crate) mod times;
 mod view;
@@ -9,7 +10,9 @@ mod view;
 use std::path::PathBuf;
 
 use clap::Args as Arguments;
-use mlwm_datasets::{Dataset, Definition, Element, Values, Writer, time_attributes};
+use mlwm_datasets::{
+    Dataset, Definition, Element, StoredDefinition, Values, Variable, Writer, time_attributes,
+};
 use mlwm_spec::time::utc_text;
 use ndarray::ArrayD;
 use serde_json::{Map, Value};
@@ -18,7 +21,7 @@ use crate::chunking::{Chunking, Compression, Format, Lengths};
 use crate::moving::Part;
 use crate::new_store::{self, Job, NewStore, check_space, copy_texts, say, whole, writer_in};
 use crate::rechunk::Limits;
-use crate::{Error, Fault};
+use crate::{Error, Fault, lost, provenance};
 use agree::Tolerance;
 pub(crate) use agree::is_in_degrees;
 use append::Replacement;
@@ -94,7 +97,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
     };
     for dataset in datasets.iter().chain(&base) {
         let time = dataset.variable(&args.dimension).map_err(Fault::from)?;
-        new_store::check_whole(dataset.path(), [time], args.allow_missing)?;
+        lost::check_whole(dataset.path(), [time], args.allow_missing)?;
     }
     let view = |dataset| View::of(dataset, &args.dimension, &args.rename, &args.variables);
     let views: Vec<View<'_>> = datasets.iter().map(view).collect::<Result<_, Fault>>()?;
@@ -108,9 +111,14 @@ pub fn run(args: &Args) -> Result<(), Error> {
         Some(dataset) => Some(View::of(dataset, &args.dimension, &[], &[])?),
         None => None,
     };
-    for view in views.iter().chain(&statics).chain(&base) {
+    for view in views.iter().chain(&statics) {
         let all = view.variables.values().copied();
-        new_store::check_whole(&view.path, all, args.allow_missing)?;
+        lost::check_whole(&view.path, all, args.allow_missing)?;
+    }
+    if let Some(base) = &base {
+        // Its shards lack chunks of nothing but the fill value.
+        let all = base.variables.values().copied();
+        lost::check_files(&base.path, all, args.allow_missing)?;
     }
     let series = series::group(&views, args.merge)?;
     let tolerance = Tolerance {
@@ -138,9 +146,19 @@ pub fn run(args: &Args) -> Result<(), Error> {
             "`{name}` differs by up to {apart} between the stores; that of the first is kept"
         ));
     }
+    if !plan.dropped.is_empty() {
+        say(&format!(
+            "note: the stores differ in these attributes of their own, which the result has not: {}",
+            plan.dropped.iter().cloned().collect::<Vec<_>>().join(", ")
+        ));
+    }
+    let parts: Vec<&View<'_>> = base
+        .iter()
+        .chain(series.iter().flatten().copied())
+        .collect();
     match &base {
-        Some(base) => grow(args, base, &plan)?,
-        None => create(args, &plan)?,
+        Some(base) => grow(args, base, &plan, &parts)?,
+        None => create(args, &plan, &parts)?,
     }
     let (first, last) = (plan.times[0], plan.times[plan.times.len() - 1]);
     say(&format!(
@@ -155,7 +173,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
 }
 
 /// A store of all.
-fn create(args: &Args, plan: &Plan<'_>) -> Result<(), Error> {
+fn create(args: &Args, plan: &Plan<'_>, all_views: &[&View<'_>]) -> Result<(), Error> {
     let all = plan
         .changing
         .values()
@@ -186,6 +204,7 @@ fn create(args: &Args, plan: &Plan<'_>) -> Result<(), Error> {
         shape[axis] = plan.times.len() as u64;
         let mut definition = chunking.definition(name, first, form, &shape)?;
         definition.attributes = view.renamed(definition.attributes);
+        join_provenance(name, parts, &mut definition);
         let mut offset = 0;
         let parts = parts.iter().map(|(_, variable)| {
             let part = Part {
@@ -244,11 +263,17 @@ fn create(args: &Args, plan: &Plan<'_>) -> Result<(), Error> {
     for job in jobs {
         job.copy(&store.writer, &folder)?;
     }
+    matrix::write(all_views, &plan.times, &folder)?;
     store.finish()
 }
 
 /// A store with later times: files that do not change are taken from it.
-fn grow(args: &Args, base: &View<'_>, plan: &Plan<'_>) -> Result<(), Error> {
+fn grow(
+    args: &Args,
+    base: &View<'_>,
+    plan: &Plan<'_>,
+    all_views: &[&View<'_>],
+) -> Result<(), Error> {
     let budget = args.limits.budget();
     let (mut jobs, mut texts, mut kept) = (Vec::new(), Vec::new(), Vec::new());
     for (name, parts) in &plan.changing {
@@ -260,7 +285,8 @@ fn grow(args: &Args, base: &View<'_>, plan: &Plan<'_>) -> Result<(), Error> {
         let mut shape = first.shape().to_vec();
         let old = shape[axis];
         shape[axis] = plan.times.len() as u64;
-        let definition = append::definition(base.dataset, first, &shape)?;
+        let mut definition = append::definition(base.dataset, first, &shape)?;
+        join_provenance(name, parts, &mut definition);
         // The last file is written again if it is not full.
         let each = definition.file_chunks()[axis];
         let full = old / each;
@@ -319,8 +345,21 @@ fn grow(args: &Args, base: &View<'_>, plan: &Plan<'_>) -> Result<(), Error> {
     for job in jobs {
         job.copy(&writer, &folder)?;
     }
+    matrix::write(all_views, &plan.times, &folder)?;
     writer.finish().map_err(Fault::from)?;
     Ok(replacement.finish()?)
+}
+
+/// Says in a variable where all of its parts are from.
+fn join_provenance(
+    name: &str,
+    parts: &[(&View<'_>, &Variable)],
+    definition: &mut StoredDefinition,
+) {
+    let of_parts: Vec<_> = parts.iter().map(|(_, part)| part.attributes()).collect();
+    for note in provenance::join(name, &of_parts, &mut definition.attributes) {
+        say(&format!("note: {note}"));
+    }
 }
 
 /// The times as seconds since 1970, in one chunk.

@@ -21,6 +21,8 @@ pub(super) struct Plan<'a> {
     dimension: String,
     /// Attributes of the store: those that all have.
     pub(super) attributes: Map<String, Value>,
+    /// Those that some have otherwise or not at all.
+    pub(super) dropped: BTreeSet<String>,
     pub(super) format: ZarrFormat,
     /// The parts of each variable that changes with time.
     pub(super) changing: BTreeMap<String, Vec<(&'a View<'a>, &'a Variable)>>,
@@ -113,6 +115,7 @@ pub(super) fn plan<'a>(
         time_attributes: first.time.plain_attributes(),
         dimension: first.time.name().to_owned(),
         attributes: first.renamed(first.dataset.attributes().clone()),
+        dropped: BTreeSet::new(),
         format: first.dataset.format(),
         changing: BTreeMap::new(),
         fixed: BTreeMap::new(),
@@ -124,6 +127,10 @@ pub(super) fn plan<'a>(
     for views in &series {
         for view in views {
             let attributes = view.renamed(view.dataset.attributes().clone());
+            let own = &plan.attributes;
+            let all = own.keys().chain(attributes.keys());
+            let differ = all.filter(|name| own.get(*name) != attributes.get(*name));
+            plan.dropped.extend(differ.cloned());
             plan.attributes
                 .retain(|name, value| attributes.get(name) == Some(value));
             check_time_attributes(first, view, tolerance)?;
@@ -270,16 +277,23 @@ fn check_time_attributes(
         attributes
     };
     let (mine, others) = (described(first), described(view));
-    match mine == others {
-        true => Ok(()),
-        false => Err(Fault::Differs {
+    // Times are the same whoever said more of them, but for what they are of.
+    let differs = |name: &&String| {
+        let (one, other) = (mine.get(*name), others.get(*name));
+        one != other && (*name == "long_name" || (one.is_some() && other.is_some()))
+    };
+    let shown =
+        |value: Option<&Value>| value.map_or_else(|| "not there".to_owned(), Value::to_string);
+    match mine.keys().chain(others.keys()).find(differs) {
+        None => Ok(()),
+        Some(name) => Err(Fault::Differs {
             store: view.path.clone(),
             other: first.path.clone(),
             reason: format!(
-                "the attributes of `{}` are {}, but {}",
+                "the attribute `{name}` of `{}` is {}, but {}; `--ignore-attribute {name}` keeps the first",
                 view.time.name(),
-                Value::Object(others),
-                Value::Object(mine)
+                shown(others.get(name)),
+                shown(mine.get(name)),
             ),
         }),
     }

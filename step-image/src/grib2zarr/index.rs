@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use mlwm_grib::{CfNames, Coordinates, Grid, Header, Message, Place, Reader, Seen};
 
 use super::table::{Table, Verdict};
+use crate::provenance::Origin;
 use crate::report::{FileReport, Refused, Report};
 use crate::resample::{Moment, StepType};
 use crate::{Error, Problems, time};
@@ -34,6 +35,8 @@ pub(crate) struct Variable {
     pub(crate) header: Header,
     pub(crate) cf: CfNames,
     pub(crate) step_type: StepType,
+    /// Where its fields are from.
+    pub(crate) origins: BTreeSet<Origin>,
     /// The numbers of its fields by level, then by the end of their intervals.
     pub(crate) levels: BTreeMap<LevelKey, BTreeMap<i64, usize>>,
 }
@@ -64,6 +67,8 @@ pub(crate) struct Index {
     pub(crate) variables: BTreeMap<String, Variable>,
     /// The grid of all fields, with where it came from and its points.
     pub(crate) grid: Option<(Grid, Place, Coordinates)>,
+    /// What the centres are called that made the fields.
+    pub(crate) centres: BTreeMap<String, String>,
 }
 
 impl Index {
@@ -81,6 +86,7 @@ impl Index {
             fields: Vec::new(),
             variables: BTreeMap::new(),
             grid: None,
+            centres: BTreeMap::new(),
         };
         for path in files {
             let mut reader = Reader::open(&path)?;
@@ -206,6 +212,10 @@ impl Index {
     ) -> Result<(), String> {
         let header = message.header();
         self.check_grid(message)?;
+        if !self.centres.contains_key(&header.centre) {
+            let name = message.centre_name().map_err(|error| error.to_string())?;
+            self.centres.insert(header.centre.clone(), name);
+        }
         let of_table = entry.and_then(|number| table.variables.get_index(number));
         let said = of_table.and_then(|(_, entry)| entry.step_type);
         let step_type = said.unwrap_or_else(|| StepType::of_grib(&header.step_type));
@@ -218,6 +228,7 @@ impl Index {
                 cf: message.cf_names().map_err(|error| error.to_string())?,
                 header: header.clone(),
                 step_type,
+                origins: BTreeSet::new(),
                 levels: BTreeMap::new(),
             }),
         };
@@ -245,6 +256,9 @@ impl Index {
             ));
         }
         at_level.insert(moment.end, fields.len());
+        if !variable.origins.iter().any(|origin| origin.is_of(header)) {
+            variable.origins.insert(Origin::of(header));
+        }
         fields.push(Field {
             file: self.files.len() - 1,
             seen: message.seen(),

@@ -16,7 +16,7 @@ use clap::Args;
 use self::index::Index;
 use self::plan::Plan;
 use self::table::{Layout, Table};
-use self::write::{Points, write};
+use self::write::{Points, budget, check_memory, write};
 use crate::output::{Output, files, whole};
 use crate::report::Report;
 use crate::{Error, Problems, points};
@@ -68,6 +68,11 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
     let (mut report, mut problems) = (Report::new("grib2zarr"), Problems::default());
     let mut index = Index::read(files, &table, &mut report, &mut problems)?;
     let grid = index.grid.take();
+    let budget = budget(
+        &index,
+        grid.as_ref().map(|(grid, ..)| grid),
+        &arguments.output,
+    );
     let points = grid.map(|(grid, _, coordinates)| {
         Points::new(&grid, coordinates, selected, arguments, &mut problems)
     });
@@ -88,9 +93,10 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
     let Some(points) = points else {
         return Err(Error::NoFiles(arguments.files.clone()));
     };
+    check_memory(&plan, &points, arguments, budget)?;
     whole(&arguments.target, |folder| {
         let asked = arguments.output.report.as_deref();
-        match write(&index, &plan, &points, arguments, folder) {
+        match write(&index, &plan, &points, arguments, budget, folder) {
             Ok(()) => report.finish(asked, folder),
             // That fields differ which should be one is seen only when they are decoded.
             Err(Error::Problems(problems)) => report.refuse(problems, asked),

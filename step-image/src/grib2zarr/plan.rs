@@ -12,6 +12,7 @@ use crate::Problems;
 use crate::axis::{Axis, Row, lay_out};
 use crate::output::TIME;
 use crate::pour::Cell;
+use crate::provenance;
 use crate::report::Report;
 use crate::resample::{Resampling, StepType};
 
@@ -106,6 +107,9 @@ impl Plan {
         }
         let used = variables.iter().flat_map(Planned::fields).collect();
         index.refuse_unused(&used, report);
+        for (name, variable) in &index.variables {
+            provenance::attributes(name, &variable.origins, &mut report.notes);
+        }
         for planned in &variables {
             report
                 .variables
@@ -116,6 +120,36 @@ impl Plan {
             levels,
             variables,
         }
+    }
+}
+
+impl Plan {
+    /// What the store says of where it is from, as cfgrib does: that in which all variables agree.
+    pub(crate) fn attributes_of_all(
+        &self,
+        centres: &BTreeMap<String, String>,
+    ) -> Map<String, Value> {
+        let mut all = Map::new();
+        for key in provenance::OF_STORE {
+            let of_variables = || {
+                self.variables
+                    .iter()
+                    .map(|planned| planned.attributes.get(key))
+            };
+            if let Some(value) = of_variables().next().flatten()
+                && !value.is_array()
+                && of_variables().all(|other| other == Some(value))
+            {
+                all.insert(key.to_owned(), value.clone());
+            }
+        }
+        let centre = all.get("GRIB_centre").and_then(Value::as_str);
+        if let Some(name) = centre.and_then(|centre| centres.get(centre)) {
+            for key in ["GRIB_centreDescription", "institution"] {
+                all.insert(key.to_owned(), json!(name));
+            }
+        }
+        all
     }
 }
 
@@ -308,6 +342,7 @@ impl Part<'_> {
             header,
             cf,
             step_type,
+            origins,
             ..
         } = self.variable;
         let mut attributes = Map::new();
@@ -321,9 +356,6 @@ impl Part<'_> {
             put("cell_methods", json!(methods));
         }
         put("GRIB_paramId", json!(header.param_id));
-        put("GRIB_shortName", json!(header.short_name));
-        put("GRIB_stepType", json!(header.step_type));
-        put("GRIB_typeOfLevel", json!(header.level.kind));
         if self.level_dim.is_none()
             && let [level] = self.levels[..]
         {
@@ -332,6 +364,9 @@ impl Part<'_> {
         if StepType::of_grib(&header.step_type) != *step_type {
             put("step_type", json!(step_type));
         }
+        // Notes are taken once, of the whole variable.
+        let of_origins = provenance::attributes(&self.name, origins, &mut Vec::new());
+        attributes.extend(of_origins);
         attributes
     }
 }

@@ -9,7 +9,8 @@ use serde_json::{Map, Value, json};
 use super::Arguments;
 use super::index::Index;
 use super::plan::{Plan, Planned};
-use crate::output::{TIME, array, write_coordinate, write_times};
+use crate::memory::Budget;
+use crate::output::{Output, TIME, array, write_coordinate, write_times};
 use crate::pour::{Fields, Series, pour};
 use crate::{Error, Problems};
 
@@ -29,6 +30,8 @@ pub(crate) struct Points {
     /// Whether these are points that `--points` selected.
     is_selection: bool,
     grid: String,
+    /// The grid's type, as cfgrib says it.
+    grid_type: &'static str,
 }
 
 impl Points {
@@ -49,6 +52,7 @@ impl Points {
             (_, selected) => Self::of_points(coordinates, selected, problems),
         };
         points.grid = grid.name();
+        points.grid_type = grid.kind();
         if arguments.wrap_longitudes {
             points
                 .longitudes
@@ -77,6 +81,7 @@ impl Points {
             gather: (!is_plain).then_some(values),
             is_selection: false,
             grid: String::new(),
+            grid_type: "",
         }
     }
 
@@ -110,6 +115,7 @@ impl Points {
             is_selection: selected.is_some(),
             gather: selected,
             grid: String::new(),
+            grid_type: "",
         }
     }
 
@@ -119,10 +125,14 @@ impl Points {
 
     fn write(&self, writer: &mut Writer) -> Result<(), Error> {
         let of = |standard: &str, units: &str| -> Map<String, Value> {
-            [("standard_name", standard), ("units", units)]
-                .map(|(name, value)| (name.to_owned(), json!(value)))
-                .into_iter()
-                .collect()
+            [
+                ("standard_name", standard),
+                ("long_name", standard),
+                ("units", units),
+            ]
+            .map(|(name, value)| (name.to_owned(), json!(value)))
+            .into_iter()
+            .collect()
         };
         let last = self.dims.len() - 1;
         for (name, units, values, dim) in [
@@ -170,16 +180,18 @@ pub(super) fn write(
     plan: &Plan,
     points: &Points,
     arguments: &Arguments,
+    budget: Budget,
     folder: &Path,
 ) -> Result<(), Error> {
     let mut attributes = Map::new();
     attributes.insert("Conventions".to_owned(), json!("CF-1.11"));
     attributes.insert("grid".to_owned(), json!(points.grid));
+    attributes.extend(plan.attributes_of_all(&index.centres));
     let mut writer = Writer::begin(folder, arguments.output.zarr_format.into(), attributes)?;
     points.write(&mut writer)?;
     let windows = arguments.output.resample.map(|option| option.0.every);
     if plan.variables.iter().any(|planned| !planned.is_static) {
-        write_times(&mut writer, &plan.times, windows)?;
+        write_times(&mut writer, &plan.times, Map::new(), windows)?;
     }
     for (dim, levels) in &plan.levels {
         let count = levels.values.len();
@@ -195,8 +207,39 @@ pub(super) fn write(
         writer.define(&one.definition)?;
         series.push(one);
     }
-    pour(&writer, &series, &mut decoder)?;
+    pour(&writer, &series, &mut decoder, budget)?;
     Ok(writer.finish()?)
+}
+
+/// What may be taken, of which decoding takes a part: ecCodes for its tables, and of a field the message, twice, and its
+/// values several times; besides these each point has its coordinates, and each message what is known of it.
+pub(super) fn budget(index: &Index, grid: Option<&Grid>, output: &Output) -> Budget {
+    const TABLES: u64 = 40 << 20;
+    const VALUES: u64 = 9 * 8;
+    const MESSAGE: u64 = 512;
+    let points = grid.map_or(0, Grid::points) as u64;
+    let lengths = index.fields.iter().map(|field| field.place().length);
+    Budget {
+        limit: output.memory,
+        reading: TABLES
+            + VALUES * points
+            + 2 * lengths.max().unwrap_or(0)
+            + MESSAGE * index.fields.len() as u64,
+    }
+}
+
+/// Refuses chunks that do not fit into memory.
+pub(super) fn check_memory(
+    plan: &Plan,
+    points: &Points,
+    arguments: &Arguments,
+    budget: Budget,
+) -> Result<(), Error> {
+    for planned in &plan.variables {
+        let series = one_series(planned, plan, points, arguments);
+        budget.check(&arguments.target, &planned.name, series.block_bytes())?;
+    }
+    Ok(())
 }
 
 fn one_series(planned: &Planned, plan: &Plan, points: &Points, arguments: &Arguments) -> Series {
@@ -210,7 +253,8 @@ fn one_series(planned: &Planned, plan: &Plan, points: &Points, arguments: &Argum
     let mut definition = Definition::new(&planned.name, &dims, Element::F32)
         .chunks(&arguments.output.chunks(&dims, level))
         .compressor(arguments.output.compression.into())
-        .attributes(planned.attributes.clone());
+        .attributes(planned.attributes.clone())
+        .attribute("GRIB_gridType", points.grid_type);
     if let Some(names) = points.coordinates() {
         definition = definition.attribute("coordinates", names);
     }

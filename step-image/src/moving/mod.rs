@@ -14,7 +14,7 @@ mod scratch;
 mod zarr;
 
 pub(crate) use grid::{Block, Grid};
-pub(crate) use plan::{Budget, Costs, Plan, plan};
+pub(crate) use plan::{BASE, Budget, Costs, Plan, plan};
 pub(crate) use zarr::{Part, ZarrSink, ZarrSource, sink_grid};
 
 use std::path::Path;

@@ -3,7 +3,7 @@
 use super::Grid;
 
 /// What the process takes besides buffers: its code, metadata, stacks, and what the allocator keeps.
-pub(super) const BASE: u64 = 56 << 20;
+pub(crate) const BASE: u64 = 56 << 20;
 
 /// What a copy may use.
 #[derive(Clone, Copy, Debug)]

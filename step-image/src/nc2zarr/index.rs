@@ -8,7 +8,9 @@ use mlwm_spec::{AnalysisTime, Digest};
 use serde_json::{Map, Value};
 
 use super::Arguments;
+use super::attributes::{Attributes, Owner, RANGES, described, of_time};
 use super::names::{is_place, named};
+use crate::output::TIME;
 use crate::report::{FileReport, LeftOut, Refused, Report};
 use crate::resample::Moment;
 use crate::{Error, Problems, time};
@@ -25,8 +27,13 @@ pub(crate) struct Index {
     pub(crate) coordinates: BTreeSet<String>,
     /// Variables of a file of which `--until` leaves no time.
     ended: BTreeSet<String>,
-    /// The attributes of the first file.
-    pub(crate) attributes: Map<String, Value>,
+    /// The attributes of the files, of their variables and of their times.
+    pub(crate) attributes: Attributes,
+}
+
+/// What the attributes of the coordinate of time are of, however a file calls it.
+pub(crate) fn time_owner() -> Owner {
+    Owner::Variable(TIME.to_owned())
 }
 
 /// How a variable is.
@@ -80,7 +87,7 @@ impl Index {
             statics: BTreeMap::new(),
             coordinates: BTreeSet::new(),
             ended: BTreeSet::new(),
-            attributes: Map::new(),
+            attributes: Attributes::default(),
         };
         for path in files {
             let file = match NetCdfFile::open(&path) {
@@ -91,13 +98,14 @@ impl Index {
                 }
                 Ok(file) => file,
             };
-            if index.files.is_empty() {
-                index.attributes = file.attributes().clone();
-            }
+            let own = file.attributes().clone();
+            index.attributes.add(Owner::Files, own, &path);
             index.files.push(path);
             let said = index.file(&file, arguments, problems)?;
             report.files.push(said);
         }
+        report.notes = index.attributes.notes();
+        report.notes.extend(index.ranges());
         index.check_asked(arguments, problems);
         for name in &index.ended {
             if !index.series.contains_key(name) {
@@ -151,7 +159,9 @@ impl Index {
                 .filter(|times| dims.iter().any(|(dim, _)| *dim == times.name));
             let is_time = times.as_ref().is_some_and(|times| times.name == name);
             let reason = if is_time {
-                // Written anew.
+                // Its values are written anew.
+                let attributes = of_time(file.decoded_attributes(&name)?);
+                self.attributes.add(time_owner(), attributes, path);
                 said.used += 1;
                 continue;
             } else if is_bounds {
@@ -172,7 +182,12 @@ impl Index {
                     None => self.add_static(file, &name)?,
                 };
                 match added {
-                    Ok(()) => said.used += 1,
+                    Ok(()) => {
+                        let attributes = described(file, &name)?;
+                        let owner = Owner::Variable(name.clone());
+                        self.attributes.add(owner, attributes, path);
+                        said.used += 1;
+                    }
                     Err(reason) => {
                         problems.push(format!("`{name}` of `{}`: {reason}", path.display()));
                         said.refused.push(refused(&name, reason));
@@ -267,6 +282,28 @@ impl Index {
         Ok(Ok(()))
     }
 
+    /// The variables that have ranges which are not applied.
+    fn ranges(&self) -> Vec<String> {
+        let statics = self.statics.iter();
+        let kinds = self
+            .series
+            .iter()
+            .map(|(name, along)| (name, &along.kind))
+            .chain(statics.map(|(name, fixed)| (name, &fixed.kind)));
+        let has = |kind: &Kind| {
+            RANGES
+                .iter()
+                .find(|range| kind.attributes.contains_key(**range))
+        };
+        let note = |(name, kind): (&String, &Kind)| {
+            let range = has(kind)?;
+            Some(format!(
+                "`{name}` has a {range}, which is kept, but values outside of it are not made missing"
+            ))
+        };
+        kinds.filter_map(note).collect()
+    }
+
     /// Names what is asked for and is in no file.
     fn check_asked(&self, arguments: &Arguments, problems: &mut Problems) {
         let is_there = |name: &String| {
@@ -333,7 +370,7 @@ fn kind(
     Ok(Kind {
         dims: dims.to_vec(),
         element: file.element(name)?,
-        attributes: file.decoded_attributes(name)?,
+        attributes: described(file, name)?,
         time: time.to_owned(),
         file: number,
     })

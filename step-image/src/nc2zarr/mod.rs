@@ -3,6 +3,7 @@
 //! What is not along time is stored once, and must be the same in all files. As of GRIB, everything is decided
 //! before anything is created.
 
+mod attributes;
 mod index;
 mod names;
 mod plan;
@@ -66,6 +67,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
         .output
         .check_chunks(&plan.dim_names(), &mut problems);
     report.refuse(problems, arguments.output.report.as_deref())?;
+    write::check_memory(&plan, arguments)?;
     whole(&arguments.target, |folder| {
         write::write(&index, &plan, arguments, folder)?;
         report.finish(arguments.output.report.as_deref(), folder)

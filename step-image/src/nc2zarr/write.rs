@@ -8,9 +8,11 @@ use ndarray::{ArrayD, Axis};
 use serde_json::{Map, json};
 
 use super::Arguments;
-use super::index::Index;
+use super::attributes::Owner;
+use super::index::{Index, time_owner};
 use super::plan::{Field, Plan, Planned};
 use crate::Error;
+use crate::memory::{Budget, bytes};
 use crate::output::{TIME, array, write_times};
 use crate::pour::{Cell, Fields, Series, pour};
 
@@ -23,13 +25,14 @@ pub(super) fn write(
     arguments: &Arguments,
     folder: &Path,
 ) -> Result<(), Error> {
-    let mut attributes = index.attributes.clone();
+    let mut attributes = index.attributes.of(&Owner::Files);
     attributes.insert("Conventions".to_owned(), json!("CF-1.11"));
     let mut writer = Writer::begin(folder, arguments.output.zarr_format.into(), attributes)?;
     let mut slabs = Slabs::new(index, plan);
     if plan.variables.iter().any(|planned| planned.cells.is_some()) {
         let windows = arguments.output.resample.map(|option| option.0.every);
-        write_times(&mut writer, &plan.times, windows)?;
+        let own = index.attributes.of(&time_owner());
+        write_times(&mut writer, &plan.times, own, windows)?;
     }
     let mut series = Vec::new();
     for planned in &plan.variables {
@@ -52,8 +55,37 @@ pub(super) fn write(
             }),
         }
     }
-    pour(&writer, &series, &mut slabs)?;
+    pour(&writer, &series, &mut slabs, budget(plan, arguments))?;
     Ok(writer.finish()?)
+}
+
+/// What may be taken, of which reading takes a part: a slab as it is in its file, and decoded, and fields of it.
+fn budget(plan: &Plan, arguments: &Arguments) -> Budget {
+    let along = plan.variables.iter().filter(|one| one.cells.is_some());
+    let field =
+        |planned: &Planned| bytes(Element::F64, planned.dims.iter().map(|(_, length)| length));
+    let field = along.map(field).max().unwrap_or(0);
+    Budget {
+        limit: arguments.output.memory,
+        reading: field
+            .max(SLAB)
+            .saturating_mul(3)
+            .saturating_add(field.saturating_mul(3)),
+    }
+}
+
+/// Refuses chunks that do not fit into memory, and what is written at once.
+pub(super) fn check_memory(plan: &Plan, arguments: &Arguments) -> Result<(), Error> {
+    let budget = budget(plan, arguments);
+    for planned in &plan.variables {
+        let definition = definition(planned, plan, arguments);
+        let times = planned.cells.is_some();
+        let led = &definition.chunks[..usize::from(times)];
+        let lengths = led.iter().chain(&definition.shape[led.len()..]);
+        let block = bytes(planned.element, lengths);
+        budget.check(&arguments.target, &planned.name, block)?;
+    }
+    Ok(())
 }
 
 fn definition(planned: &Planned, plan: &Plan, arguments: &Arguments) -> Definition {

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use crate::concat::is_in_degrees;
 use crate::new_store::{self, NewStore, say};
-use crate::{Error, Fault};
+use crate::{Error, Fault, lost};
 use gather::{Both, Found, gather};
 
 /// Write the statistics of a Zarr store as a small Zarr store.
@@ -103,7 +103,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
         false => Vec::new(),
     };
     let read = variables.iter().chain(&coordinates).copied();
-    new_store::check_whole(&args.store, read, args.allow_missing)?;
+    lost::check_whole(&args.store, read, args.allow_missing)?;
     let processors = || std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
     let threads = args
         .threads

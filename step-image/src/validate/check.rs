@@ -155,6 +155,14 @@ pub(super) fn check(
         let times = times.as_deref().unwrap_or_default();
         let spans = spans(variable, &presence, times, &args.dimension);
         if !may_miss {
+            check_lost(
+                name,
+                &presence,
+                variable,
+                times,
+                &args.dimension,
+                &mut problems,
+            );
             check_presence(name, &presence, &spans, &mut problems);
         }
         check_values(name, &presence, &expected, &mut problems);
@@ -299,14 +307,42 @@ fn type_name(variable: &Variable) -> String {
     }
 }
 
-fn check_presence(name: &str, presence: &Presence, spans: &[Span], problems: &mut Vec<String>) {
-    if let Some(first) = presence.absent.first() {
+/// Names chunks that are not there, whatever would be read in their place.
+fn check_lost(
+    name: &str,
+    presence: &Presence,
+    variable: &Variable,
+    times: &[i64],
+    dimension: &str,
+    problems: &mut Vec<String>,
+) {
+    let axis = variable.dims().iter().position(|dim| dim == dimension);
+    for (is_in_shard, what) in [(false, ""), (true, " in shards")] {
+        let mut lost = presence
+            .absent
+            .iter()
+            .filter(|lost| lost.is_in_shard == is_in_shard);
+        let Some(first) = lost.next() else {
+            continue;
+        };
+        let along = axis.and_then(|axis| first.ranges.get(axis));
+        let within = along.and_then(|range| times.get(range.start as usize..range.end as usize));
+        let when = match within {
+            Some([from, .., to]) => format!(" ({} to {})", text(*from), text(*to)),
+            Some([at]) => format!(" ({})", text(*at)),
+            _ => String::new(),
+        };
         problems.push(format!(
-            "{} chunk(s) of `{name}` were never written, the first of them {}",
-            presence.absent.len(),
-            first.display()
+            "{} chunk(s){what} of `{name}` were never written, the first of them {}{}{when}; `--allow-missing {name}` \
+             takes them, if its writer leaves out chunks of the fill value",
+            1 + lost.count(),
+            if is_in_shard { "in " } else { "" },
+            first.file.display()
         ));
     }
+}
+
+fn check_presence(name: &str, presence: &Presence, spans: &[Span], problems: &mut Vec<String>) {
     let holes: Vec<&Span> = spans
         .iter()
         .filter(|span| span.state != "complete")

@@ -10,6 +10,8 @@ mod grib;
 mod grib_points;
 mod grib_refusals;
 mod grib_table;
+mod memory;
+mod metadata;
 mod netcdf;
 
 use std::path::{Path, PathBuf};

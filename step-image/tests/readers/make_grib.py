@@ -28,6 +28,8 @@ for series in json.loads(sys.argv[2]):
     eccodes.codes_set(base, "dataType", series.get("type", "fc"))
     eccodes.codes_set(base, "typeOfLevel", series.get("level_type", "surface"))
     eccodes.codes_set(base, "level", series.get("level", 0))
+    for key, value in series.get("keys", {}).items():
+        eccodes.codes_set(base, key, value)
     with open(os.path.join(folder, series["file"]), "ab") as file:
         for run in series["runs"]:
             start = datetime.datetime.fromisoformat(run)

@@ -1,0 +1,191 @@
+//! The attributes of several files: those of the first file that has them are kept, and others are told.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use mlwm_datasets::NetCdfFile;
+use serde_json::{Map, Value};
+
+use crate::Error;
+
+/// Differs in all files, and says what was done with them: it is only told that it does.
+const HISTORY: &str = "history";
+
+/// Ranges outside of which values are not valid.
+pub(crate) const RANGES: [&str; 3] = ["valid_range", "valid_min", "valid_max"];
+
+/// What attributes are of.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Owner {
+    Files,
+    Variable(String),
+}
+
+/// The attributes of several files.
+#[derive(Debug, Default)]
+pub(crate) struct Attributes(BTreeMap<Owner, Kept>);
+
+/// A value, none where it is not there, with the files that say so.
+type Other = (Option<Value>, Vec<PathBuf>);
+
+/// Those that are kept, and what other files say.
+#[derive(Debug)]
+struct Kept {
+    attributes: Map<String, Value>,
+    file: PathBuf,
+    /// By attribute.
+    others: BTreeMap<String, Vec<Other>>,
+}
+
+impl Attributes {
+    /// Adds those of a file.
+    pub(crate) fn add(&mut self, owner: Owner, attributes: Map<String, Value>, file: &Path) {
+        let Some(kept) = self.0.get_mut(&owner) else {
+            let kept = Kept {
+                attributes,
+                file: file.to_owned(),
+                others: BTreeMap::new(),
+            };
+            self.0.insert(owner, kept);
+            return;
+        };
+        let names: BTreeSet<&String> = kept.attributes.keys().chain(attributes.keys()).collect();
+        for name in names {
+            let value = attributes.get(name);
+            if kept.attributes.get(name) == value {
+                continue;
+            }
+            let others = kept.others.entry(name.clone()).or_default();
+            match others.iter_mut().find(|other| other.0.as_ref() == value) {
+                Some((_, files)) => files.push(file.to_owned()),
+                None => others.push((value.cloned(), vec![file.to_owned()])),
+            }
+        }
+    }
+
+    /// Those that are kept.
+    pub(crate) fn of(&self, owner: &Owner) -> Map<String, Value> {
+        let kept = self.0.get(owner);
+        kept.map_or_else(Map::new, |kept| kept.attributes.clone())
+    }
+
+    /// What is not kept: a sentence for each attribute.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        let of_owner = |(owner, kept): (&Owner, &Kept)| -> Vec<String> {
+            let others = kept.others.iter();
+            others
+                .map(|(name, others)| kept.note(owner, name, others))
+                .collect()
+        };
+        self.0.iter().flat_map(of_owner).collect()
+    }
+}
+
+impl Kept {
+    fn note(&self, owner: &Owner, name: &str, others: &[Other]) -> String {
+        let of = match owner {
+            Owner::Files => "of the files".to_owned(),
+            Owner::Variable(variable) => format!("of `{variable}`"),
+        };
+        let first = self.file.display();
+        if *owner == Owner::Files && name == HISTORY {
+            let count: usize = others.iter().map(|(_, files)| files.len()).sum();
+            return format!(
+                "the attribute `{name}` {of} is kept as it is in `{first}`; in {count} more file(s) it differs"
+            );
+        }
+        let each = others.iter().map(|(value, files)| {
+            let files: Vec<String> = files
+                .iter()
+                .map(|file| format!("`{}`", file.display()))
+                .collect();
+            format!("{} in {}", text(value.as_ref()), files.join(", "))
+        });
+        format!(
+            "the attribute `{name}` {of} is {} in `{first}`, which is kept, but {}",
+            text(self.attributes.get(name)),
+            each.collect::<Vec<_>>().join("; ")
+        )
+    }
+}
+
+fn text(value: Option<&Value>) -> String {
+    value.map_or_else(|| "not there".to_owned(), Value::to_string)
+}
+
+/// What attributes say of decoded values: ranges of packed ones, which they have as they are packed, are decoded, too.
+pub(crate) fn described(file: &NetCdfFile, name: &str) -> Result<Map<String, Value>, Error> {
+    let stored = file.stored_attributes(name)?;
+    let mut attributes = file.decoded_attributes(name)?;
+    let number = |name: &str| stored.get(name).and_then(Value::as_f64);
+    let (scale, offset) = (number("scale_factor"), number("add_offset"));
+    if scale.is_some() || offset.is_some() {
+        let decoded = |packed: &Value| match packed.as_f64() {
+            Some(packed) => (packed * scale.unwrap_or(1.0) + offset.unwrap_or(0.0)).into(),
+            None => packed.clone(),
+        };
+        for range in RANGES {
+            match attributes.get_mut(range) {
+                Some(Value::Array(ends)) => ends.iter_mut().for_each(|end| *end = decoded(end)),
+                Some(end) => *end = decoded(end),
+                None => {}
+            }
+        }
+    }
+    Ok(attributes)
+}
+
+/// What is kept of the attributes of a coordinate of time: how it is counted is written anew, and its bounds are not.
+pub(crate) fn of_time(mut attributes: Map<String, Value>) -> Map<String, Value> {
+    const COUNTED: [&str; 5] = ["units", "calendar", "bounds", "climatology", "actual_range"];
+    attributes.retain(|name, _| !COUNTED.contains(&name.as_str()));
+    attributes
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn map(value: &Value) -> Map<String, Value> {
+        value.as_object().cloned().unwrap_or_default()
+    }
+
+    #[test]
+    fn each_attribute_that_differs_is_told_with_its_files() {
+        let mut attributes = Attributes::default();
+        let air = Owner::Variable("Tair".to_owned());
+        for (file, own, of_air) in [
+            (
+                "a",
+                json!({"history": "x", "title": "t"}),
+                json!({"comment": "one"}),
+            ),
+            (
+                "b",
+                json!({"history": "y", "title": "t"}),
+                json!({"comment": "two", "note": 3}),
+            ),
+            (
+                "c",
+                json!({"history": "z", "title": "t"}),
+                json!({"comment": "two"}),
+            ),
+            ("d", json!({"history": "x"}), json!({"comment": "one"})),
+        ] {
+            attributes.add(Owner::Files, map(&own), Path::new(file));
+            attributes.add(air.clone(), map(&of_air), Path::new(file));
+        }
+        assert_eq!(attributes.of(&air), map(&json!({"comment": "one"})));
+        assert_eq!(
+            attributes.notes(),
+            [
+                "the attribute `history` of the files is kept as it is in `a`; in 2 more file(s) it differs",
+                "the attribute `title` of the files is \"t\" in `a`, which is kept, but not there in `d`",
+                "the attribute `comment` of `Tair` is \"one\" in `a`, which is kept, but \"two\" in `b`, `c`",
+                "the attribute `note` of `Tair` is not there in `a`, which is kept, but 3 in `b`",
+            ]
+        );
+    }
+}
