@@ -81,7 +81,7 @@ fn exceeded(resources: &Resources, excess: Excess, log: PathBuf, last: Vec<Strin
             written: whole(written),
             limit: match resources.disk {
                 Some(limit) if room <= limit.0 => format!("its `resources.disk` of {limit}"),
-                _ => format!("the {} that `--disk` leaves it", whole(room)),
+                _ => format!("`--disk` allows ({} for what it writes)", whole(room)),
             },
             log,
             last,

@@ -104,7 +104,8 @@ pub async fn input_sizes(plan: &Plan, patience: Duration) -> BTreeMap<String, u6
         let place = uri.parse().ok()?;
         let listing = mlwm_storage::listing_digest(&place);
         let listing = tokio::time::timeout(patience, listing).await.ok()?.ok()?;
-        Some((uri.clone(), listing.bytes))
+        // What is not there yet will not be empty.
+        (listing.bytes > 0).then(|| (uri.clone(), listing.bytes))
     });
     let sizes = stream::iter(sizes).buffer_unordered(LISTED_AT_ONCE);
     sizes.filter_map(future::ready).collect().await

@@ -89,11 +89,12 @@ impl Machine {
         }
     }
 
-    /// What a container may write that does not say what it needs, in bytes.
-    pub(crate) fn most_written(&self) -> u64 {
-        match self.budget.is_disk_bound {
-            true => self.budget.disk,
-            false => u64::MAX,
+    /// What a container may write with its inputs, in bytes: what it says, or what the run may use.
+    pub(crate) fn most_written(&self, resources: &Resources) -> u64 {
+        match (resources.disk, self.budget.is_disk_bound) {
+            (Some(stated), _) => stated.0,
+            (None, true) => self.budget.disk,
+            (None, false) => u64::MAX,
         }
     }
 

@@ -123,8 +123,11 @@ fn check_analysis_time(
     input: &PlannedInput,
     folder: &Path,
 ) -> Result<(), Error> {
-    let Some(form) = &input.dated else {
-        return Ok(());
+    let form = match &input.dated {
+        Some(form) => form.as_str(),
+        // A plan of an older mlwm does not say it.
+        None if input.uri.contains(&planned.analysis_time.path_text()) => AnalysisTime::PATH_FORM,
+        None => return Ok(()),
     };
     // What is no Zarr store is not looked into.
     let Ok(dataset) = Dataset::open(folder) else {

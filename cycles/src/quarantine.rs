@@ -29,10 +29,10 @@ pub(crate) fn keep(
     quota: u64,
 ) -> Result<Option<String>, Error> {
     let parts = [scratch.outputs(planned), scratch.windows(planned)];
-    let bytes = bytes(parts.to_vec());
-    if bytes == 0 {
+    if !has_files(parts.to_vec()) {
         return Ok(None);
     }
+    let bytes = bytes(parts.to_vec());
     if bytes > quota {
         return Ok(Some(format!(
             "what it wrote was removed: {} are more than `--keep-failed` of {}",
@@ -74,13 +74,34 @@ fn make_room(all: &Path, bytes_left: u64) -> Result<(), Error> {
     Ok(())
 }
 
+/// Whether there is anything but folders.
+fn has_files(mut folders: Vec<PathBuf>) -> bool {
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => folders.push(entry.path()),
+                _ => return true,
+            }
+        }
+    }
+    false
+}
+
 fn bytes(folders: Vec<PathBuf>) -> u64 {
     allocated(folders, &CancellationToken::new())
 }
 
 fn entries(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let read = match fs::read_dir(folder) {
-        Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        // A file that somebody put there is not ours.
+        Err(source)
+            if matches!(
+                source.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            return Ok(Vec::new());
+        }
         read => read,
     };
     let entries = read.and_then(|entries| {

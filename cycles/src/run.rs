@@ -1,5 +1,6 @@
 //! Carrying out a plan: every task to its end or its error, several at once where there is room.
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -99,14 +100,20 @@ pub async fn run(
     };
     let recorder = Recorder::begin(&ledger_file(scratch.root()), &this_run, &names);
     reach("run: begun");
-    let machine = Machine::new(options.budget);
-    // What earlier runs could not send takes space until it is published, or its member made again.
-    let has_windows = |planned: &PlannedTask| scratch.windows(planned).is_dir();
-    for (turn, planned) in plan.tasks.iter().enumerate() {
-        if has_windows(planned) {
-            let windows = vec![scratch.windows(planned)];
-            machine.disk.found(turn, allocated(windows, cancel));
-        }
+    // What is complete is published without a model, and takes space until it is.
+    let tasks = plan.tasks.iter().enumerate();
+    let complete = tasks.filter(|(_, planned)| scratch.complete(planned).is_file());
+    let found: BTreeMap<usize, u64> = complete
+        .map(|(turn, planned)| (turn, allocated(vec![scratch.windows(planned)], cancel)))
+        .collect();
+    let mut budget = options.budget;
+    if !budget.is_disk_bound {
+        // What is free is so beside it.
+        budget.disk = budget.disk.saturating_add(found.values().sum());
+    }
+    let machine = Machine::new(budget);
+    for (turn, bytes) in found {
+        machine.disk.found(turn, bytes);
     }
     let warm = Warm::new(plan);
     let at_once = machine.tasks_at_once(plan.tasks.iter().map(|task| &task.resources));
@@ -129,14 +136,15 @@ pub async fn run(
     };
     let made = Made::of(&plan.tasks);
     let kept = Kept::of(&plan.tasks, made.waits());
-    // These go first: they make room for the others. What is complete needs no model for that.
+    // What is complete goes first: it makes room for the others.
     let mut tasks: Vec<(usize, &PlannedTask)> = plan.tasks.iter().enumerate().collect();
-    tasks.sort_by_key(|(_, planned)| (!scratch.complete(planned).is_file(), !has_windows(planned)));
+    tasks.sort_by_cached_key(|(_, planned)| !scratch.complete(planned).is_file());
     let tasks = tasks.into_iter().map(async |(turn, planned)| {
         let mut report = match made.ready(turn, &context).await {
             Ok(()) => one(&context, turn, planned).await,
             Err(error) => {
                 context.warm.leave(planned);
+                machine.disk.is_over(turn);
                 let report = task::not_begun(planned, &error);
                 (context.tell)(Event::TaskFinished(report.clone()));
                 report
@@ -229,6 +237,8 @@ async fn one(context: &Context<'_>, turn: usize, planned: &PlannedTask) -> TaskR
         Err(error) => task::not_begun(planned, &error),
     };
     context.warm.leave(planned);
+    // Also of one that was not begun: nobody waits for the space of what lies there.
+    context.machine.disk.is_over(turn);
     (context.tell)(Event::TaskFinished(report.clone()));
     report
 }

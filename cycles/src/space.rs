@@ -168,7 +168,7 @@ impl Disk {
     pub(crate) fn try_reserve(&self, bytes: u64, left: u64) -> Option<Space<'_>> {
         let mut state = self.state();
         let needed = state.reserved.saturating_add(bytes).saturating_add(left);
-        let fits = needed <= self.budget || state.reserved == 0;
+        let fits = needed <= self.budget || state.reserved == 0 || bytes == 0;
         fits.then(|| {
             state.reserved += bytes;
             Space {
@@ -368,6 +368,8 @@ mod tests {
         assert!(!is_free(&disk, 30, 11).await, "some must remain");
         drop(first);
         assert!(is_free(&disk, 1000, 0).await, "alone");
+        disk.found(0, 200);
+        assert!(is_free(&disk, 0, 0).await, "nothing is always free");
     }
 
     #[tokio::test]

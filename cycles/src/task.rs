@@ -19,17 +19,6 @@ pub(crate) async fn run(
     planned: &PlannedTask,
     claim: &Claim,
 ) -> TaskReport {
-    let report = attempts(context, turn, planned, claim).await;
-    context.machine.disk.is_over(turn);
-    report
-}
-
-async fn attempts(
-    context: &Context<'_>,
-    turn: usize,
-    planned: &PlannedTask,
-    claim: &Claim,
-) -> TaskReport {
     (context.tell)(Event::TaskStarted {
         task: planned.title(),
         configuration: planned.configuration.clone(),

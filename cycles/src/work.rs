@@ -195,6 +195,7 @@ impl<'a> Work<'a> {
         drop((space, held));
         // Without a ledger, all attempts have one number. A log that stays is only longer.
         let _ = fs::remove_file(self.context.scratch.log(self.planned, attempt.number));
+        self.check_writable(places).await?;
         let inputs = self.stage(&ground.converters).await?;
         reach("attempt: staged");
         let identity = self.identity(&ground, &inputs);
@@ -204,7 +205,7 @@ impl<'a> Work<'a> {
             return Ok(Outcome::AlreadyPublished);
         }
         self.convert(attempt, &ground, identity, &inputs).await?;
-        self.check(places).await?;
+        self.check().await?;
         reach("attempt: checked");
         let mounted = self.mounted().await?;
         if self.planned.is_cut() {
@@ -464,7 +465,7 @@ impl<'a> Work<'a> {
     }
 
     /// Everything that can be known to be wrong before a container is started.
-    async fn check(&mut self, places: &[Place]) -> Result<(), Error> {
+    async fn check(&mut self) -> Result<(), Error> {
         let clock = self.begin(Phase::Check);
         let path = |input: &PlannedInput| self.context.scratch.input(self.planned, &input.name);
         let inputs = self.planned.inputs.iter();
@@ -473,6 +474,12 @@ impl<'a> Work<'a> {
         let planned = self.planned.clone();
         self.unless_cancelled(move || preflight::check(&planned, &staged))
             .await??;
+        self.end(Phase::Check, clock, None);
+        Ok(())
+    }
+
+    /// Whether the outputs may be published, before anything is brought here for them.
+    async fn check_writable(&self, places: &[Place]) -> Result<(), Error> {
         for place in places {
             let writable = async {
                 Store::open(&place.uri)
@@ -485,7 +492,6 @@ impl<'a> Work<'a> {
                 () = self.context.cancel.cancelled() => return Err(Error::Interrupted),
             }
         }
-        self.end(Phase::Check, clock, None);
         Ok(())
     }
 
@@ -532,12 +538,7 @@ impl<'a> Work<'a> {
             .recorder
             .has_log(attempt, &log.display().to_string());
         let stop = self.context.cancel.child_token();
-        // One that does not say what it needs has what the run may use.
-        let limit = self
-            .planned
-            .resources
-            .disk
-            .map_or_else(|| self.context.machine.most_written(), |limit| limit.0);
+        let limit = self.context.machine.most_written(&self.planned.resources);
         let job = container::Job {
             planned: self.planned,
             image,

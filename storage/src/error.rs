@@ -428,7 +428,7 @@ impl Error {
     pub fn is_refusal(&self) -> bool {
         matches!(
             self,
-            Self::AccessDenied { .. } | Self::RegistryAccess { .. }
+            Self::AccessDenied { .. } | Self::BucketMissing { .. } | Self::RegistryAccess { .. }
         )
     }
 

@@ -40,7 +40,6 @@ fn build(reference: &str, text: &str) {
         assert_eq!(other, text, "two images are called {reference}");
         return;
     }
-    built.insert(reference.to_owned(), text.to_owned());
     let mut build = Command::new("docker")
         .args(["build", "--quiet", "--tag", reference, "-"])
         .stdin(Stdio::piped())
@@ -57,6 +56,7 @@ fn build(reference: &str, text: &str) {
         build.wait().expect("docker build can be fed").success(),
         "docker build of {reference}"
     );
+    built.insert(reference.to_owned(), text.to_owned());
 }
 
 /// A streaming model whose windows lie in its input, one folder each.

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mlwm_spec::Manifest;
 
@@ -125,7 +125,10 @@ impl Created {
     /// Counts from now on.
     pub fn with(label: &str) -> Self {
         let mut docker = Command::new("docker");
-        docker.args(["events", "--format", "{{.Actor.ID}}"]);
+        // What comes before it listens, it is told then.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let now = now.as_secs_f64().to_string();
+        docker.args(["events", "--since", &now, "--format", "{{.Actor.ID}}"]);
         let label = format!("label={label}");
         for filter in ["type=container", "event=create", &label] {
             docker.args(["--filter", filter]);
@@ -133,7 +136,6 @@ impl Created {
         let mut events = docker.stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(events.stdout.take().unwrap()).lines();
         let lines = std::thread::spawn(move || lines.map_while(Result::ok).count());
-        std::thread::sleep(Duration::from_millis(500));
         Self {
             events,
             lines: Some(lines),

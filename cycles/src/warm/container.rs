@@ -92,10 +92,10 @@ async fn one(
                 false => std::future::pending().await,
             }
         };
-        // Of windows it may write what is reserved for them, of what it writes whole as much as the run may use.
+        // Of windows it may write what is reserved for them.
         let room = match is_cut {
             true => u64::MAX,
-            false => context.machine.most_written(),
+            false => context.machine.most_written(&request.resources),
         };
         let full = async {
             tokio::select! {

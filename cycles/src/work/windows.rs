@@ -95,13 +95,17 @@ impl<'a> Work<'a> {
             .await?;
         reach("attempt: ran");
         if let Some(source) = self.unsent.take() {
-            let unpublished = self.unpublished(Error::Storage(source));
-            if matches!(unpublished, Error::Storage(_)) {
-                // It is not noted as complete: what takes the place of something published is made from all windows,
-                // which are not kept.
+            if cuts.iter().any(|cut| cut.replaces) {
+                // What takes the place of something published is made from all windows, which are not kept.
                 self.context.scratch.clear_outputs(self.planned)?;
+                return Err(Error::Storage(source));
             }
-            return Err(unpublished);
+            if !self.context.scratch.complete(self.planned).is_file() {
+                // The disk was full when it should have been noted.
+                let complete = self.complete_windows(&cuts, identity, &inputs, &ran);
+                complete.await?.note(self.context.scratch, self.planned)?;
+            }
+            return Err(self.unpublished(Error::Storage(source)));
         }
         let made = Complete::unkept(identity, &inputs, &ran);
         if let Err(error) = self.reveal(cuts, image, &made).await {

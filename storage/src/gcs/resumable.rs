@@ -181,7 +181,9 @@ impl Gcs {
     /// Opens a session and calls it off: whether it may be done.
     pub(crate) async fn try_upload(&self, uri: &Uri) -> Result<(), Failure> {
         let session = self.open_session(uri, 0, "").await?;
-        self.call_off(uri, &session).await
+        // Otherwise Google forgets it by itself.
+        let _ = self.call_off(uri, &session).await;
+        Ok(())
     }
 
     /// Continues what the journal knows.

@@ -102,7 +102,10 @@ impl S3 {
     /// Begins an upload and calls it off: whether it may be done.
     pub(crate) async fn try_upload(&self, uri: &Uri) -> Result<(), Failure> {
         let id = self.begin(uri).await?;
-        Upload { s3: self, uri, id }.abort().await
+        let upload = Upload { s3: self, uri, id };
+        // Who may not do that may publish nevertheless, which ends what is left.
+        let _ = upload.abort().await;
+        Ok(())
     }
 
     /// Ends the uploads of objects below `uri` that were begun and not completed.

@@ -1,12 +1,17 @@
 //! Whether a place can be written to, found out before there is anything to write.
 
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::Access;
+use tokio_util::sync::CancellationToken;
 
 use super::{Place, Store};
-use crate::transfer::retry::Failure;
+use crate::transfer::retry::persist;
 use crate::{Error, Uri, pool};
+
+/// The name of what is begun to be uploaded, and never is.
+const TRIED: &str = "mlwm-may-write";
 
 impl Store {
     /// Fails if what is at `uri` could not be written because the store refuses: it has no such bucket, or the
@@ -17,13 +22,20 @@ impl Store {
     /// [`Error::AccessDenied`], [`Error::BucketMissing`] or [`Error::NoCredentials`], and for a folder
     /// [`Error::Local`].
     pub async fn check_writable(&self, uri: &Uri) -> Result<(), Error> {
-        let asked = match self.place(uri)? {
-            Place::File(path) => return pool::blocking(uri, move || check_folder(&path)).await,
-            Place::S3(s3) => s3.try_upload(uri).await,
-            Place::Gcs(gcs) => gcs.try_upload(uri).await,
+        if let Place::File(path) = self.place(uri)? {
+            return pool::blocking(uri, move || check_folder(&path)).await;
+        }
+        // Below the place, as all that is published: rights may end there.
+        let tried = uri.join(TRIED)?;
+        let ask = async || match self.place(&tried)? {
+            Place::File(_) => Ok(()),
+            Place::S3(s3) => s3.try_upload(&tried).await,
+            Place::Gcs(gcs) => gcs.try_upload(&tried).await,
         };
-        match asked {
-            Err(Failure { error, .. }) if is_refused(&error) => Err(error),
+        // Again with new credentials, but not where it only may pass.
+        let (place, go_on) = (tried.to_string(), CancellationToken::new());
+        match persist(&place, Duration::ZERO, &go_on, ask).await {
+            Err(error) if is_refused(&error) => Err(error),
             _ => Ok(()),
         }
     }
@@ -32,7 +44,10 @@ impl Store {
 fn is_refused(error: &Error) -> bool {
     matches!(
         error,
-        Error::AccessDenied { .. } | Error::BucketMissing { .. } | Error::NoCredentials { .. }
+        Error::AccessDenied { .. }
+            | Error::BucketMissing { .. }
+            | Error::NoCredentials { .. }
+            | Error::NoGoogleCredentials { .. }
     )
 }
 

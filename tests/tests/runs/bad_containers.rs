@@ -198,7 +198,7 @@ fn one_that_writes_more_than_it_said_is_killed() {
 #[test]
 fn one_that_says_nothing_writes_no_more_than_the_run_may_use() {
     let site = scripted("fills-disk", FILLS, "");
-    let killed = ["killed", "the 64MiB that `--disk` leaves it"];
+    let killed = ["killed", "more than `--disk` allows (64MiB"];
     site.run("danra", &["--disk", "64MiB"]).expect(20, &killed);
     site.expect_nothing_left();
     no_container_left();
@@ -217,6 +217,15 @@ fn what_one_wrote_before_it_failed_is_kept_if_that_is_wanted() {
         let file = "danra/2022-04-07T0300Z_member0/output/surface/part";
         assert_eq!(kept(), [file]);
     }
+    let silent = scripted("fails-at-once", "exit 3", "");
+    silent
+        .run("danra", &["--keep-failed", "4MiB"])
+        .expect(20, &["exit code 3"]);
+    assert_eq!(silent.files("mlwm-work/failed"), [""; 0]);
+    assert!(
+        !silent.path("mlwm-work/failed").exists(),
+        "it wrote nothing"
+    );
     fails(&site, 20, &["exit code 3"]);
     assert_eq!(kept().len(), 1, "it stays until there must be room");
 }

@@ -192,6 +192,21 @@ fn a_window_with_a_file_that_is_only_long_takes_what_it_takes() {
     all_is_published(&site);
 }
 
+/// I6: what is reserved for windows is all that a model may write.
+#[test]
+fn a_model_that_writes_more_than_its_windows_may_take_is_stopped() {
+    let writes = "if [ $window = h024-048 ]; then head -c 60M /dev/zero > $new/core; sleep 60; fi";
+    let site = cut("writes-on", writes);
+    let run = [&RUN[..], &["--disk", "16MiB", "--members", "0"]].concat();
+    let said = ["are reserved for its windows, and was killed", "--disk"];
+    site.mlwm(&run).expect(20, &said);
+    let is_manifest = |file: &String| file.ends_with(".manifest.json");
+    assert!(!site.files("published").iter().any(is_manifest));
+    assert_eq!(site.files("mlwm-work/tasks"), [""; 0]);
+    assert_eq!(site.files("mlwm-work/warm"), [""; 0]);
+    no_container_left();
+}
+
 /// What a narrow type has no number for is not published as infinity.
 #[test]
 fn a_value_that_does_not_fit_the_declared_type_is_refused_by_name() {
