@@ -111,14 +111,9 @@ pub fn run(args: &Args) -> Result<(), Error> {
         Some(dataset) => Some(View::of(dataset, &args.dimension, &[], &[])?),
         None => None,
     };
-    for view in views.iter().chain(&statics) {
+    for view in views.iter().chain(&statics).chain(&base) {
         let all = view.variables.values().copied();
         lost::check_whole(&view.path, all, args.allow_missing)?;
-    }
-    if let Some(base) = &base {
-        // Its shards lack chunks of nothing but the fill value.
-        let all = base.variables.values().copied();
-        lost::check_files(&base.path, all, args.allow_missing)?;
     }
     let series = series::group(&views, args.merge)?;
     let tolerance = Tolerance {
