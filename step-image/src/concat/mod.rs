@@ -173,7 +173,7 @@ fn create(args: &Args, plan: &Plan<'_>, all_views: &[&View<'_>]) -> Result<(), E
         .changing
         .values()
         .flat_map(|views| views.iter().map(|view| view.1));
-    let all = all.chain(plan.fixed.values().map(|fixed| fixed.1));
+    let all = all.chain(plan.fixed.values().map(|parts| parts[0].1));
     for lengths in [args.chunk.as_ref(), args.shard.as_ref()]
         .into_iter()
         .flatten()
@@ -219,13 +219,15 @@ fn create(args: &Args, plan: &Plan<'_>, all_views: &[&View<'_>]) -> Result<(), E
             budget,
         )?);
     }
-    for (name, (view, variable)) in &plan.fixed {
+    for (name, parts) in &plan.fixed {
+        let (view, variable) = parts[0];
         let Some(form) = new_store::form(&view.path, variable)? else {
-            texts.push((name, view, *variable));
+            texts.push((name, view, variable));
             continue;
         };
         let mut definition = chunking.definition(name, variable, form, variable.shape())?;
         definition.attributes = view.renamed(definition.attributes);
+        join_provenance(name, parts, &mut definition);
         if new_store::is_index(variable) {
             definition.chunks = variable.shape().to_vec();
             definition.shards = None;
@@ -305,11 +307,13 @@ fn grow(
         }
         jobs.push(Job::plan(&base.path, definition, new, axis, full, budget)?);
     }
-    for (name, (view, variable)) in &plan.fixed {
+    for (name, parts) in &plan.fixed {
+        let (view, variable) = parts[0];
         match new_store::form(&base.path, variable)? {
-            None => texts.push((name, view, *variable)),
+            None => texts.push((name, view, variable)),
             Some(_) => {
-                let definition = append::definition(base.dataset, variable, variable.shape())?;
+                let mut definition = append::definition(base.dataset, variable, variable.shape())?;
+                join_provenance(name, parts, &mut definition);
                 jobs.push(Job::plan(
                     &base.path,
                     definition,

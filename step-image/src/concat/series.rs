@@ -12,6 +12,9 @@ use super::view::View;
 use crate::Fault;
 use crate::chunking::attributes_as_stored;
 
+/// A variable in several stores.
+pub(super) type Parts<'a> = Vec<(&'a View<'a>, &'a Variable)>;
+
 /// What is written.
 pub(super) struct Plan<'a> {
     /// Seconds since 1970.
@@ -25,9 +28,9 @@ pub(super) struct Plan<'a> {
     pub(super) dropped: BTreeSet<String>,
     pub(super) format: ZarrFormat,
     /// The parts of each variable that changes with time.
-    pub(super) changing: BTreeMap<String, Vec<(&'a View<'a>, &'a Variable)>>,
-    /// Those that do not.
-    pub(super) fixed: BTreeMap<String, (&'a View<'a>, &'a Variable)>,
+    pub(super) changing: BTreeMap<String, Parts<'a>>,
+    /// Those that do not, from all that have them; the first is kept.
+    pub(super) fixed: BTreeMap<String, Parts<'a>>,
     /// How far coordinates of the stores are apart.
     pub(super) apart: BTreeMap<String, f64>,
 }
@@ -169,10 +172,7 @@ pub(super) fn plan<'a>(
 }
 
 /// A variable in all of these.
-fn parts<'a>(
-    views: &[&'a View<'a>],
-    name: &str,
-) -> Result<Vec<(&'a View<'a>, &'a Variable)>, Fault> {
+fn parts<'a>(views: &[&'a View<'a>], name: &str) -> Result<Parts<'a>, Fault> {
     let part = |view: &&'a View<'a>| match view.variables.get(name) {
         Some(variable) => Ok((*view, *variable)),
         None => Err(Fault::store(
@@ -210,11 +210,14 @@ pub(super) fn add_fixed<'a>(
             });
         }
         for (name, variable) in view.fixed() {
-            let Some(&known) = plan.fixed.get(name) else {
-                plan.fixed.insert(name.clone(), (view, variable));
+            let parts = plan.fixed.entry(name.clone()).or_default();
+            // The base is among the views of each series.
+            if parts.iter().any(|part| std::ptr::eq(part.1, variable)) {
                 continue;
-            };
-            if std::ptr::eq(known.1, variable) {
+            }
+            parts.push((view, variable));
+            let known = parts[0];
+            if parts.len() == 1 {
                 continue;
             }
             check_metadata(name, known, (view, variable), None, tolerance)?;
@@ -229,7 +232,7 @@ pub(super) fn add_fixed<'a>(
 /// Refuses what would be no dataset: a variable that is both static and not, and dimensions of several lengths.
 pub(super) fn check_together(plan: &Plan<'_>) -> Result<(), Fault> {
     let changing = plan.changing.iter().map(|(name, parts)| (name, parts[0]));
-    let fixed = plan.fixed.iter().map(|(name, known)| (name, *known));
+    let fixed = plan.fixed.iter().map(|(name, parts)| (name, parts[0]));
     let mut lengths: BTreeMap<&str, (u64, &String, &View<'_>)> = BTreeMap::new();
     for (name, (view, variable)) in changing.chain(fixed) {
         for (dim, &length) in variable.dims().iter().zip(variable.shape()) {
@@ -248,10 +251,10 @@ pub(super) fn check_together(plan: &Plan<'_>) -> Result<(), Fault> {
             }
         }
     }
-    for (name, (view, _)) in &plan.fixed {
+    for (name, fixed) in &plan.fixed {
         if let Some(parts) = plan.changing.get(name) {
             return Err(Fault::Differs {
-                store: view.path.clone(),
+                store: fixed[0].0.path.clone(),
                 other: parts[0].0.path.clone(),
                 reason: format!(
                     "`{name}` does not change with `{}` in it, but does in the other: give one of them another name",
