@@ -141,11 +141,16 @@ pub fn run(args: &Args) -> Result<(), Error> {
             "`{name}` differs by up to {apart} between the stores; that of the first is kept"
         ));
     }
-    if !plan.dropped.is_empty() {
-        say(&format!(
-            "note: the stores differ in these attributes of their own, which the result has not: {}",
-            plan.dropped.iter().cloned().collect::<Vec<_>>().join(", ")
-        ));
+    for (of, dropped) in [
+        ("their own".to_owned(), &plan.dropped),
+        (format!("`{}`", args.dimension), &plan.dropped_of_time),
+    ] {
+        if !dropped.is_empty() {
+            say(&format!(
+                "note: the stores differ in these attributes of {of}, which the result has not: {}",
+                dropped.iter().cloned().collect::<Vec<_>>().join(", ")
+            ));
+        }
     }
     let parts: Vec<&View<'_>> = base
         .iter()

@@ -10,7 +10,8 @@ use super::agree::{Tolerance, check_metadata, check_values};
 use super::times::{Times, check_series};
 use super::view::View;
 use crate::Fault;
-use crate::chunking::attributes_as_stored;
+use crate::nc2zarr::of_time;
+use crate::output::WINDOW;
 
 /// A variable in several stores.
 pub(super) type Parts<'a> = Vec<(&'a View<'a>, &'a Variable)>;
@@ -19,8 +20,10 @@ pub(super) type Parts<'a> = Vec<(&'a View<'a>, &'a Variable)>;
 pub(super) struct Plan<'a> {
     /// Seconds since 1970.
     pub(super) times: Vec<i64>,
-    /// Attributes of the times, without those that say how they are counted.
+    /// Attributes of the times, without those that say how they are counted: those that all have.
     pub(super) time_attributes: Map<String, Value>,
+    /// Those that the times of some have otherwise or not at all.
+    pub(super) dropped_of_time: BTreeSet<String>,
     dimension: String,
     /// Attributes of the store: those that all have.
     pub(super) attributes: Map<String, Value>,
@@ -115,7 +118,8 @@ pub(super) fn plan<'a>(
     let first = series[0][0];
     let mut plan = Plan {
         times: common_times(&series)?,
-        time_attributes: first.time.plain_attributes(),
+        time_attributes: of_time(first.time.plain_attributes()),
+        dropped_of_time: BTreeSet::new(),
         dimension: first.time.name().to_owned(),
         attributes: first.renamed(first.dataset.attributes().clone()),
         dropped: BTreeSet::new(),
@@ -124,19 +128,22 @@ pub(super) fn plan<'a>(
         fixed: BTreeMap::new(),
         apart: BTreeMap::new(),
     };
-    for key in ["units", "calendar"] {
-        plan.time_attributes.remove(key);
-    }
     for views in &series {
         for view in views {
             let attributes = view.renamed(view.dataset.attributes().clone());
-            let own = &plan.attributes;
-            let all = own.keys().chain(attributes.keys());
-            let differ = all.filter(|name| own.get(*name) != attributes.get(*name));
-            plan.dropped.extend(differ.cloned());
-            plan.attributes
-                .retain(|name, value| attributes.get(name) == Some(value));
-            check_time_attributes(first, view, tolerance)?;
+            keep_common(&mut plan.attributes, &attributes, &mut plan.dropped);
+            check_windows(first, view, tolerance)?;
+            let mut own_of_time = of_time(view.time.plain_attributes());
+            for name in &tolerance.ignored {
+                own_of_time.remove(name);
+                let first = plan.time_attributes.get(name);
+                own_of_time.extend(first.map(|value| (name.clone(), value.clone())));
+            }
+            keep_common(
+                &mut plan.time_attributes,
+                &own_of_time,
+                &mut plan.dropped_of_time,
+            );
         }
         // The last one is never the base, which has the variables of all series.
         let last = views[views.len() - 1];
@@ -266,40 +273,45 @@ pub(super) fn check_together(plan: &Plan<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-fn check_time_attributes(
-    first: &View<'_>,
-    view: &View<'_>,
-    tolerance: &Tolerance,
-) -> Result<(), Fault> {
-    let described = |view: &View<'_>| {
-        let mut attributes = attributes_as_stored(view.time);
-        attributes.retain(|name, _| {
-            !matches!(name.as_str(), "units" | "calendar" | "dtype")
-                && !tolerance.ignored.contains(name)
-        });
-        attributes
+/// Keeps the attributes that others have, too, and remembers which it drops.
+fn keep_common(
+    attributes: &mut Map<String, Value>,
+    others: &Map<String, Value>,
+    dropped: &mut BTreeSet<String>,
+) {
+    let all = attributes.keys().chain(others.keys());
+    let differ = all.filter(|name| attributes.get(*name) != others.get(*name));
+    dropped.extend(differ.cloned());
+    attributes.retain(|name, value| others.get(name) == Some(value));
+}
+
+/// Refuses times that are not the beginnings of the same windows.
+fn check_windows(first: &View<'_>, view: &View<'_>, tolerance: &Tolerance) -> Result<(), Fault> {
+    const NAME: &str = "long_name";
+    let is_window = |view: &View<'_>| {
+        let name = view.time.text_attribute(NAME);
+        name.is_some_and(|name| name.starts_with(WINDOW))
     };
-    let (mine, others) = (described(first), described(view));
-    // Times are the same whoever said more of them, but for what they are of.
-    let differs = |name: &&String| {
-        let (one, other) = (mine.get(*name), others.get(*name));
-        one != other && (*name == "long_name" || (one.is_some() && other.is_some()))
-    };
-    let shown =
-        |value: Option<&Value>| value.map_or_else(|| "not there".to_owned(), Value::to_string);
-    match mine.keys().chain(others.keys()).find(differs) {
-        None => Ok(()),
-        Some(name) => Err(Fault::Differs {
-            store: view.path.clone(),
-            other: first.path.clone(),
-            reason: format!(
-                "the attribute `{name}` of `{}` is {}, but {}; `--ignore-attribute {name}` keeps the first",
-                view.time.name(),
-                shown(others.get(name)),
-                shown(mine.get(name)),
-            ),
-        }),
+    let (mine, other) = (
+        first.time.text_attribute(NAME),
+        view.time.text_attribute(NAME),
+    );
+    let may_differ = !is_window(first) && !is_window(view);
+    if mine == other || may_differ || tolerance.ignored.iter().any(|name| name == NAME) {
+        return Ok(());
     }
+    let shown =
+        |name: Option<&str>| name.map_or("not there".to_owned(), |name| format!("{name:?}"));
+    Err(Fault::Differs {
+        store: view.path.clone(),
+        other: first.path.clone(),
+        reason: format!(
+            "the attribute `{NAME}` of `{}` is {}, but {}; `--ignore-attribute {NAME}` keeps the first",
+            view.time.name(),
+            shown(other),
+            shown(mine),
+        ),
+    })
 }
 
 /// The times of all series, which must be the same.

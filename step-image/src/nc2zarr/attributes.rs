@@ -135,9 +135,21 @@ pub(crate) fn described(file: &NetCdfFile, name: &str) -> Result<Map<String, Val
     Ok(attributes)
 }
 
-/// What is kept of the attributes of a coordinate of time: how it is counted is written anew, and its bounds are not.
+/// What is kept of the attributes of a coordinate of time: how it is counted is written anew, and its bounds and what is
+/// in its old units are not.
 pub(crate) fn of_time(mut attributes: Map<String, Value>) -> Map<String, Value> {
-    const COUNTED: [&str; 5] = ["units", "calendar", "bounds", "climatology", "actual_range"];
+    const COUNTED: [&str; 10] = [
+        "units",
+        "calendar",
+        "bounds",
+        "climatology",
+        "actual_range",
+        "valid_range",
+        "valid_min",
+        "valid_max",
+        "time_origin",
+        "delta_t",
+    ];
     attributes.retain(|name, _| !COUNTED.contains(&name.as_str()));
     attributes
 }

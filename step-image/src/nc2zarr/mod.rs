@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use clap::Args;
 use mlwm_spec::AnalysisTime;
 
+pub(crate) use self::attributes::of_time;
 use self::index::Index;
 use self::names::Rename;
 pub(crate) use self::names::rename_named;
