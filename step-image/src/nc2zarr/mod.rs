@@ -68,7 +68,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
         .output
         .check_chunks(&plan.dim_names(), &mut problems);
     report.refuse(problems, arguments.output.report.as_deref())?;
-    write::check_memory(&plan, arguments)?;
+    write::check_memory(&index, &plan, arguments)?;
     whole(&arguments.target, |folder| {
         write::write(&index, &plan, arguments, folder)?;
         report.finish(arguments.output.report.as_deref(), folder)
