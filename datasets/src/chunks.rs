@@ -47,7 +47,7 @@ pub(crate) fn try_chunk(array: &Array<FilesystemStore>, chunk: &[u64]) -> Result
     })
 }
 
-pub(crate) fn caught<T>(decode: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+fn caught<T>(decode: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(decode))
         .unwrap_or_else(|_| Err("its bytes are not what its codecs write".to_owned()))
 }

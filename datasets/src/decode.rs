@@ -110,6 +110,29 @@ impl Decoding {
         self.stored
     }
 
+    /// What an integer of an attribute in the type of the stored values, such as the end of a range, is after decoding.
+    #[cfg(feature = "netcdf")]
+    pub(crate) fn of_attribute(&self, packed: i64) -> Value {
+        let packed = match self.stored {
+            // Negative where `_Unsigned` changed the type.
+            Stored::Int { signed: false, .. } => int_mask(packed, self.stored),
+            _ => Mask {
+                float: packed as f64,
+                int: Some(packed),
+            },
+        };
+        match (packed.int, self.scale, self.offset) {
+            (Some(packed), None, None) => packed.into(),
+            (_, scale, offset) => {
+                let (scale, offset) = (scale.unwrap_or(1.0), offset.unwrap_or(0.0));
+                match self.element {
+                    Element::F32 => (packed.float as f32 * scale as f32 + offset as f32).into(),
+                    _ => (packed.float * scale + offset).into(),
+                }
+            }
+        }
+    }
+
     /// Decodes values that `zarrs` read, in native byte order.
     pub(crate) fn decode(&self, bytes: ArrayBytes<'_>, shape: &[usize]) -> Result<Values, String> {
         let shaped = |length: usize| format!("{length} values do not fill the shape {shape:?}");

@@ -27,7 +27,6 @@ mod netcdf;
 mod netcdf_file;
 pub mod points;
 pub mod prepare;
-mod shard_index;
 mod statistics;
 #[cfg(test)]
 mod statistics_tests;

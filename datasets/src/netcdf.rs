@@ -21,6 +21,8 @@ use crate::{Element, Values, cf_time, classic};
 /// How a classic file begins, before its version, and how one of NetCDF-4 does.
 const CLASSIC: &[u8] = b"CDF";
 const HDF5: &[u8] = b"\x89HDF\r\n\x1a\n";
+/// The most that the library keeps of the chunks of a variable, until the file is closed.
+const CACHE: u64 = 64 << 20;
 /// What the library puts where a float was never written.
 const NEVER_WRITTEN: f32 = 9.969_21e36;
 
@@ -143,6 +145,30 @@ impl NetCdf {
             return Err("it has values that were never written".to_owned());
         }
         Ok(values)
+    }
+
+    /// What the library takes while a part of a variable is read, besides values.
+    pub(crate) fn bytes_beside(&self, name: &str) -> Result<u64, String> {
+        let variable = self.variable(name)?;
+        let stored = variable
+            .decoding
+            .as_ref()
+            .and_then(|one| one.stored().size());
+        let size = stored.unwrap_or(1);
+        let chunk = survived(|| {
+            let stored = self.file.variable(name).ok_or("it is not there")?;
+            stored.chunking().map_err(text)
+        })?;
+        let Some(chunk) = chunk.filter(|chunk| !chunk.is_empty()) else {
+            return Ok(0);
+        };
+        let bytes =
+            |lengths: &mut dyn Iterator<Item = u64>| lengths.fold(size, u64::saturating_mul);
+        let all = bytes(&mut variable.dims.iter().map(|(_, length)| *length));
+        let chunk = bytes(&mut chunk.iter().map(|&length| length as u64));
+        let cached = if chunk <= CACHE { all.min(CACHE) } else { 0 };
+        // Compressed, and before and after a filter.
+        Ok(chunk.saturating_mul(3).saturating_add(cached))
     }
 
     /// All values of a variable.

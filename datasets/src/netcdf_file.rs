@@ -101,6 +101,28 @@ impl NetCdfFile {
         Ok(decoded(self.stored_attributes(name)?))
     }
 
+    /// An integer that an attribute has in the type of a variable's stored values, such as the end of a range, as it is
+    /// after decoding.
+    ///
+    /// # Errors
+    /// [`Error::NoVariable`].
+    pub fn decoded_number(&self, name: &str, packed: i64) -> Result<Value, Error> {
+        let decoding = self.file.decoding(name);
+        let decoding = decoding.map_err(|_| self.no_variable(name))?;
+        Ok(decoding.map_or(packed.into(), |decoding| decoding.of_attribute(packed)))
+    }
+
+    /// What the library takes in bytes while a part of a variable is read, besides values: a chunk as it is stored and
+    /// as it is decompressed, and a cache of chunks.
+    ///
+    /// # Errors
+    /// [`Error::NoVariable`], [`Error::Unreadable`].
+    pub fn bytes_beside(&self, name: &str) -> Result<u64, Error> {
+        self.dims(name)?;
+        let bytes = self.file.bytes_beside(name);
+        bytes.map_err(|reason| self.unreadable(name, reason))
+    }
+
     /// The type of a variable's decoded values.
     ///
     /// # Errors

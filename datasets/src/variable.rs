@@ -13,7 +13,7 @@ use crate::documents::ENCODING_ATTRIBUTES;
 use crate::form::Form;
 use crate::group::ArrayDocument;
 use crate::stored::Stored;
-use crate::{Element, Error, Values, ZarrFormat, chunks, shard_index};
+use crate::{Element, Error, Values, ZarrFormat, chunks};
 
 /// The attribute of version 2 in which xarray keeps dimension names.
 pub(crate) const DIMENSIONS: &str = "_ARRAY_DIMENSIONS";
@@ -243,18 +243,6 @@ impl Variable {
             .into_iter()
             .filter(|chunk| is_missing(chunk));
         Ok(missing.count() as u64)
-    }
-
-    /// The values, as a range of each dimension, whose chunks are not in a shard that is there: they read as the fill
-    /// value. None without shards.
-    ///
-    /// # Errors
-    /// [`Error::Chunk`] for a shard that says nothing sensible of its chunks.
-    pub fn absent_in_shard(&self, shard: &[u64]) -> Result<Vec<Vec<Range<u64>>>, Error> {
-        let file = self.chunk_path(shard);
-        let absent = shard_index::absent(&self.array, shard, &file);
-        let absent = absent.map_err(|reason| self.corrupt(file, reason))?;
-        Ok(absent.iter().map(ArraySubset::to_ranges).collect())
     }
 
     /// The values in a range of each dimension; only the chunks that hold some are read.

@@ -124,6 +124,9 @@ pub(crate) fn whole(
 /// The dimension of time.
 pub(crate) const TIME: &str = "time";
 
+/// How the long name of times begins that are the beginnings of windows; the length follows.
+pub(crate) const WINDOW: &str = "beginning of a window of ";
+
 /// Defines and writes the coordinate of time, with its own attributes; of windows of a length, their beginnings.
 pub(crate) fn write_times(
     writer: &mut Writer,
@@ -137,7 +140,7 @@ pub(crate) fn write_times(
     }
     attributes.extend(own);
     if let Some(every) = windows {
-        let name = format!("beginning of a window of {every}");
+        let name = format!("{WINDOW}{every}");
         attributes.insert("long_name".to_owned(), name.into());
     }
     let values = array(&[times.len()], times.to_vec())?;

@@ -1,11 +1,8 @@
 //! What of each variable is there at each time.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::ops::Range;
+use std::collections::BTreeSet;
 
 use mlwm_datasets::{Element, Variable};
-use ndarray::{ArrayViewMutD, IxDyn, Slice};
 
 use crate::Fault;
 use crate::blocks::{Block, Blocks};
@@ -61,20 +58,14 @@ pub(crate) fn presence(
         points: all / times.max(1) as u64,
         infinite: 0,
         extremes: None,
-        absent: lost(variable)?,
+        absent: lost(variable),
     };
     if variable.element() == Element::Text {
         return Ok(presence);
     }
     let blocks = Blocks::of(variable, dimension);
-    let chunks = variable.chunk_shape();
-    let mut absent: BTreeMap<Vec<u64>, Vec<Vec<Range<u64>>>> = BTreeMap::new();
-    for lost in &presence.absent {
-        let along = lost.ranges.iter().zip(&chunks);
-        let block = along.map(|(range, chunk)| range.start / chunk * chunk);
-        let there = absent.entry(block.collect()).or_default();
-        there.push(lost.ranges.clone());
-    }
+    let start = |lost: &Lost| lost.ranges.iter().map(|range| range.start).collect();
+    let absent: BTreeSet<Vec<u64>> = presence.absent.iter().map(start).collect();
     let find = |block: &Block| Ok(part(block, &absent, axis));
     blocks.each(threads, find, |part: Part| {
         for (at, missing) in part.missing.iter().enumerate() {
@@ -89,19 +80,12 @@ pub(crate) fn presence(
     Ok(presence)
 }
 
-fn part(
-    block: &Block,
-    absent: &BTreeMap<Vec<u64>, Vec<Vec<Range<u64>>>>,
-    axis: Option<usize>,
-) -> Part {
+fn part(block: &Block, absent: &BTreeSet<Vec<u64>>, axis: Option<usize>) -> Part {
     let mut start: Vec<u64> = block.place.iter().map(|range| range.start).collect();
     if let Some(axis) = axis {
         start.insert(axis, block.times.start);
     }
-    let values = match absent.get(&start) {
-        None => Cow::Borrowed(&block.values),
-        Some(lost) => Cow::Owned(without(block, lost, axis)),
-    };
+    let is_absent = absent.contains(&start);
     let mut part = Part {
         start: block.times.start as usize,
         missing: Vec::new(),
@@ -109,10 +93,10 @@ fn part(
         low: f64::INFINITY,
         high: f64::NEG_INFINITY,
     };
-    for row in values.chunks(block.points.max(1)) {
+    for row in block.values.chunks(block.points.max(1)) {
         let mut missing = 0;
         for &value in row {
-            if value.is_nan() {
+            if value.is_nan() || is_absent {
                 missing += 1;
             } else if value.is_infinite() {
                 part.infinite += 1;
@@ -124,40 +108,4 @@ fn part(
         part.missing.push(missing);
     }
     part
-}
-
-/// The values of a block, with NaN where chunks are not there.
-fn without(block: &Block, lost: &[Vec<Range<u64>>], axis: Option<usize>) -> Vec<f64> {
-    let mut values = block.values.clone();
-    // The time comes first in a block, if there is one.
-    let first = |mut ranges: Vec<Range<u64>>| {
-        if let Some(axis) = axis {
-            let times = ranges.remove(axis);
-            ranges.insert(0, times);
-        }
-        ranges
-    };
-    let times = axis.map(|_| block.times.clone());
-    let held: Vec<Range<u64>> = times
-        .into_iter()
-        .chain(block.place.iter().cloned())
-        .collect();
-    let shape: Vec<usize> = held
-        .iter()
-        .map(|range| (range.end - range.start) as usize)
-        .collect();
-    let view = ArrayViewMutD::from_shape(IxDyn(&shape), &mut values);
-    // A block has the shape of its ranges.
-    if let Ok(mut view) = view {
-        for ranges in lost {
-            let ranges = first(ranges.clone());
-            let slice = |axis: usize| {
-                let (range, held) = (&ranges[axis], &held[axis]);
-                Slice::from((range.start - held.start) as usize..(range.end - held.start) as usize)
-            };
-            view.slice_each_axis_mut(|described| slice(described.axis.index()))
-                .fill(f64::NAN);
-        }
-    }
-    values
 }

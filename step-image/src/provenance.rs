@@ -20,8 +20,16 @@ const KEYS: [&str; 11] = [
     "GRIB_generatingProcessIdentifier",
 ];
 
-/// Those that cfgrib writes on the dataset, where all variables agree.
-pub(crate) const OF_STORE: [&str; 3] = ["GRIB_edition", "GRIB_centre", "GRIB_subCentre"];
+/// Those that the store has as well, where all variables agree: cfgrib writes the first three on the dataset.
+pub(crate) const OF_STORE: [&str; 7] = [
+    "GRIB_edition",
+    "GRIB_centre",
+    "GRIB_subCentre",
+    "GRIB_dataType",
+    "GRIB_class",
+    "GRIB_stream",
+    "GRIB_expver",
+];
 
 /// What a message says of who made its field, and how.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -88,10 +96,10 @@ impl Origin {
 /// The notes say which do.
 pub(crate) fn attributes(
     name: &str,
-    origins: &BTreeSet<Origin>,
+    origins: &BTreeSet<&Origin>,
     notes: &mut Vec<String>,
 ) -> Map<String, Value> {
-    let values: Vec<[Value; 11]> = origins.iter().map(Origin::values).collect();
+    let values: Vec<[Value; 11]> = origins.iter().map(|origin| origin.values()).collect();
     let mut attributes = Map::new();
     for (at, key) in KEYS.iter().enumerate() {
         let of_key = || values.iter().map(|values| &values[at]);

@@ -138,64 +138,59 @@ fn a_store_that_grows_is_whole() {
     }
 }
 
-/// Stores of one variable in a shard that lacks a chunk: of the number 0, which zarr-python leaves out as the fill
-/// value, or of NaN.
-const SHARDS: &str = r#"
+/// A store of snow: numbers of which most are 0, the fill value, whole in its files.
+const ZEROS: &str = r#"
 import sys, numpy as np, zarr
-for name, kind, fill in [("count", "i4", 0), ("zero", "f4", 0), ("nan", "f4", np.nan)]:
-    group = zarr.create_group(f"{sys.argv[1]}/{name}", zarr_format=3)
-    values = np.arange(1, 25).reshape(4, 6).astype(kind)
-    values[2:4, 0:3] = fill
-    array = group.create_array(name, shape=(4, 6), chunks=(2, 3), shards=(4, 6), dtype=kind, fill_value=fill,
-        dimension_names=("time", "x"))
-    array[...] = values
-    time = group.create_array("time", shape=(4,), chunks=(4,), dtype="i8", dimension_names=("time",))
-    time.attrs.update({"units": "seconds since 2020-01-01", "calendar": "proleptic_gregorian"})
-    time[...] = np.arange(4) * 21600
+group = zarr.create_group(sys.argv[1], zarr_format=3)
+values = np.zeros((8, 6))
+values[2:4, 3:6] = np.arange(1, 7).reshape(2, 3)
+for name, kind in [("count", "i4"), ("snow", "f4")]:
+    array = group.create_array(name, shape=(8, 6), chunks=(2, 3), dtype=kind, fill_value=0,
+        dimension_names=("time", "x"), config={"write_empty_chunks": True})
+    array[...] = values.astype(kind)
+time = group.create_array("time", shape=(8,), chunks=(8,), dtype="i8", dimension_names=("time",))
+time.attrs.update({"units": "seconds since 2020-01-01", "calendar": "proleptic_gregorian"})
+time[...] = np.arange(8) * 21600
 "#;
 
 #[test]
-fn chunks_that_shards_lack_are_named() {
+fn what_shards_leave_out_is_the_fill_value() {
     let folder = tempfile::tempdir().unwrap();
-    python(SHARDS, &[folder.path()]);
-    let there = folder.path().join("there");
-    for name in ["count", "zero", "nan"] {
-        let store = folder.path().join(name);
-        let output = step(&["validate"], &[&store]).output().unwrap();
-        assert_eq!(output.status.code(), Some(12));
-        let said = String::from_utf8(output.stdout).unwrap();
-        let lost = format!(
-            "1 chunk(s) in shards of `{name}` were never written, the first of them in {} (2020-01-01T12:00Z to \
-             2020-01-01T18:00Z); `--allow-missing {name}`",
-            store.join(name).join("c/0/0").display()
-        );
-        assert!(said.contains(&lost), "{said}");
-        let partly = format!(
-            "`{name}` is partly missing at 2 time(s) from 2020-01-01T12:00Z to 2020-01-01T18:00Z"
-        );
-        assert!(said.contains(&partly), "{said}");
-        let said = run(step(&["validate"], &[&store]).args(["--allow-missing", name]));
-        // The least value that is there, not the fill value.
-        assert!(
-            said.contains("1.000000") && said.contains("2 of 4"),
-            "{said}"
-        );
-        for options in [
-            &["rechunk", "--chunk", "time=4"][..],
-            &["stats"],
-            &["concat"],
-        ] {
-            let mut command = step(options, &[&store, &there]);
-            // That it is missing can be read where the fill value says so.
-            if name == "nan" {
-                run(&mut command);
-            } else {
-                let (code, message) = refused(&mut command);
-                let expected = format!("1 chunk(s) in shards of `{name}` were never written");
-                assert!(code == 12 && message.contains(&expected), "{message}");
-                run(step(options, &[&store, &there]).arg("--allow-missing"));
-            }
-            fs::remove_dir_all(&there).unwrap();
-        }
-    }
+    let path = |name: &str| folder.path().join(name);
+    python(ZEROS, &[&path("whole")]);
+    let shards = ["--chunk", "time=2,x=3", "--shard", "time=4,x=6"];
+    let rechunk = [&["rechunk"], &shards[..]].concat();
+    run(&mut step(&rechunk, &[&path("whole"), &path("sharded")]));
+    let said = run(&mut step(&["validate"], &[&path("sharded")]));
+    assert!(
+        said.contains("0.000000") && said.contains("6.000000"),
+        "{said}"
+    );
+    run(&mut step(&["stats"], &[&path("sharded"), &path("stats")]));
+    let concat = [&["concat"], &shards[..]].concat();
+    run(&mut step(&concat, &[&path("sharded"), &path("joined")]));
+    let plain = ["rechunk", "--chunk", "time=2,x=3"];
+    run(&mut step(&plain, &[&path("joined"), &path("again")]));
+    // Each shard is a file, that of nothing but zeros, too; seven of eight chunks inside are left out.
+    python(
+        r#"
+import pathlib, sys, numpy as np, xarray as xr
+paths = sys.argv[1:]
+whole, sharded, joined, again = (xr.open_zarr(p, mask_and_scale=False, consolidated=False).load() for p in paths[:4])
+stats = xr.open_zarr(paths[4]).load()
+for name in ["count", "snow"]:
+    assert (whole[name].values == 0).sum() == 42
+    for other in [sharded, joined, again]:
+        assert other[name].values.tobytes() == whole[name].values.tobytes() and other[name].dtype == whole[name].dtype
+    # An index of four chunks, of 16 bytes each and with a check sum, of which one shard has nothing else.
+    files = [file for file in pathlib.Path(paths[1], name, "c").rglob("*") if file.is_file()]
+    sizes = sorted(file.stat().st_size for file in files)
+    assert len(sizes) == 2 and sizes[0] == 4 * 16 + 4 < sizes[1], sizes
+    assert float(stats.sel(variable=name)["mean"]) == whole[name].values.mean()
+"#,
+        &["whole", "sharded", "joined", "again", "stats"]
+            .map(path)
+            .each_ref()
+            .map(|path| path.as_path()),
+    );
 }

@@ -69,11 +69,9 @@ pub(super) fn check_metadata(
         attributes(first, variable, tolerance),
         attributes(second, other, tolerance),
     );
-    if axis.is_some() {
-        // What differs along the dimension is joined.
-        mine.retain(|key, _| !provenance::may_differ(key));
-        others.retain(|key, _| !provenance::may_differ(key));
-    }
+    // Where values are from is joined.
+    mine.retain(|key, _| !provenance::may_differ(key));
+    others.retain(|key, _| !provenance::may_differ(key));
     let differs_in = |key: &&String| {
         let (mine, other) = (mine.get(*key), others.get(*key));
         mine != other && !(is_index && (*key == "long_name" || mine.is_none() || other.is_none()))

@@ -111,14 +111,9 @@ pub fn run(args: &Args) -> Result<(), Error> {
         Some(dataset) => Some(View::of(dataset, &args.dimension, &[], &[])?),
         None => None,
     };
-    for view in views.iter().chain(&statics) {
+    for view in views.iter().chain(&statics).chain(&base) {
         let all = view.variables.values().copied();
         lost::check_whole(&view.path, all, args.allow_missing)?;
-    }
-    if let Some(base) = &base {
-        // Its shards lack chunks of nothing but the fill value.
-        let all = base.variables.values().copied();
-        lost::check_files(&base.path, all, args.allow_missing)?;
     }
     let series = series::group(&views, args.merge)?;
     let tolerance = Tolerance {
@@ -146,11 +141,16 @@ pub fn run(args: &Args) -> Result<(), Error> {
             "`{name}` differs by up to {apart} between the stores; that of the first is kept"
         ));
     }
-    if !plan.dropped.is_empty() {
-        say(&format!(
-            "note: the stores differ in these attributes of their own, which the result has not: {}",
-            plan.dropped.iter().cloned().collect::<Vec<_>>().join(", ")
-        ));
+    for (of, dropped) in [
+        ("their own".to_owned(), &plan.dropped),
+        (format!("`{}`", args.dimension), &plan.dropped_of_time),
+    ] {
+        if !dropped.is_empty() {
+            say(&format!(
+                "note: the stores differ in these attributes of {of}, which the result has not: {}",
+                dropped.iter().cloned().collect::<Vec<_>>().join(", ")
+            ));
+        }
     }
     let parts: Vec<&View<'_>> = base
         .iter()
@@ -178,7 +178,7 @@ fn create(args: &Args, plan: &Plan<'_>, all_views: &[&View<'_>]) -> Result<(), E
         .changing
         .values()
         .flat_map(|views| views.iter().map(|view| view.1));
-    let all = all.chain(plan.fixed.values().map(|fixed| fixed.1));
+    let all = all.chain(plan.fixed.values().map(|parts| parts[0].1));
     for lengths in [args.chunk.as_ref(), args.shard.as_ref()]
         .into_iter()
         .flatten()
@@ -224,13 +224,15 @@ fn create(args: &Args, plan: &Plan<'_>, all_views: &[&View<'_>]) -> Result<(), E
             budget,
         )?);
     }
-    for (name, (view, variable)) in &plan.fixed {
+    for (name, parts) in &plan.fixed {
+        let (view, variable) = parts[0];
         let Some(form) = new_store::form(&view.path, variable)? else {
-            texts.push((name, view, *variable));
+            texts.push((name, view, variable));
             continue;
         };
         let mut definition = chunking.definition(name, variable, form, variable.shape())?;
         definition.attributes = view.renamed(definition.attributes);
+        join_provenance(name, parts, &mut definition);
         if new_store::is_index(variable) {
             definition.chunks = variable.shape().to_vec();
             definition.shards = None;
@@ -310,11 +312,13 @@ fn grow(
         }
         jobs.push(Job::plan(&base.path, definition, new, axis, full, budget)?);
     }
-    for (name, (view, variable)) in &plan.fixed {
+    for (name, parts) in &plan.fixed {
+        let (view, variable) = parts[0];
         match new_store::form(&base.path, variable)? {
-            None => texts.push((name, view, *variable)),
+            None => texts.push((name, view, variable)),
             Some(_) => {
-                let definition = append::definition(base.dataset, variable, variable.shape())?;
+                let mut definition = append::definition(base.dataset, variable, variable.shape())?;
+                join_provenance(name, parts, &mut definition);
                 jobs.push(Job::plan(
                     &base.path,
                     definition,

@@ -10,14 +10,20 @@ use super::agree::{Tolerance, check_metadata, check_values};
 use super::times::{Times, check_series};
 use super::view::View;
 use crate::Fault;
-use crate::chunking::attributes_as_stored;
+use crate::nc2zarr::of_time;
+use crate::output::WINDOW;
+
+/// A variable in several stores.
+pub(super) type Parts<'a> = Vec<(&'a View<'a>, &'a Variable)>;
 
 /// What is written.
 pub(super) struct Plan<'a> {
     /// Seconds since 1970.
     pub(super) times: Vec<i64>,
-    /// Attributes of the times, without those that say how they are counted.
+    /// Attributes of the times, without those that say how they are counted: those that all have.
     pub(super) time_attributes: Map<String, Value>,
+    /// Those that the times of some have otherwise or not at all.
+    pub(super) dropped_of_time: BTreeSet<String>,
     dimension: String,
     /// Attributes of the store: those that all have.
     pub(super) attributes: Map<String, Value>,
@@ -25,9 +31,9 @@ pub(super) struct Plan<'a> {
     pub(super) dropped: BTreeSet<String>,
     pub(super) format: ZarrFormat,
     /// The parts of each variable that changes with time.
-    pub(super) changing: BTreeMap<String, Vec<(&'a View<'a>, &'a Variable)>>,
-    /// Those that do not.
-    pub(super) fixed: BTreeMap<String, (&'a View<'a>, &'a Variable)>,
+    pub(super) changing: BTreeMap<String, Parts<'a>>,
+    /// Those that do not, from all that have them; the first is kept.
+    pub(super) fixed: BTreeMap<String, Parts<'a>>,
     /// How far coordinates of the stores are apart.
     pub(super) apart: BTreeMap<String, f64>,
 }
@@ -112,7 +118,8 @@ pub(super) fn plan<'a>(
     let first = series[0][0];
     let mut plan = Plan {
         times: common_times(&series)?,
-        time_attributes: first.time.plain_attributes(),
+        time_attributes: of_time(first.time.plain_attributes()),
+        dropped_of_time: BTreeSet::new(),
         dimension: first.time.name().to_owned(),
         attributes: first.renamed(first.dataset.attributes().clone()),
         dropped: BTreeSet::new(),
@@ -121,19 +128,22 @@ pub(super) fn plan<'a>(
         fixed: BTreeMap::new(),
         apart: BTreeMap::new(),
     };
-    for key in ["units", "calendar"] {
-        plan.time_attributes.remove(key);
-    }
     for views in &series {
         for view in views {
             let attributes = view.renamed(view.dataset.attributes().clone());
-            let own = &plan.attributes;
-            let all = own.keys().chain(attributes.keys());
-            let differ = all.filter(|name| own.get(*name) != attributes.get(*name));
-            plan.dropped.extend(differ.cloned());
-            plan.attributes
-                .retain(|name, value| attributes.get(name) == Some(value));
-            check_time_attributes(first, view, tolerance)?;
+            keep_common(&mut plan.attributes, &attributes, &mut plan.dropped);
+            check_windows(first, view, tolerance)?;
+            let mut own_of_time = of_time(view.time.plain_attributes());
+            for name in &tolerance.ignored {
+                own_of_time.remove(name);
+                let first = plan.time_attributes.get(name);
+                own_of_time.extend(first.map(|value| (name.clone(), value.clone())));
+            }
+            keep_common(
+                &mut plan.time_attributes,
+                &own_of_time,
+                &mut plan.dropped_of_time,
+            );
         }
         // The last one is never the base, which has the variables of all series.
         let last = views[views.len() - 1];
@@ -169,10 +179,7 @@ pub(super) fn plan<'a>(
 }
 
 /// A variable in all of these.
-fn parts<'a>(
-    views: &[&'a View<'a>],
-    name: &str,
-) -> Result<Vec<(&'a View<'a>, &'a Variable)>, Fault> {
+fn parts<'a>(views: &[&'a View<'a>], name: &str) -> Result<Parts<'a>, Fault> {
     let part = |view: &&'a View<'a>| match view.variables.get(name) {
         Some(variable) => Ok((*view, *variable)),
         None => Err(Fault::store(
@@ -210,11 +217,14 @@ pub(super) fn add_fixed<'a>(
             });
         }
         for (name, variable) in view.fixed() {
-            let Some(&known) = plan.fixed.get(name) else {
-                plan.fixed.insert(name.clone(), (view, variable));
+            let parts = plan.fixed.entry(name.clone()).or_default();
+            // The base is among the views of each series.
+            if parts.iter().any(|part| std::ptr::eq(part.1, variable)) {
                 continue;
-            };
-            if std::ptr::eq(known.1, variable) {
+            }
+            parts.push((view, variable));
+            let known = parts[0];
+            if parts.len() == 1 {
                 continue;
             }
             check_metadata(name, known, (view, variable), None, tolerance)?;
@@ -229,7 +239,7 @@ pub(super) fn add_fixed<'a>(
 /// Refuses what would be no dataset: a variable that is both static and not, and dimensions of several lengths.
 pub(super) fn check_together(plan: &Plan<'_>) -> Result<(), Fault> {
     let changing = plan.changing.iter().map(|(name, parts)| (name, parts[0]));
-    let fixed = plan.fixed.iter().map(|(name, known)| (name, *known));
+    let fixed = plan.fixed.iter().map(|(name, parts)| (name, parts[0]));
     let mut lengths: BTreeMap<&str, (u64, &String, &View<'_>)> = BTreeMap::new();
     for (name, (view, variable)) in changing.chain(fixed) {
         for (dim, &length) in variable.dims().iter().zip(variable.shape()) {
@@ -248,10 +258,10 @@ pub(super) fn check_together(plan: &Plan<'_>) -> Result<(), Fault> {
             }
         }
     }
-    for (name, (view, _)) in &plan.fixed {
+    for (name, fixed) in &plan.fixed {
         if let Some(parts) = plan.changing.get(name) {
             return Err(Fault::Differs {
-                store: view.path.clone(),
+                store: fixed[0].0.path.clone(),
                 other: parts[0].0.path.clone(),
                 reason: format!(
                     "`{name}` does not change with `{}` in it, but does in the other: give one of them another name",
@@ -263,40 +273,45 @@ pub(super) fn check_together(plan: &Plan<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-fn check_time_attributes(
-    first: &View<'_>,
-    view: &View<'_>,
-    tolerance: &Tolerance,
-) -> Result<(), Fault> {
-    let described = |view: &View<'_>| {
-        let mut attributes = attributes_as_stored(view.time);
-        attributes.retain(|name, _| {
-            !matches!(name.as_str(), "units" | "calendar" | "dtype")
-                && !tolerance.ignored.contains(name)
-        });
-        attributes
+/// Keeps the attributes that others have, too, and remembers which it drops.
+fn keep_common(
+    attributes: &mut Map<String, Value>,
+    others: &Map<String, Value>,
+    dropped: &mut BTreeSet<String>,
+) {
+    let all = attributes.keys().chain(others.keys());
+    let differ = all.filter(|name| attributes.get(*name) != others.get(*name));
+    dropped.extend(differ.cloned());
+    attributes.retain(|name, value| others.get(name) == Some(value));
+}
+
+/// Refuses times that are not the beginnings of the same windows.
+fn check_windows(first: &View<'_>, view: &View<'_>, tolerance: &Tolerance) -> Result<(), Fault> {
+    const NAME: &str = "long_name";
+    let is_window = |view: &View<'_>| {
+        let name = view.time.text_attribute(NAME);
+        name.is_some_and(|name| name.starts_with(WINDOW))
     };
-    let (mine, others) = (described(first), described(view));
-    // Times are the same whoever said more of them, but for what they are of.
-    let differs = |name: &&String| {
-        let (one, other) = (mine.get(*name), others.get(*name));
-        one != other && (*name == "long_name" || (one.is_some() && other.is_some()))
-    };
-    let shown =
-        |value: Option<&Value>| value.map_or_else(|| "not there".to_owned(), Value::to_string);
-    match mine.keys().chain(others.keys()).find(differs) {
-        None => Ok(()),
-        Some(name) => Err(Fault::Differs {
-            store: view.path.clone(),
-            other: first.path.clone(),
-            reason: format!(
-                "the attribute `{name}` of `{}` is {}, but {}; `--ignore-attribute {name}` keeps the first",
-                view.time.name(),
-                shown(others.get(name)),
-                shown(mine.get(name)),
-            ),
-        }),
+    let (mine, other) = (
+        first.time.text_attribute(NAME),
+        view.time.text_attribute(NAME),
+    );
+    let may_differ = !is_window(first) && !is_window(view);
+    if mine == other || may_differ || tolerance.ignored.iter().any(|name| name == NAME) {
+        return Ok(());
     }
+    let shown =
+        |name: Option<&str>| name.map_or("not there".to_owned(), |name| format!("{name:?}"));
+    Err(Fault::Differs {
+        store: view.path.clone(),
+        other: first.path.clone(),
+        reason: format!(
+            "the attribute `{NAME}` of `{}` is {}, but {}; `--ignore-attribute {NAME}` keeps the first",
+            view.time.name(),
+            shown(other),
+            shown(mine),
+        ),
+    })
 }
 
 /// The times of all series, which must be the same.

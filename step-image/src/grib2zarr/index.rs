@@ -35,8 +35,8 @@ pub(crate) struct Variable {
     pub(crate) header: Header,
     pub(crate) cf: CfNames,
     pub(crate) step_type: StepType,
-    /// Where its fields are from.
-    pub(crate) origins: BTreeSet<Origin>,
+    /// Where its fields are from, by level.
+    pub(crate) origins: BTreeMap<LevelKey, BTreeSet<Origin>>,
     /// The numbers of its fields by level, then by the end of their intervals.
     pub(crate) levels: BTreeMap<LevelKey, BTreeMap<i64, usize>>,
 }
@@ -228,7 +228,7 @@ impl Index {
                 cf: message.cf_names().map_err(|error| error.to_string())?,
                 header: header.clone(),
                 step_type,
-                origins: BTreeSet::new(),
+                origins: BTreeMap::new(),
                 levels: BTreeMap::new(),
             }),
         };
@@ -245,10 +245,8 @@ impl Index {
             end: header.validity_time.as_second(),
             run: reference,
         };
-        let at_level = variable
-            .levels
-            .entry(LevelKey(header.level.value))
-            .or_default();
+        let level = LevelKey(header.level.value);
+        let at_level = variable.levels.entry(level).or_default();
         if let Some(there) = at_level.get(&moment.end) {
             return Err(format!(
                 "there is another field of `{name}` at the same level and time: {}",
@@ -256,8 +254,9 @@ impl Index {
             ));
         }
         at_level.insert(moment.end, fields.len());
-        if !variable.origins.iter().any(|origin| origin.is_of(header)) {
-            variable.origins.insert(Origin::of(header));
+        let origins = variable.origins.entry(level).or_default();
+        if !origins.iter().any(|origin| origin.is_of(header)) {
+            origins.insert(Origin::of(header));
         }
         fields.push(Field {
             file: self.files.len() - 1,

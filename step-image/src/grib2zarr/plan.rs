@@ -12,7 +12,7 @@ use crate::Problems;
 use crate::axis::{Axis, Row, lay_out};
 use crate::output::TIME;
 use crate::pour::Cell;
-use crate::provenance;
+use crate::provenance::{self, Origin};
 use crate::report::Report;
 use crate::resample::{Resampling, StepType};
 
@@ -107,8 +107,8 @@ impl Plan {
         }
         let used = variables.iter().flat_map(Planned::fields).collect();
         index.refuse_unused(&used, report);
-        for (name, variable) in &index.variables {
-            provenance::attributes(name, &variable.origins, &mut report.notes);
+        for part in &parts {
+            provenance::attributes(&part.name, &part.origins(), &mut report.notes);
         }
         for planned in &variables {
             report
@@ -255,6 +255,14 @@ fn levels(parts: &[Part<'_>], problems: &mut Problems) -> BTreeMap<String, Level
 }
 
 impl Part<'_> {
+    /// Where the fields of its levels are from.
+    fn origins(&self) -> BTreeSet<&Origin> {
+        let of_levels = self.levels.iter();
+        of_levels
+            .flat_map(|level| &self.variable.origins[level])
+            .collect()
+    }
+
     fn is_static(&self) -> bool {
         self.entry.is_some_and(|entry| entry.is_static)
     }
@@ -342,7 +350,6 @@ impl Part<'_> {
             header,
             cf,
             step_type,
-            origins,
             ..
         } = self.variable;
         let mut attributes = Map::new();
@@ -364,8 +371,8 @@ impl Part<'_> {
         if StepType::of_grib(&header.step_type) != *step_type {
             put("step_type", json!(step_type));
         }
-        // Notes are taken once, of the whole variable.
-        let of_origins = provenance::attributes(&self.name, origins, &mut Vec::new());
+        // Notes are told once, above.
+        let of_origins = provenance::attributes(&self.name, &self.origins(), &mut Vec::new());
         attributes.extend(of_origins);
         attributes
     }

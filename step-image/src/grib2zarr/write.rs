@@ -186,6 +186,7 @@ pub(super) fn write(
     let mut attributes = Map::new();
     attributes.insert("Conventions".to_owned(), json!("CF-1.11"));
     attributes.insert("grid".to_owned(), json!(points.grid));
+    attributes.insert("GRIB_gridType".to_owned(), json!(points.grid_type));
     attributes.extend(plan.attributes_of_all(&index.centres));
     let mut writer = Writer::begin(folder, arguments.output.zarr_format.into(), attributes)?;
     points.write(&mut writer)?;
@@ -199,7 +200,7 @@ pub(super) fn write(
         let attributes = levels.attributes.clone();
         write_coordinate(&mut writer, dim, &[(dim, count as u64)], attributes, values)?;
     }
-    let mut decoder = Decoder::new(index, points)?;
+    let mut decoder = Decoder::new(index, points);
     let mut series = Vec::new();
     for planned in &plan.variables {
         check_again(planned, &mut decoder)?;
@@ -297,28 +298,30 @@ fn check_again(planned: &Planned, decoder: &mut Decoder<'_>) -> Result<(), Error
 struct Decoder<'a> {
     index: &'a Index,
     points: &'a Points,
-    files: Vec<Option<Reader>>,
+    /// The open file, with its number: only one is, as each keeps the bytes of its last message.
+    file: Option<(usize, Reader)>,
     decoded: Vec<f64>,
 }
 
 impl<'a> Decoder<'a> {
-    fn new(index: &'a Index, points: &'a Points) -> Result<Self, Error> {
-        Ok(Self {
+    fn new(index: &'a Index, points: &'a Points) -> Self {
+        Self {
             index,
             points,
-            files: index.files.iter().map(|_| None).collect(),
+            file: None,
             decoded: Vec::new(),
-        })
+        }
     }
 }
 
 impl Fields for Decoder<'_> {
     fn read(&mut self, field: usize, values: &mut Vec<f64>) -> Result<(), Error> {
         let field = &self.index.fields[field];
-        let reader = match &mut self.files[field.file] {
-            Some(reader) => reader,
-            closed => closed.insert(Reader::open(&self.index.files[field.file])?),
+        let reader = match self.file.take() {
+            Some((open, reader)) if open == field.file => reader,
+            _ => Reader::open(&self.index.files[field.file])?,
         };
+        let (_, reader) = self.file.insert((field.file, reader));
         match &self.points.gather {
             None => reader.read_again(&field.seen, values)?,
             Some(gather) => {

@@ -11,6 +11,9 @@ use crate::Error;
 /// Differs in all files, and says what was done with them: it is only told that it does.
 const HISTORY: &str = "history";
 
+/// As many files that have an attribute otherwise are named; of others, how many there are.
+const SHOWN: usize = 3;
+
 /// Ranges outside of which values are not valid.
 pub(crate) const RANGES: [&str; 3] = ["valid_range", "valid_min", "valid_max"];
 
@@ -94,17 +97,26 @@ impl Kept {
                 "the attribute `{name}` {of} is kept as it is in `{first}`; in {count} more file(s) it differs"
             );
         }
-        let each = others.iter().map(|(value, files)| {
-            let files: Vec<String> = files
+        let (mut left, mut more, mut each) = (SHOWN, 0, Vec::new());
+        for (value, files) in others {
+            let shown = &files[..files.len().min(left)];
+            (left, more) = (left - shown.len(), more + files.len() - shown.len());
+            let files: Vec<String> = shown
                 .iter()
                 .map(|file| format!("`{}`", file.display()))
                 .collect();
-            format!("{} in {}", text(value.as_ref()), files.join(", "))
-        });
+            if !files.is_empty() {
+                each.push(format!("{} in {}", text(value.as_ref()), files.join(", ")));
+            }
+        }
+        let more = match more {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
         format!(
-            "the attribute `{name}` {of} is {} in `{first}`, which is kept, but {}",
+            "the attribute `{name}` {of} is {} in `{first}`, which is kept, but {}{more}",
             text(self.attributes.get(name)),
-            each.collect::<Vec<_>>().join("; ")
+            each.join("; ")
         )
     }
 }
@@ -113,31 +125,40 @@ fn text(value: Option<&Value>) -> String {
     value.map_or_else(|| "not there".to_owned(), Value::to_string)
 }
 
-/// What attributes say of decoded values: ranges of packed ones, which they have as they are packed, are decoded, too.
+/// What attributes say of decoded values: ranges of integers, which are of the values as they are packed, are decoded,
+/// too. Those of floats are of decoded values by the CF conventions.
 pub(crate) fn described(file: &NetCdfFile, name: &str) -> Result<Map<String, Value>, Error> {
-    let stored = file.stored_attributes(name)?;
     let mut attributes = file.decoded_attributes(name)?;
-    let number = |name: &str| stored.get(name).and_then(Value::as_f64);
-    let (scale, offset) = (number("scale_factor"), number("add_offset"));
-    if scale.is_some() || offset.is_some() {
-        let decoded = |packed: &Value| match packed.as_f64() {
-            Some(packed) => (packed * scale.unwrap_or(1.0) + offset.unwrap_or(0.0)).into(),
-            None => packed.clone(),
+    for range in RANGES {
+        let ends = match attributes.get_mut(range) {
+            Some(Value::Array(ends)) => ends.as_mut_slice(),
+            Some(end) => std::slice::from_mut(end),
+            None => continue,
         };
-        for range in RANGES {
-            match attributes.get_mut(range) {
-                Some(Value::Array(ends)) => ends.iter_mut().for_each(|end| *end = decoded(end)),
-                Some(end) => *end = decoded(end),
-                None => {}
+        for end in ends {
+            if let Some(packed) = end.as_i64() {
+                *end = file.decoded_number(name, packed)?;
             }
         }
     }
     Ok(attributes)
 }
 
-/// What is kept of the attributes of a coordinate of time: how it is counted is written anew, and its bounds are not.
+/// What is kept of the attributes of a coordinate of time: how it is counted is written anew, and its bounds and what is
+/// in its old units are not.
 pub(crate) fn of_time(mut attributes: Map<String, Value>) -> Map<String, Value> {
-    const COUNTED: [&str; 5] = ["units", "calendar", "bounds", "climatology", "actual_range"];
+    const COUNTED: [&str; 10] = [
+        "units",
+        "calendar",
+        "bounds",
+        "climatology",
+        "actual_range",
+        "valid_range",
+        "valid_min",
+        "valid_max",
+        "time_origin",
+        "delta_t",
+    ];
     attributes.retain(|name, _| !COUNTED.contains(&name.as_str()));
     attributes
 }
@@ -150,6 +171,27 @@ mod tests {
 
     fn map(value: &Value) -> Map<String, Value> {
         value.as_object().cloned().unwrap_or_default()
+    }
+
+    #[test]
+    fn of_many_files_three_are_named() {
+        let mut attributes = Attributes::default();
+        for number in 0..10 {
+            let own = match number {
+                0 => json!({"comment": "one", "date": 0}),
+                1..3 => json!({"comment": "two", "date": number}),
+                _ => json!({"comment": "three", "date": number}),
+            };
+            attributes.add(Owner::Files, map(&own), Path::new(&number.to_string()));
+        }
+        assert_eq!(
+            attributes.notes(),
+            [
+                "the attribute `comment` of the files is \"one\" in `0`, which is kept, but \"two\" in `1`, `2`; \
+                 \"three\" in `3` and 6 more",
+                "the attribute `date` of the files is 0 in `0`, which is kept, but 1 in `1`; 2 in `2`; 3 in `3` and 6 more",
+            ]
+        );
     }
 
     #[test]

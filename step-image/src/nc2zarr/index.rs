@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use super::Arguments;
 use super::attributes::{Attributes, Owner, RANGES, described, of_time};
 use super::names::{is_place, named};
+use super::write::check_static;
 use crate::output::TIME;
 use crate::report::{FileReport, LeftOut, Refused, Report};
 use crate::resample::Moment;
@@ -27,6 +28,8 @@ pub(crate) struct Index {
     pub(crate) coordinates: BTreeSet<String>,
     /// Variables of a file of which `--until` leaves no time.
     ended: BTreeSet<String>,
+    /// The most that the library of NetCDF takes for reading a part of a variable, besides values.
+    pub(crate) bytes_beside: u64,
     /// The attributes of the files, of their variables and of their times.
     pub(crate) attributes: Attributes,
 }
@@ -87,6 +90,7 @@ impl Index {
             statics: BTreeMap::new(),
             coordinates: BTreeSet::new(),
             ended: BTreeSet::new(),
+            bytes_beside: 0,
             attributes: Attributes::default(),
         };
         for path in files {
@@ -179,10 +183,11 @@ impl Index {
             } else {
                 let added = match along {
                     Some(times) => self.add_series(file, &name, times)?,
-                    None => self.add_static(file, &name)?,
+                    None => self.add_static(file, &name, arguments)?,
                 };
                 match added {
                     Ok(()) => {
+                        self.bytes_beside = self.bytes_beside.max(file.bytes_beside(&name)?);
                         let attributes = described(file, &name)?;
                         let owner = Owner::Variable(name.clone());
                         self.attributes.add(owner, attributes, path);
@@ -253,7 +258,12 @@ impl Index {
         })
     }
 
-    fn add_static(&mut self, file: &NetCdfFile, name: &str) -> Result<Result<(), String>, Error> {
+    fn add_static(
+        &mut self,
+        file: &NetCdfFile,
+        name: &str,
+        arguments: &Arguments,
+    ) -> Result<Result<(), String>, Error> {
         if self.series.contains_key(name) {
             return Ok(Err(
                 "it is along time in another file, but not here".to_owned()
@@ -261,6 +271,7 @@ impl Index {
         }
         let number = self.files.len() - 1;
         let kind = kind(file, name, file.dims(name)?, "time", number)?;
+        check_static(&kind, file, name, arguments)?;
         let digest = digest(file.read(name)?);
         match self.statics.get(name) {
             None => {

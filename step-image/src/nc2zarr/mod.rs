@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use clap::Args;
 use mlwm_spec::AnalysisTime;
 
+pub(crate) use self::attributes::of_time;
 use self::index::Index;
 use self::names::Rename;
 pub(crate) use self::names::rename_named;
@@ -67,7 +68,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
         .output
         .check_chunks(&plan.dim_names(), &mut problems);
     report.refuse(problems, arguments.output.report.as_deref())?;
-    write::check_memory(&plan, arguments)?;
+    write::check_memory(&index, &plan, arguments)?;
     whole(&arguments.target, |folder| {
         write::write(&index, &plan, arguments, folder)?;
         report.finish(arguments.output.report.as_deref(), folder)

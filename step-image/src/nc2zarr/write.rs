@@ -9,7 +9,7 @@ use serde_json::{Map, json};
 
 use super::Arguments;
 use super::attributes::Owner;
-use super::index::{Index, time_owner};
+use super::index::{Index, Kind, time_owner};
 use super::plan::{Field, Plan, Planned};
 use crate::Error;
 use crate::memory::{Budget, bytes};
@@ -35,12 +35,12 @@ pub(super) fn write(
         write_times(&mut writer, &plan.times, own, windows)?;
     }
     let mut series = Vec::new();
-    for planned in &plan.variables {
+    for (number, planned) in plan.variables.iter().enumerate() {
         let definition = definition(planned, plan, arguments);
         writer.define(&definition)?;
         match &planned.cells {
             None => {
-                let values = slabs.file(planned.file)?.read(&planned.old)?;
+                let values = slabs.file(planned.file, number)?.read(&planned.old)?;
                 writer.write(&planned.name, values)?;
             }
             Some(cells) if planned.resampling.is_none() => {
@@ -55,12 +55,13 @@ pub(super) fn write(
             }),
         }
     }
-    pour(&writer, &series, &mut slabs, budget(plan, arguments))?;
+    pour(&writer, &series, &mut slabs, budget(index, plan, arguments))?;
     Ok(writer.finish()?)
 }
 
-/// What may be taken, of which reading takes a part: a slab as it is in its file, and decoded, and fields of it.
-fn budget(plan: &Plan, arguments: &Arguments) -> Budget {
+/// What may be taken, of which reading takes a part: a slab as it is in its file, and decoded, and fields of it, and what
+/// the library takes of the chunks of its file.
+fn budget(index: &Index, plan: &Plan, arguments: &Arguments) -> Budget {
     let along = plan.variables.iter().filter(|one| one.cells.is_some());
     let field =
         |planned: &Planned| bytes(Element::F64, planned.dims.iter().map(|(_, length)| length));
@@ -70,13 +71,29 @@ fn budget(plan: &Plan, arguments: &Arguments) -> Budget {
         reading: field
             .max(SLAB)
             .saturating_mul(3)
-            .saturating_add(field.saturating_mul(3)),
+            .saturating_add(field.saturating_mul(3))
+            .saturating_add(index.bytes_beside),
     }
 }
 
+/// Refuses what is read at once, as it is not along time, and does not fit into memory.
+pub(super) fn check_static(
+    kind: &Kind,
+    file: &NetCdfFile,
+    name: &str,
+    arguments: &Arguments,
+) -> Result<(), Error> {
+    let budget = Budget {
+        limit: arguments.output.memory,
+        reading: (3 * SLAB).saturating_add(file.bytes_beside(name)?),
+    };
+    let whole = bytes(kind.element, kind.dims.iter().map(|(_, length)| length));
+    Ok(budget.check(&arguments.target, name, whole)?)
+}
+
 /// Refuses chunks that do not fit into memory, and what is written at once.
-pub(super) fn check_memory(plan: &Plan, arguments: &Arguments) -> Result<(), Error> {
-    let budget = budget(plan, arguments);
+pub(super) fn check_memory(index: &Index, plan: &Plan, arguments: &Arguments) -> Result<(), Error> {
+    let budget = budget(index, plan, arguments);
     for planned in &plan.variables {
         let definition = definition(planned, plan, arguments);
         let times = planned.cells.is_some();
@@ -181,8 +198,9 @@ fn gather<T: Copy>(
 struct Slabs<'a> {
     index: &'a Index,
     plan: &'a Plan,
-    /// The open file, with its number: only one is.
-    file: Option<(usize, NetCdfFile)>,
+    /// The open file, with its number and that of the variable that is read of it: only one is, as the library keeps
+    /// chunks of each variable until the file is closed.
+    file: Option<(usize, usize, NetCdfFile)>,
     slab: Option<Slab>,
 }
 
@@ -204,12 +222,12 @@ impl<'a> Slabs<'a> {
         }
     }
 
-    fn file(&mut self, number: usize) -> Result<&NetCdfFile, Error> {
+    fn file(&mut self, number: usize, variable: usize) -> Result<&NetCdfFile, Error> {
         let file = match self.file.take() {
-            Some((open, file)) if open == number => file,
+            Some((open, of, file)) if (open, of) == (number, variable) => file,
             _ => NetCdfFile::open(&self.index.files[number])?,
         };
-        Ok(&self.file.insert((number, file)).1)
+        Ok(&self.file.insert((number, variable, file)).2)
     }
 
     /// The values that a field is among, and where it is in them.
@@ -229,7 +247,7 @@ impl<'a> Slabs<'a> {
 
     fn read_slab(&mut self, field: Field) -> Result<Slab, Error> {
         let planned = &self.plan.variables[field.variable];
-        let file = self.file(field.file)?;
+        let file = self.file(field.file, field.variable)?;
         let dims = file.dims(&planned.old)?;
         let bytes = dims[1..]
             .iter()

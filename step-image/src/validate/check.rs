@@ -317,29 +317,22 @@ fn check_lost(
     problems: &mut Vec<String>,
 ) {
     let axis = variable.dims().iter().position(|dim| dim == dimension);
-    for (is_in_shard, what) in [(false, ""), (true, " in shards")] {
-        let mut lost = presence
-            .absent
-            .iter()
-            .filter(|lost| lost.is_in_shard == is_in_shard);
-        let Some(first) = lost.next() else {
-            continue;
-        };
-        let along = axis.and_then(|axis| first.ranges.get(axis));
-        let within = along.and_then(|range| times.get(range.start as usize..range.end as usize));
-        let when = match within {
-            Some([from, .., to]) => format!(" ({} to {})", text(*from), text(*to)),
-            Some([at]) => format!(" ({})", text(*at)),
-            _ => String::new(),
-        };
-        problems.push(format!(
-            "{} chunk(s){what} of `{name}` were never written, the first of them {}{}{when}; `--allow-missing {name}` \
-             takes them, if its writer leaves out chunks of the fill value",
-            1 + lost.count(),
-            if is_in_shard { "in " } else { "" },
-            first.file.display()
-        ));
-    }
+    let Some(first) = presence.absent.first() else {
+        return;
+    };
+    let along = axis.and_then(|axis| first.ranges.get(axis));
+    let within = along.and_then(|range| times.get(range.start as usize..range.end as usize));
+    let when = match within {
+        Some([from, .., to]) => format!(" ({} to {})", text(*from), text(*to)),
+        Some([at]) => format!(" ({})", text(*at)),
+        _ => String::new(),
+    };
+    problems.push(format!(
+        "{} chunk(s) of `{name}` were never written, the first of them {}{when}; `--allow-missing {name}` takes them, \
+         if its writer leaves out chunks of the fill value",
+        presence.absent.len(),
+        first.file.display()
+    ));
 }
 
 fn check_presence(name: &str, presence: &Presence, spans: &[Span], problems: &mut Vec<String>) {

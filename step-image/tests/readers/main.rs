@@ -10,6 +10,7 @@ mod grib;
 mod grib_points;
 mod grib_refusals;
 mod grib_table;
+mod joining;
 mod memory;
 mod metadata;
 mod netcdf;

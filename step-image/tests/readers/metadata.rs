@@ -58,7 +58,7 @@ fn fields_that_differ_in_where_they_are_from_say_so() {
         assert!(output.status.success());
         let said = String::from_utf8(output.stdout).unwrap();
         let dropped = "note: the stores differ in these attributes of their own, which the result has not: \
-                       GRIB_edition\n";
+                       GRIB_edition, GRIB_expver\n";
         let expected = format!("{dropped}{lines}");
         assert_eq!(said.starts_with(&expected), arguments.contains(&&*second));
     }
@@ -112,6 +112,10 @@ assert set(ours.data_vars) == set(renamed.data_vars)
 # Of the dataset: cfgrib says that it made it, and when.
 found = dict(ours.attrs)
 assert found.pop("Conventions") == "CF-1.11" and found.pop("grid")
+# What it says of variables, all of which agree here.
+for key in ["GRIB_dataType", "GRIB_gridType", "GRIB_class", "GRIB_stream", "GRIB_expver"]:
+    said = [variable.attrs.get(key) for variable in ours.data_vars.values()]
+    assert found.pop(key, None) == said[0] and len(set(said)) == 1, key
 expected = dict(theirs.attrs)
 assert expected.pop("Conventions") == "CF-1.7" and "cfgrib" in expected.pop("history")
 assert found == expected, (found, expected)
@@ -238,6 +242,22 @@ for number in range(2):
         packed.valid_range = numpy.array([0, 40], "i2")
         packed.set_auto_maskandscale(False)
         packed[:] = numpy.where(values == 7, -9, values).astype("i2")
+        # Unsigned, which the type of the classic format does not say; as -56 stands for 200.
+        shade = file.createVariable("shade", "i1", ("time", "lat", "lon"))
+        shade.setncattr("_Unsigned", "true")
+        shade.scale_factor, shade.valid_min, shade.valid_max = numpy.float32(0.5), numpy.int8(0), numpy.int8(-56)
+        shade.set_auto_maskandscale(False)
+        shade[:] = values.astype("i1")
+        level = file.createVariable("level", "i1", ("time", "lat", "lon"))
+        level.setncattr("_Unsigned", "true")
+        level.valid_range = numpy.array([0, -1], "i1")
+        level.set_auto_maskandscale(False)
+        level[:] = -values.astype("i1")
+        # By the conventions a range in the type of the scale is of values that are not packed.
+        rate = file.createVariable("rate", "i2", ("time", "lat", "lon"), fill_value=-9)
+        rate.scale_factor, rate.valid_range = numpy.float32(0.5), numpy.array([-1.5, 24], "f4")
+        rate.set_auto_maskandscale(False)
+        rate[:] = values.astype("i2")
         count = file.createVariable("count", "i4", ("time", "lat", "lon"))
         count.long_name = "how many"
         if number == 1:
@@ -262,13 +282,19 @@ assert found.pop("Conventions") == "CF-1.11"
 assert found == plain(theirs.attrs)
 for name in theirs.variables:
     found, expected = plain(ours[name].attrs), plain(theirs[name].attrs)
+    # Ranges of packed values, which the store does not have.
     if name == "packed":
-        # A range of packed values, which the store does not have.
         assert expected["valid_range"] == [0, 40]
         expected["valid_range"] = [10.0, 30.0]
+    if name == "shade":
+        assert expected["valid_min"] == 0 and expected["valid_max"] == -56
+        expected.update({"valid_min": 0.0, "valid_max": 100.0})
+    if name == "level":
+        assert expected["valid_range"] == [0, -1]
+        expected["valid_range"] = [0, 255]
     assert found == expected, (name, found, expected)
     # The store has integers of 64 bits only.
-    dtype = numpy.dtype("i8") if theirs[name].dtype == "i4" else theirs[name].dtype
+    dtype = numpy.dtype("i8") if theirs[name].dtype.kind in "iu" else theirs[name].dtype
     assert ours[name].dtype == dtype and ours[name].dims == theirs[name].dims, name
     assert numpy.array_equal(ours[name].values, theirs[name].values, equal_nan=dtype.kind == "f"), name
     # Values are stored as they are, and what is missing as NaN.
@@ -283,6 +309,36 @@ print(json.dumps(sorted(ours.variables)))
 "#;
 
 #[test]
+fn levels_that_are_apart_say_where_each_is_from() {
+    let level = |level: i64, expver: &str| {
+        json!({"file": "snow.grib", "edition": 2, "param": 228_141, "level_type": "snowLayer", "level": level,
+               "type": "an", "runs": ["2020-02-01", "2020-02-02"], "steps": [0], "keys": {"expver": expver}})
+    };
+    let case = Case::new(&json!([level(1, "0001"), level(2, "0005")]));
+    let (input, apart, whole) = (
+        case.text("in"),
+        case.text("apart.zarr"),
+        case.text("whole.zarr"),
+    );
+    let said = |options: &[&str]| String::from_utf8(run(options).stdout).unwrap();
+    let separate = ["grib2zarr", "--levels", "separate"];
+    assert_eq!(said(&[&separate[..], &[&*input, &apart]].concat()), "");
+    assert_eq!(
+        said(&["grib2zarr", &input, &whole]),
+        "note: the fields of `sd` differ in GRIB_expver, which is \"0001\" or \"0005\"\n"
+    );
+    let script = r#"
+import json, sys, xarray
+stores = [xarray.open_zarr(path) for path in sys.argv[1:]]
+print(json.dumps({name: store[name].attrs["GRIB_expver"] for store in stores for name in store.data_vars}))
+"#;
+    assert_eq!(
+        python(script, &[&apart, &whole]),
+        json!({"sd_l1": "0001", "sd_l2": "0005", "sd": ["0001", "0005"]})
+    );
+}
+
+#[test]
 fn netcdf_says_what_xarray_says_of_it() {
     for (kind, format) in [
         ("NETCDF4", "3"),
@@ -295,7 +351,8 @@ fn netcdf_says_what_xarray_says_of_it() {
         let store = case.text("first.zarr");
         succeed(&["nc2zarr", "--zarr-format", format, &first, &store]);
         let expected = json!([
-            "air", "count", "double", "lat", "lon", "mask", "packed", "time"
+            "air", "count", "double", "lat", "level", "lon", "mask", "packed", "rate", "shade",
+            "time"
         ]);
         assert_eq!(python(XARRAY, &[&store, &first]), expected);
         let store = case.text("both.zarr");
@@ -304,7 +361,10 @@ fn netcdf_says_what_xarray_says_of_it() {
             format!("the attribute `history` of the files is kept as it is in `{first}`; in 1 more file(s) it differs"),
             format!("the attribute `comment` of `air` is \"of day 0\" in `{first}`, which is kept, but \"of day 1\" in `{second}`"),
             format!("the attribute `note` of `count` is not there in `{first}`, which is kept, but \"only here\" in `{second}`"),
+            "`level` has a valid_range, which is kept, but values outside of it are not made missing".to_owned(),
             "`packed` has a valid_range, which is kept, but values outside of it are not made missing".to_owned(),
+            "`rate` has a valid_range, which is kept, but values outside of it are not made missing".to_owned(),
+            "`shade` has a valid_min, which is kept, but values outside of it are not made missing".to_owned(),
         ];
         let lines: String = notes.iter().map(|note| format!("note: {note}\n")).collect();
         assert_eq!(String::from_utf8(output.stdout).unwrap(), lines);
