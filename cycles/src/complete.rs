@@ -114,11 +114,17 @@ async fn contents(
 ) -> Result<BTreeMap<String, Digest>, Error> {
     let mut contents = BTreeMap::new();
     for output in &planned.outputs {
-        let folder = match planned.is_cut() {
-            true => scratch.windows(planned).join(&output.name),
-            false => scratch.output(planned, &output.name),
+        // Beside what is published of them, windows may have anything.
+        let objects = match planned.is_cut() {
+            true => {
+                let folder = scratch.windows(planned).join(&output.name);
+                mlwm_storage::kept_objects(&folder, cancel).await?
+            }
+            false => {
+                let folder = scratch.output(planned, &output.name);
+                mlwm_storage::local_objects(&folder, cancel).await?
+            }
         };
-        let objects = mlwm_storage::local_objects(&folder, cancel).await?;
         contents.insert(output.name.clone(), content_digest(&objects));
     }
     Ok(contents)

@@ -18,6 +18,7 @@ mod credentials;
 mod error;
 mod fault;
 mod gcs;
+mod kept;
 mod local;
 mod names;
 pub mod oci;
@@ -38,6 +39,7 @@ pub use content::{BytesContent, Content, FileContent};
 pub use credentials::S3Access;
 pub use error::{Error, Rivals};
 pub use gcs::GcsAccess;
+pub use kept::kept_objects;
 pub use progress::{Phase, Progress, ProgressEvent};
 pub use publish::{
     MARKER_SUFFIX, Outcome, Published, Publishing, Source, WITHDRAWN_SUFFIX, local_objects,
