@@ -1,77 +1,61 @@
-//! What a local folder holds, told apart by its content without reading what is not there: a file may be a terabyte
-//! long and take nothing.
+//! The content of a file, told apart without reading what is not there.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use mlwm_spec::Digest;
-use mlwm_spec::manifest::ObjectRecord;
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
-use crate::tree::{self, Gone};
 use crate::{Error, Uri, pool};
 
 /// Files are looked at in pieces of this many bytes; those of nothing but zeros are passed over, as holes are.
-const PIECE: usize = 64 << 10;
+const PIECE: u64 = 64 << 10;
 
-/// Every file of a folder, ordered by path, with a digest of its length and of its pieces that are not zero: not that
-/// of its bytes, but it differs where they do.
-pub async fn kept_objects(
-    local: &Path,
+/// A digest of the length of a file and of its pieces that are not zero.
+pub(crate) fn hash_file(
+    uri: &Uri,
+    path: &Path,
+    tell: &dyn Fn(u64),
     cancel: &CancellationToken,
-) -> Result<Vec<ObjectRecord>, Error> {
-    let uri = Uri::from_path(local, &local.to_string_lossy())?;
-    let (folder, place, cancel) = (local.to_owned(), uri.clone(), cancel.clone());
-    pool::blocking(&uri, move || {
-        let record = |file: tree::LocalFile| {
-            if cancel.is_cancelled() {
-                return Err(pool::interrupted(&place));
-            }
-            let sha256 = digest(&file.path).map_err(Error::local("read", &file.path))?;
-            Ok(ObjectRecord {
-                path: file.name,
-                size: file.size,
-                sha256,
-            })
-        };
-        tree::walk(&folder, Gone::Fault)?
-            .into_iter()
-            .map(record)
-            .collect()
-    })
-    .await
-}
-
-fn digest(path: &Path) -> io::Result<Digest> {
-    let mut file = File::open(path)?;
-    let length = file.metadata()?.len();
+) -> Result<Digest, Error> {
+    let mut file = File::open(path).map_err(Error::local("open", path))?;
     let mut hash = Sha256::new();
-    hash.update(length.to_le_bytes());
-    let mut piece = vec![0; PIECE];
+    let mut piece = Vec::with_capacity(PIECE as usize);
     let mut offset = 0;
-    while offset < length {
-        // From the piece in which the next data are, on all file systems the same ones.
-        let Some(data) = next_data(&file, offset)? else {
-            break;
-        };
-        offset = data / PIECE as u64 * PIECE as u64;
-        file.seek(SeekFrom::Start(offset))?;
-        let mut read = 0;
-        while read < PIECE {
-            match file.read(&mut piece[read..])? {
-                0 => break,
-                more => read += more,
-            }
+    let length = file
+        .metadata()
+        .map_err(Error::local("look at", path))?
+        .len();
+    hash.update(length.to_le_bytes());
+    while let Some(at) =
+        read_next(&mut file, offset, &mut piece).map_err(Error::local("read", path))?
+    {
+        if cancel.is_cancelled() {
+            return Err(pool::interrupted(uri));
         }
-        if piece[..read].iter().any(|byte| *byte != 0) {
-            hash.update(offset.to_le_bytes());
-            hash.update(&piece[..read]);
+        if piece.iter().any(|byte| *byte != 0) {
+            hash.update(at.to_le_bytes());
+            hash.update(&piece);
         }
-        offset += PIECE as u64;
+        tell(piece.len() as u64);
+        offset = at + PIECE;
     }
     Ok(Digest::from_hasher(hash))
+}
+
+/// Reads the piece in which the next data at an offset or behind it are, and says where it begins: on all file systems
+/// a multiple of its length.
+fn read_next(file: &mut File, offset: u64, piece: &mut Vec<u8>) -> io::Result<Option<u64>> {
+    let Some(data) = next_data(file, offset)? else {
+        return Ok(None);
+    };
+    let at = data / PIECE * PIECE;
+    file.seek(SeekFrom::Start(at))?;
+    piece.clear();
+    let read = file.take(PIECE).read_to_end(piece)?;
+    Ok((read > 0).then_some(at))
 }
 
 /// Where there are data at an offset or behind it; `None` if there are none.
@@ -101,7 +85,8 @@ mod tests {
             for (offset, bytes) in parts {
                 file.write_all_at(bytes, *offset).unwrap();
             }
-            digest(&path).unwrap()
+            let uri = Uri::from_path(&path, name).unwrap();
+            hash_file(&uri, &path, &|_| {}, &CancellationToken::new()).unwrap()
         };
         let long = 1 << 40;
         let some: (u64, &[u8]) = (5 << 30, b"some");

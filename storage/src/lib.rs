@@ -39,11 +39,10 @@ pub use content::{BytesContent, Content, FileContent};
 pub use credentials::S3Access;
 pub use error::{Error, Rivals};
 pub use gcs::GcsAccess;
-pub use kept::kept_objects;
 pub use progress::{Phase, Progress, ProgressEvent};
 pub use publish::{
-    MARKER_SUFFIX, Outcome, Published, Publishing, Source, WITHDRAWN_SUFFIX, local_objects,
-    publish, republish,
+    MARKER_SUFFIX, Outcome, Published, Publishing, Source, WITHDRAWN_SUFFIX, kept_objects,
+    local_objects, publish, republish,
 };
 pub use remove::{refuse_removed, remove_published};
 pub use stage::{Staged, stage};

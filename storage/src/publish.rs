@@ -62,7 +62,7 @@ use crate::points::reach;
 use crate::progress::Counter;
 use crate::stage::hash_file;
 use crate::tree::{self, Gone, LocalFile};
-use crate::{Error, Listed, Phase, Progress, Rivals, Store, Uri, pool};
+use crate::{Error, Listed, Phase, Progress, Rivals, Store, Uri, kept, pool};
 
 /// A local folder whose files are published.
 #[derive(Clone, Copy, Debug)]
@@ -422,13 +422,26 @@ async fn hash(
     progress: &Progress,
     cancel: &CancellationToken,
 ) -> Result<Vec<ObjectRecord>, Error> {
+    hash_by(hash_file, uri, files, progress, cancel).await
+}
+
+/// What tells a file's content, and how many bytes of it were looked at.
+type HashFile = fn(&Uri, &Path, &dyn Fn(u64), &CancellationToken) -> Result<Digest, Error>;
+
+async fn hash_by(
+    of_file: HashFile,
+    uri: &Uri,
+    files: Vec<LocalFile>,
+    progress: &Progress,
+    cancel: &CancellationToken,
+) -> Result<Vec<ObjectRecord>, Error> {
     let counter = Counter::start(progress, Phase::Hashing, files.iter().map(|file| file.size));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     pool::run_all(uri, files, cores, cancel, |file: LocalFile, cancel| {
         let (uri, counter) = (uri.clone(), counter.clone());
         async move {
             pool::blocking(&uri.clone(), move || {
-                let sha256 = hash_file(&uri, &file.path, |count| counter.bytes(count), &cancel)?;
+                let sha256 = of_file(&uri, &file.path, &|count| counter.bytes(count), &cancel)?;
                 counter.object();
                 Ok(ObjectRecord {
                     path: file.name,
@@ -447,11 +460,28 @@ pub async fn local_objects(
     local: &Path,
     cancel: &CancellationToken,
 ) -> Result<Vec<ObjectRecord>, Error> {
+    objects_by(hash_file, local, cancel).await
+}
+
+/// Every file of a local folder, ordered by path, with a digest that differs where their bytes do, but is not that of
+/// all bytes: a file may be a terabyte long and take nothing, and what is not there is not read.
+pub async fn kept_objects(
+    local: &Path,
+    cancel: &CancellationToken,
+) -> Result<Vec<ObjectRecord>, Error> {
+    objects_by(kept::hash_file, local, cancel).await
+}
+
+async fn objects_by(
+    of_file: HashFile,
+    local: &Path,
+    cancel: &CancellationToken,
+) -> Result<Vec<ObjectRecord>, Error> {
     let progress = Progress::none();
     let uri = Uri::from_path(local, &local.to_string_lossy())?;
     let folder = local.to_owned();
     let files = pool::blocking(&uri, move || tree::walk(&folder, Gone::Fault)).await?;
-    hash(&uri, files, &progress, cancel).await
+    hash_by(of_file, &uri, files, &progress, cancel).await
 }
 
 fn json(place: &Uri, value: &impl Serialize) -> Result<Vec<u8>, Error> {

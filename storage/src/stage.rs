@@ -123,7 +123,7 @@ impl Store {
             let (uri, path) = (uri.clone(), object.path.clone());
             pool::blocking(&uri.clone(), move || {
                 let file = kept.file(&path);
-                let sha256 = hash_file(&uri, &file, |count| counter.bytes(count), &cancel)?;
+                let sha256 = hash_file(&uri, &file, &|count| counter.bytes(count), &cancel)?;
                 counter.object();
                 Ok(sha256)
             })
@@ -172,7 +172,7 @@ fn check_names(uri: &Uri, listed: &[Listed]) -> Result<(), Error> {
 pub(crate) fn hash_file(
     uri: &Uri,
     path: &Path,
-    tell: impl Fn(u64),
+    tell: &dyn Fn(u64),
     cancel: &CancellationToken,
 ) -> Result<Digest, Error> {
     use std::io::Read;

@@ -151,7 +151,7 @@ impl Bench {
     pub fn nothing_is_left(&self) {
         assert_eq!(self.site.files("mlwm-work/tasks"), [""; 0]);
         assert_eq!(self.site.files("mlwm-work/warm"), [""; 0]);
-        no_container_left();
+        no_container_left(&self.site);
     }
 }
 

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::site::{Ran, Site, ran};
+use crate::witness::containers_of;
 
 /// An image whose container runs this shell script.
 pub fn image(name: &str, script: &str) -> String {
@@ -180,36 +181,16 @@ outputs:
     site
 }
 
-/// Fails if a container of mlwm that has ended stays. Those of other tests, which run at the same
-/// time, are seen for a moment, too.
+/// Fails if a container of a site's runs stays.
 #[track_caller]
-pub fn no_container_left() {
-    let ended = || {
-        let listed = Command::new("docker")
-            .args([
-                "ps",
-                "--all",
-                "--quiet",
-                "--filter",
-                "label=io.mlwm.contract=1",
-            ])
-            .args(["--filter", "status=exited"])
-            .output()
-            .expect("docker runs");
-        ran(&listed)
-            .stdout
-            .lines()
-            .map(str::to_owned)
-            .collect::<Vec<_>>()
-    };
-    let mut left = ended();
-    for _ in 0..600 {
+pub fn no_container_left(site: &Site) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let left = containers_of(site);
         if left.is_empty() {
             return;
         }
+        assert!(Instant::now() < deadline, "containers are left: {left:?}");
         std::thread::sleep(Duration::from_millis(100));
-        let now = ended();
-        left.retain(|id| now.contains(id));
     }
-    panic!("containers are left: {left:?}");
 }

@@ -432,7 +432,7 @@ fn killed_together_with_its_container_the_same_command_finishes() {
     assert_eq!(containers_of(&site), [""; 0]);
     assert_eq!(site.files("mlwm-work/tasks"), [""; 0]);
     no_claim_held(&site);
-    no_container_left();
+    no_container_left(&site);
 }
 
 /// The published data of a site.

@@ -91,14 +91,14 @@ impl Plan {
         let variables: Vec<Planned> = parts
             .iter()
             .map(|part| match part.is_static() {
-                true => part.planned_static(),
+                true => part.planned_static(&mut report.notes),
                 false => {
                     let rows: Vec<_> = rows.by_ref().take(part.levels.len()).collect();
                     let spacing = rows.first().and_then(|row| row.spacing);
                     let cells = rows.into_iter().map(|row| row.cells).collect();
                     // Problems are told once, above.
                     let resampling = part.resampling(arguments, &mut Problems::default());
-                    part.planned(resampling, cells, spacing)
+                    part.planned(resampling, cells, spacing, &mut report.notes)
                 }
             })
             .collect();
@@ -107,9 +107,6 @@ impl Plan {
         }
         let used = variables.iter().flat_map(Planned::fields).collect();
         index.refuse_unused(&used, report);
-        for part in &parts {
-            provenance::attributes(&part.name, &part.origins(), &mut report.notes);
-        }
         for planned in &variables {
             report
                 .variables
@@ -121,9 +118,7 @@ impl Plan {
             variables,
         }
     }
-}
 
-impl Plan {
     /// What the store says of where it is from, as cfgrib does: that in which all variables agree.
     pub(crate) fn attributes_of_all(
         &self,
@@ -307,6 +302,7 @@ impl Part<'_> {
         resampling: Option<Resampling>,
         cells: Vec<Vec<Cell>>,
         spacing: Option<i64>,
+        notes: &mut Vec<String>,
     ) -> Planned {
         let cell_methods = match resampling {
             Some(resampling) => Some(resampling.cell_methods(spacing)),
@@ -319,11 +315,11 @@ impl Part<'_> {
             resampling,
             cells,
             again: Vec::new(),
-            attributes: self.attributes(cell_methods),
+            attributes: self.attributes(cell_methods, notes),
         }
     }
 
-    fn planned_static(&self) -> Planned {
+    fn planned_static(&self, notes: &mut Vec<String>) -> Planned {
         let fields = |level: &LevelKey| {
             let fields: Vec<usize> = self.variable.levels[level].values().copied().collect();
             fields
@@ -341,11 +337,15 @@ impl Part<'_> {
             resampling: None,
             cells: by_level.iter().map(|fields| vec![first(fields)]).collect(),
             again: by_level,
-            attributes: self.attributes(None),
+            attributes: self.attributes(None, notes),
         }
     }
 
-    fn attributes(&self, cell_methods: Option<String>) -> Map<String, Value> {
+    fn attributes(
+        &self,
+        cell_methods: Option<String>,
+        notes: &mut Vec<String>,
+    ) -> Map<String, Value> {
         let Variable {
             header,
             cf,
@@ -371,8 +371,7 @@ impl Part<'_> {
         if StepType::of_grib(&header.step_type) != *step_type {
             put("step_type", json!(step_type));
         }
-        // Notes are told once, above.
-        let of_origins = provenance::attributes(&self.name, &self.origins(), &mut Vec::new());
+        let of_origins = provenance::attributes(&self.name, &self.origins(), notes);
         attributes.extend(of_origins);
         attributes
     }

@@ -15,7 +15,7 @@ const HISTORY: &str = "history";
 const SHOWN: usize = 3;
 
 /// Ranges outside of which values are not valid.
-pub(crate) const RANGES: [&str; 3] = ["valid_range", "valid_min", "valid_max"];
+const RANGES: [&str; 3] = ["valid_range", "valid_min", "valid_max"];
 
 /// What attributes are of.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -161,6 +161,21 @@ pub(crate) fn of_time(mut attributes: Map<String, Value>) -> Map<String, Value> 
     ];
     attributes.retain(|name, _| !COUNTED.contains(&name.as_str()));
     attributes
+}
+
+/// Tells of the variables with ranges, which are not applied.
+pub(super) fn unapplied_ranges<'a>(
+    variables: impl Iterator<Item = (&'a String, &'a Map<String, Value>)>,
+) -> Vec<String> {
+    let note = |(name, attributes): (&String, &Map<String, Value>)| {
+        let range = RANGES
+            .iter()
+            .find(|range| attributes.contains_key(**range))?;
+        Some(format!(
+            "`{name}` has a {range}, which is kept, but values outside of it are not made missing"
+        ))
+    };
+    variables.filter_map(note).collect()
 }
 
 #[cfg(test)]

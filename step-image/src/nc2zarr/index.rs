@@ -8,7 +8,7 @@ use mlwm_spec::{AnalysisTime, Digest};
 use serde_json::{Map, Value};
 
 use super::Arguments;
-use super::attributes::{Attributes, Owner, RANGES, described, of_time};
+use super::attributes::{Attributes, Owner, described, of_time, unapplied_ranges};
 use super::names::{is_place, named};
 use super::write::check_static;
 use crate::output::TIME;
@@ -109,7 +109,15 @@ impl Index {
             report.files.push(said);
         }
         report.notes = index.attributes.notes();
-        report.notes.extend(index.ranges());
+        let series = index.series.iter().map(|(name, along)| (name, &along.kind));
+        let statics = index
+            .statics
+            .iter()
+            .map(|(name, fixed)| (name, &fixed.kind));
+        let all = series.chain(statics);
+        report.notes.extend(unapplied_ranges(
+            all.map(|(name, kind)| (name, &kind.attributes)),
+        ));
         index.check_asked(arguments, problems);
         for name in &index.ended {
             if !index.series.contains_key(name) {
@@ -186,9 +194,8 @@ impl Index {
                     None => self.add_static(file, &name, arguments)?,
                 };
                 match added {
-                    Ok(()) => {
+                    Ok(attributes) => {
                         self.bytes_beside = self.bytes_beside.max(file.bytes_beside(&name)?);
-                        let attributes = described(file, &name)?;
                         let owner = Owner::Variable(name.clone());
                         self.attributes.add(owner, attributes, path);
                         said.used += 1;
@@ -210,7 +217,7 @@ impl Index {
         file: &NetCdfFile,
         name: &str,
         times: &Times,
-    ) -> Result<Result<(), String>, Error> {
+    ) -> Result<Result<Map<String, Value>, String>, Error> {
         let dims = file.dims(name)?;
         if dims.first().is_none_or(|(dim, _)| *dim != times.name) {
             return Ok(Err(format!(
@@ -242,7 +249,7 @@ impl Index {
             .windows(2)
             .find(|pair| pair[0].2.label == pair[1].2.label);
         Ok(match twice {
-            None => Ok(()),
+            None => Ok(kind.attributes),
             Some(pair) => {
                 let other = if pair[0].0 == number {
                     pair[1].0
@@ -263,7 +270,7 @@ impl Index {
         file: &NetCdfFile,
         name: &str,
         arguments: &Arguments,
-    ) -> Result<Result<(), String>, Error> {
+    ) -> Result<Result<Map<String, Value>, String>, Error> {
         if self.series.contains_key(name) {
             return Ok(Err(
                 "it is along time in another file, but not here".to_owned()
@@ -273,6 +280,7 @@ impl Index {
         let kind = kind(file, name, file.dims(name)?, "time", number)?;
         check_static(&kind, file, name, arguments)?;
         let digest = digest(file.read(name)?);
+        let attributes = kind.attributes.clone();
         match self.statics.get(name) {
             None => {
                 self.statics
@@ -290,29 +298,7 @@ impl Index {
                 }
             }
         }
-        Ok(Ok(()))
-    }
-
-    /// The variables that have ranges which are not applied.
-    fn ranges(&self) -> Vec<String> {
-        let statics = self.statics.iter();
-        let kinds = self
-            .series
-            .iter()
-            .map(|(name, along)| (name, &along.kind))
-            .chain(statics.map(|(name, fixed)| (name, &fixed.kind)));
-        let has = |kind: &Kind| {
-            RANGES
-                .iter()
-                .find(|range| kind.attributes.contains_key(**range))
-        };
-        let note = |(name, kind): (&String, &Kind)| {
-            let range = has(kind)?;
-            Some(format!(
-                "`{name}` has a {range}, which is kept, but values outside of it are not made missing"
-            ))
-        };
-        kinds.filter_map(note).collect()
+        Ok(Ok(attributes))
     }
 
     /// Names what is asked for and is in no file.

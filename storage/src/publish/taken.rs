@@ -107,7 +107,7 @@ impl Taken {
         let sent = (known.object, Some(known.version));
         let (path, called, cancel) = (file.path.clone(), uri.clone(), cancel.clone());
         pool::blocking(uri, move || {
-            let sha256 = hash_file(&called, &path, |_| (), &cancel)?;
+            let sha256 = hash_file(&called, &path, &|_| (), &cancel)?;
             Ok((sha256 == sent.0.sha256).then_some(sent))
         })
         .await

@@ -42,13 +42,11 @@ impl Store {
 }
 
 fn is_refused(error: &Error) -> bool {
-    matches!(
+    let has_none = matches!(
         error,
-        Error::AccessDenied { .. }
-            | Error::BucketMissing { .. }
-            | Error::NoCredentials { .. }
-            | Error::NoGoogleCredentials { .. }
-    )
+        Error::NoCredentials { .. } | Error::NoGoogleCredentials { .. }
+    );
+    has_none || error.is_refusal()
 }
 
 /// Looks at the folder that is there already of all that would be made.

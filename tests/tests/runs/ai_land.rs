@@ -150,7 +150,8 @@ fn from_months_of_grib_to_a_scored_forecast_also_when_it_is_killed() {
     assert_eq!(killed.files("mlwm-work/tasks"), Vec::<String>::new());
 
     forecast(&whole);
-    no_container_left();
+    no_container_left(&whole);
+    no_container_left(&killed);
 }
 
 /// Makes an artifact of the emulator, forecasts the month that it has not learnt from, and looks at the scores.

@@ -21,7 +21,7 @@ const FILLS: &str = "trap '' TERM; while :; do head -c 10M /dev/zero >> /out/sur
 fn fails(site: &Site, code: i32, texts: &[&str]) -> mlwm_tests::site::Ran {
     let done = site.run("danra", &[]).expect(code, texts);
     site.expect_nothing_left();
-    no_container_left();
+    no_container_left(site);
     done
 }
 
@@ -117,7 +117,7 @@ fn a_process_that_it_leaves_behind_ends_with_it() {
                 .unwrap(),
         ],
     );
-    no_container_left();
+    no_container_left(&site);
 }
 
 #[test]
@@ -201,7 +201,7 @@ fn one_that_says_nothing_writes_no_more_than_the_run_may_use() {
     let killed = ["killed", "more than `--disk` allows (64MiB"];
     site.run("danra", &["--disk", "64MiB"]).expect(20, &killed);
     site.expect_nothing_left();
-    no_container_left();
+    no_container_left(&site);
 }
 
 #[test]
@@ -264,7 +264,7 @@ fn one_that_takes_the_disk_from_all_others_is_killed_before_it_is_full() {
     let done = run("1GiB");
     done.expect(30, &["1GiB must stay free", "no container was started"]);
     assert_eq!(site.files("small/log").len(), 1, "of the first");
-    no_container_left();
+    no_container_left(&site);
 }
 
 /// The most memory that a process used, in MiB, seen until it ends.
@@ -370,7 +370,7 @@ fn what_is_not_its_output_cannot_be_written() {
         [only_file_below(&site, &neighbour)]
     );
     assert_eq!(site.files("published"), Vec::<String>::new());
-    no_container_left();
+    no_container_left(&site);
 }
 
 fn only_file_below(site: &Site, folder: &Path) -> String {
@@ -401,5 +401,5 @@ fn what_it_made_hard_to_remove_is_removed() {
     let done = ran(&limited.output().unwrap()).expect(20, &["exit code 3"]);
     assert!(!done.stderr.contains("warning"), "{}", done.stderr);
     assert!(!site.path("mlwm-work/tasks/danra").exists());
-    no_container_left();
+    no_container_left(&site);
 }

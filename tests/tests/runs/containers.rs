@@ -16,7 +16,7 @@ fn fails(site: &Site, code: i32, texts: &[&str]) {
     site.run("danra", &[]).expect(code, texts);
     site.expect_nothing_left();
     assert_eq!(site.files("mlwm-work/log").len(), 1, "the log is kept");
-    no_container_left();
+    no_container_left(site);
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn the_same_task_runs_in_two_working_folders_at_once() {
     for run in runs {
         ran(&run.wait_with_output().unwrap()).expect(0, &["published"]);
     }
-    no_container_left();
+    sites.iter().for_each(no_container_left);
 }
 
 #[test]
@@ -210,7 +210,7 @@ fn interrupted_publishes_nothing_and_the_same_command_starts_again() {
     let code = child.wait().unwrap().code();
     assert_eq!(code, Some(130));
     site.expect_nothing_left();
-    no_container_left();
+    no_container_left(&site);
     std::fs::remove_file(site.path("store/single_levels.zarr/slow")).unwrap();
     site.run("danra", &[]).expect(0, &["published"]);
 }
@@ -290,7 +290,7 @@ fn nobody_who_reads_is_needed_to_run_or_to_be_stopped() {
     terminate(&run);
     assert_eq!(run.wait().unwrap().code(), Some(130));
     site.expect_nothing_left();
-    no_container_left();
+    no_container_left(&site);
 }
 
 fn terminate(child: &std::process::Child) {

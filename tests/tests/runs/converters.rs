@@ -98,7 +98,7 @@ fn is_published(site: &Site, member: u32) -> bool {
 fn nothing_is_left(site: &Site) {
     assert_eq!(site.files("mlwm-work/tasks"), [""; 0]);
     assert_eq!(site.files("mlwm-work/warm"), [""; 0]);
-    no_container_left();
+    no_container_left(site);
 }
 
 /// The files below a folder with their bytes, each once, however many names it has.
@@ -328,7 +328,7 @@ fn refused(site: &Site, code: i32, texts: &[&str]) -> Ran {
     let ran = site.mlwm(&RUN).expect(code, texts);
     assert!(!ran.stderr.contains("the model runs"), "{}", ran.stderr);
     site.expect_nothing_left();
-    no_container_left();
+    no_container_left(site);
     ran
 }
 
@@ -446,7 +446,7 @@ fn killed_while_converting_the_same_command_publishes_the_same() {
         assert!(stored(&site) == undisturbed, "killed at {name}");
         assert_eq!(site.files("mlwm-work/tasks"), [""; 0]);
     }
-    no_container_left();
+    no_container_left(&site);
 }
 
 /// mlwm dies while the container runs: the next one removes that.

@@ -92,7 +92,7 @@ fn content(site: &Site) -> BTreeMap<String, Vec<u8>> {
 
 fn nothing_is_left(site: &Site) {
     assert_eq!(site.files("mlwm-work/tasks"), [""; 0]);
-    no_container_left();
+    no_container_left(site);
 }
 
 #[test]

@@ -31,7 +31,7 @@ fn manifests(objects: &BTreeMap<String, Vec<u8>>) -> Vec<Manifest> {
 fn nothing_is_left(site: &Site) {
     assert_eq!(site.files("mlwm-work/tasks"), [""; 0]);
     assert_eq!(site.files("mlwm-work/warm"), [""; 0]);
-    no_container_left();
+    no_container_left(site);
 }
 
 /// What a store will not take is known before a model has run for it.

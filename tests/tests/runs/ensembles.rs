@@ -72,7 +72,7 @@ fn member_in(site: &Site, member: u32) -> serde_json::Value {
 fn nothing_is_left(site: &Site) {
     assert_eq!(site.files("mlwm-work/tasks"), [""; 0]);
     assert_eq!(site.files("mlwm-work/warm"), [""; 0]);
-    no_container_left();
+    no_container_left(site);
 }
 
 fn failed_member(ran: &Ran, member: u32) {

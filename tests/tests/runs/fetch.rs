@@ -228,5 +228,5 @@ steps:
     assert_eq!(size.trim(), "20000000");
     configure("*.grib").expect(10, &["`a b.grib` is named like", "land/2020-01/*.grib"]);
     configure("*.nc").expect(10, &["no file is named like", "land/2020-01/*.nc"]);
-    no_container_left();
+    no_container_left(&archive.site);
 }

@@ -91,7 +91,7 @@ fn manifest(site: &Site, member: u32) -> Value {
 fn nothing_is_left(site: &Site) {
     assert_eq!(site.files("mlwm-work/tasks"), [""; 0]);
     assert_eq!(site.files("mlwm-work/warm"), [""; 0]);
-    no_container_left();
+    no_container_left(site);
 }
 
 /// Nothing was begun: no container, no place, not even the working folder.

@@ -63,7 +63,7 @@ fn nothing_was_touched(site: &Site) {
     }
     assert_eq!(site.files("mlwm-work/tasks"), [""; 0]);
     assert_eq!(site.files("mlwm-work/warm"), [""; 0]);
-    no_container_left();
+    no_container_left(site);
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn all_is_published(site: &Site) {
     }
     assert_eq!(site.files("mlwm-work/tasks"), [""; 0]);
     assert_eq!(site.files("mlwm-work/warm"), [""; 0]);
-    no_container_left();
+    no_container_left(site);
 }
 
 /// A file that is a terabyte long and takes nothing does not make others wait for a terabyte.
@@ -204,7 +204,7 @@ fn a_model_that_writes_more_than_its_windows_may_take_is_stopped() {
     assert!(!site.files("published").iter().any(is_manifest));
     assert_eq!(site.files("mlwm-work/tasks"), [""; 0]);
     assert_eq!(site.files("mlwm-work/warm"), [""; 0]);
-    no_container_left();
+    no_container_left(&site);
 }
 
 /// What a narrow type has no number for is not published as infinity.

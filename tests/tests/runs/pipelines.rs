@@ -74,7 +74,7 @@ fn steps_run_behind_those_that_they_read_from_and_once() {
     );
     assert_eq!(site.files("out"), before);
     assert_eq!(site.files("mlwm-work/tasks"), Vec::<String>::new());
-    no_container_left();
+    no_container_left(&site);
 }
 
 #[test]
@@ -304,7 +304,7 @@ fn killed_anywhere_the_same_command_goes_on() {
     };
     assert_eq!(files(&killed), files(&whole));
     assert_eq!(killed.files("mlwm-work/tasks"), Vec::<String>::new());
-    no_container_left();
+    no_container_left(&killed);
 }
 
 #[test]
@@ -436,7 +436,7 @@ fn sources_are_kept_until_all_that_read_them_have_published_and_no_longer() {
     fs::write(site.path("out/raw/2020-03/month"), "202003\n").unwrap();
     run(&site).expect(0, &["have been read, and are removed"]);
     assert_eq!(raw(&site, "2020-03"), [""; 0]);
-    no_container_left();
+    no_container_left(&site);
 }
 
 #[test]

@@ -169,7 +169,7 @@ fn a_documented_checkpoint_without_onnx_is_packed_and_forecasts_from_states_of_a
     );
     site.mlwm(&["image", "build", "aifs"])
         .expect(13, &["has no ONNX model, which the built-in runner needs"]);
-    no_container_left();
+    no_container_left(&site);
 }
 
 #[test]
@@ -245,7 +245,7 @@ fn a_state_that_is_not_as_declared_gets_no_container() {
     site.mlwm(&[&RUN[..], &["--members", "0,1,3"]].concat())
         .expect(0, &["already published"]);
     assert_eq!(created.count(), 2);
-    no_container_left();
+    no_container_left(&site);
 }
 
 /// One container serves the members, and is not even made for those that cannot be served.
@@ -274,5 +274,5 @@ fn a_container_of_several_members_gets_none_whose_state_is_wrong() {
         [0, 1, 2].map(|member| is_published(&some, member)),
         [true, false, true]
     );
-    no_container_left();
+    no_container_left(&some);
 }

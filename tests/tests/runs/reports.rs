@@ -180,7 +180,7 @@ fn the_report_of_a_run_says_how_each_member_went_and_what_it_cost() {
         !left.iter().any(|file| file.contains(".writing-")),
         "{left:?}"
     );
-    no_container_left();
+    no_container_left(&site);
 }
 
 /// What is told while it runs.
@@ -437,5 +437,5 @@ outputs:
     assert!(of_kind(&events, "has-space").len() >= 3 * 2);
     let idle = &report["model"]["idle_share"];
     assert!((0.0..1.0).contains(&idle.as_f64().unwrap()), "{idle}");
-    no_container_left();
+    no_container_left(&site);
 }

@@ -91,7 +91,7 @@ fn nothing_is_left(site: &Site) {
     for folder in ["tasks", "warm"] {
         assert_eq!(site.files(&format!("mlwm-work/{folder}")), [""; 0]);
     }
-    no_container_left();
+    no_container_left(site);
 }
 
 fn failed_member(ran: &Ran, member: u32) {

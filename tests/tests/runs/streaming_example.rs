@@ -40,5 +40,5 @@ outputs:
     }
     assert_eq!(site.files("mlwm-work/tasks"), [""; 0]);
     assert_eq!(site.files("mlwm-work/warm"), [""; 0]);
-    no_container_left();
+    no_container_left(&site);
 }

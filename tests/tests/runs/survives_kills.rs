@@ -194,9 +194,9 @@ fn killed_at_any_place_the_same_command_finishes() {
     }
     let containers = witness.saw_one_at_a_time(&tasks);
     assert!(containers >= chosen.len(), "{containers}");
-    assert!(looks > 1000 * chosen.len() as u64, "{looks}");
+    assert!(looks > 100 * chosen.len() as u64, "{looks}");
     report("at any place", chosen.len(), looks, containers);
-    no_container_left();
+    no_container_left(&site);
 }
 
 #[test]
@@ -413,7 +413,7 @@ fn a_container_that_is_killed_is_a_model_that_failed() {
         .map(|one| one["state"].clone())
         .collect();
     assert_eq!(states, ["failed", "published"]);
-    no_container_left();
+    no_container_left(&site);
 }
 
 #[test]

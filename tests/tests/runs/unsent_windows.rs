@@ -97,7 +97,7 @@ fn what_is_complete_stays_until_it_is_published_without_the_model() {
             "{left:?}"
         );
         assert_eq!(bench.site.files("mlwm-work/warm"), [""; 0]);
-        no_container_left();
+        no_container_left(&bench.site);
         assert_eq!(begun(&bench.site, MEMBERS), [2, 2, 2], "run {run}");
     }
     let proxy = Faulty::to(&SERVER.endpoint, |_| None);
@@ -242,7 +242,7 @@ fn what_is_not_complete_stays_too_and_its_member_is_made_again() {
         "it waited, and was not made again"
     );
     within_budget(&failed.stdout);
-    no_container_left();
+    no_container_left(&bench.site);
 
     bench.mlwm(&run, &SERVER.endpoint).expect(0, &["published"]);
     assert_eq!(begun(&bench.site, MEMBERS)[1], 2);
@@ -266,7 +266,7 @@ fn what_a_store_refuses_is_not_tried_again() {
     assert_eq!(is_published(&bench, "out"), [true, false, true]);
     is_here(&bench, "h024-048");
     is_here(&bench, "h048-060");
-    no_container_left();
+    no_container_left(&bench.site);
 
     bench.mlwm(&RUN, &SERVER.endpoint).expect(0, &["published"]);
     assert_eq!(begun(&bench.site, MEMBERS), [1, 1, 1], "none is made again");

@@ -39,7 +39,7 @@ fn all_is_published(site: &Site, members: u64) {
     }
     assert_eq!(site.files("mlwm-work/tasks"), [""; 0]);
     assert_eq!(site.files("mlwm-work/warm"), [""; 0]);
-    no_container_left();
+    no_container_left(site);
 }
 
 fn manifest(site: &Site, store: &str) -> Value {
