@@ -10,14 +10,12 @@ use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
 
 use crate::RunnerError;
 use crate::forecast::Forecast;
+use crate::points::parts_of;
 use crate::rollout::{Feed, StepModel};
 use crate::task::Device;
 
 /// Where the image keeps ONNX Runtime.
 const LIBRARY_FOLDERS: [&str; 2] = ["/opt/mlwm/lib", "/opt/mlwm"];
-
-/// From how many points on operators run beside each other.
-const PARALLEL_POINTS: usize = 1000;
 
 /// What the file of ONNX Runtime's library starts with.
 const LIBRARY_NAME: &str = "libonnxruntime.so";
@@ -77,7 +75,8 @@ fn library_in(folder: &Path) -> Option<PathBuf> {
 }
 
 impl OnnxModel {
-    /// Loads a model for a forecast, and for others with the same interface, and checks it against that.
+    /// Loads a model for a forecast, and for others with the same interface, and checks it against that: one for
+    /// each thread that may use it.
     ///
     /// # Errors
     /// If ONNX Runtime cannot be loaded, cannot read the model or use the device, or if the model
@@ -87,26 +86,30 @@ impl OnnxModel {
         model: &Path,
         forecast: &Forecast<'_>,
         device: Device,
-    ) -> Result<Self, RunnerError> {
-        let interface = forecast.interface;
-        let environment = environment(library)?;
+    ) -> Result<Vec<Self>, RunnerError> {
         // Counts what the container may use, where ONNX Runtime would count the host's cores.
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let builder = Session::builder(&environment)?;
-        let builder = match interface.points {
-            None => builder.with_intra_threads(threads).map_err(plain)?,
+        let (count, intra) = match (&forecast.interface.points, device) {
+            (None, _) => (1, threads),
             // An ensemble of trees that several threads share sums in another order with every number of
-            // threads. Operators that do not need each other run beside each other, unless they are so
-            // short that waiting for a thread takes longer.
-            Some(_) => {
-                let is_long = forecast.points() >= PARALLEL_POINTS;
-                let builder = builder.with_intra_threads(1).map_err(plain)?;
-                let builder = builder.with_inter_threads(threads).map_err(plain)?;
-                builder
-                    .with_parallel_execution(threads > 1 && is_long)
-                    .map_err(plain)?
-            }
+            // threads.
+            (Some(_), Device::Cpu) => (threads.min(parts_of(forecast.points())), 1),
+            (Some(_), Device::Cuda) => (1, 1),
         };
+        let load = |_| Self::with_threads(library, model, forecast, device, intra);
+        (0..count).map(load).collect()
+    }
+
+    fn with_threads(
+        library: &Path,
+        model: &Path,
+        forecast: &Forecast<'_>,
+        device: Device,
+        threads: usize,
+    ) -> Result<Self, RunnerError> {
+        let interface = forecast.interface;
+        let builder = Session::builder(&environment(library)?)?;
+        let builder = builder.with_intra_threads(threads).map_err(plain)?;
         let mut builder = match device {
             Device::Cpu => builder,
             Device::Cuda => builder

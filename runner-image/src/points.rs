@@ -1,25 +1,115 @@
 //! From one step to the next for a model of points: one tensor of features, of which every step
-//! changes what changes, and a state that increments are added to.
+//! changes what changes, and a state that increments are added to. Points know nothing of each other, so
+//! that parts of them go over several steps on processors of their own.
 
-use std::borrow::Cow;
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use mlwm_spec::interface::{PointModel, PointRole, PointState, Predicts, Scale};
 
 use crate::RunnerError;
 use crate::producer::{Start, StepInputs};
-use crate::stepping::Tensor;
+use crate::rollout::{Feed, StepModel};
+use crate::stepping::Stretch;
 
-/// A rollout of a model of points between two steps.
+/// How many points a part has at most: its features stay in the cache of a processor.
+const MOST_IN_PART: usize = 4096;
+
+/// How many parts few points are in, at least two in each: several processors have something to do.
+const FEWEST_PARTS: usize = 4;
+
+/// How many parts so many points are in. It does not depend on the machine, so that what is predicted does not.
+pub(crate) fn parts_of(points: usize) -> usize {
+    let of_few = FEWEST_PARTS.min(points / 2).max(1);
+    points.div_ceil(MOST_IN_PART).max(of_few)
+}
+
+/// A rollout of a model of points.
 pub(crate) struct PointStepping<'a> {
+    parts: Vec<Part<'a>>,
+    /// Values of the state of all points.
+    values: usize,
+}
+
+impl<'a> PointStepping<'a> {
+    /// Of so many points; `start` has the only known state and the static features.
+    pub(crate) fn new(model: &'a PointModel, points: usize, start: &Start) -> Self {
+        let count = parts_of(points);
+        let range = |part: usize| part * points / count..(part + 1) * points / count;
+        Self {
+            parts: (0..count)
+                .map(|part| Part::new(model, range(part), start))
+                .collect(),
+            values: points * model.states.len(),
+        }
+    }
+
+    /// Goes over these steps with one model for each thread.
+    pub(crate) fn over<M: StepModel + Send>(
+        &mut self,
+        models: &mut [M],
+        steps: &[StepInputs],
+    ) -> Result<Stretch, RunnerError> {
+        let threads = models.len().max(1) as u32;
+        let waiting = Mutex::new(self.parts.iter_mut());
+        let next = || {
+            waiting
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .next()
+        };
+        let work = |model: &mut M| {
+            let mut taken = Duration::ZERO;
+            while let Some(part) = next() {
+                taken += part.over(model, steps)?;
+            }
+            Ok::<_, RunnerError>(taken)
+        };
+        let mut taken = Duration::ZERO;
+        match models {
+            [model] => taken += work(model)?,
+            models => std::thread::scope(|scope| {
+                let work = &work;
+                let workers: Vec<_> = models
+                    .iter_mut()
+                    .map(|model| scope.spawn(move || work(model)))
+                    .collect();
+                for worker in workers {
+                    taken += worker
+                        .join()
+                        .map_err(|_| RunnerError::Thread("the model"))??;
+                }
+                Ok::<_, RunnerError>(())
+            })?,
+        }
+        let state = |step: usize| {
+            let mut state = Vec::with_capacity(self.values);
+            for part in &self.parts {
+                state.extend_from_slice(&part.predicted[step]);
+            }
+            Arc::new(state)
+        };
+        Ok(Stretch {
+            predicted: (0..steps.len()).map(state).collect(),
+            taken: taken / threads,
+        })
+    }
+}
+
+/// Some of the points.
+struct Part<'a> {
     model: &'a PointModel,
+    points: Range<usize>,
     shape: [usize; 2],
     /// What the model is given, `[point, feature]`.
     features: Vec<f32>,
     /// The last state, `[point, state]`.
-    state: Arc<Vec<f32>>,
+    state: Vec<f32>,
     forcing: Vec<Column>,
     states: Vec<Column>,
+    /// What was predicted of the steps that it went over last, `[point, state]` of each.
+    predicted: Vec<Vec<f32>>,
 }
 
 /// A column of the model's input, and what it is made of.
@@ -31,54 +121,75 @@ struct Column {
     scale: Option<Scale>,
 }
 
-impl<'a> PointStepping<'a> {
-    /// Of so many points; `start` has the only known state and the static features.
-    pub(crate) fn new(model: &'a PointModel, points: usize, start: Start) -> Self {
-        let shape = [points, model.features.len()];
-        let mut stepping = Self {
+impl<'a> Part<'a> {
+    fn new(model: &'a PointModel, points: Range<usize>, start: &Start) -> Self {
+        let shape = [points.len(), model.features.len()];
+        let state = start.states.last().map_or(&[][..], Vec::as_slice);
+        let mut part = Self {
             model,
             shape,
-            features: vec![0.0; points * model.features.len()],
-            state: Arc::new(start.states.into_iter().next_back().unwrap_or_default()),
+            features: vec![0.0; shape[0] * shape[1]],
+            state: of_points(state, &points, model.states.len()).to_vec(),
             forcing: columns(model, PointRole::Forcing),
             states: columns(model, PointRole::State),
+            predicted: Vec::new(),
+            points,
         };
         let statics = columns(model, PointRole::Static);
         for (_, values) in &start.statics {
+            let values = of_points(values, &part.points, statics.len());
             fill(
-                &mut stepping.features,
+                &mut part.features,
                 shape[1],
                 &statics,
                 values,
                 statics.len(),
             );
         }
-        stepping
+        part
     }
 
-    /// The input of the graph for the next step.
-    pub(crate) fn tensors<'b>(&'b mut self, step: &StepInputs) -> Vec<Tensor<'b>> {
-        let width = self.shape[1];
+    /// Goes over these steps, and returns how long the model was at work.
+    fn over(
+        &mut self,
+        model: &mut impl StepModel,
+        steps: &[StepInputs],
+    ) -> Result<Duration, RunnerError> {
+        self.predicted.clear();
+        let mut taken = Duration::ZERO;
+        for step in steps {
+            self.prepare(step);
+            let called = Instant::now();
+            let outputs = model.step(&[self.feed()])?;
+            taken += called.elapsed();
+            self.advance(outputs)?;
+            self.predicted.push(self.state.clone());
+        }
+        Ok(taken)
+    }
+
+    /// Makes the features those of the next step.
+    fn prepare(&mut self, step: &StepInputs) {
+        let (width, forcings) = (self.shape[1], self.forcing.len());
         for forcing in &step.forcings {
-            fill(
-                &mut self.features,
-                width,
-                &self.forcing,
-                forcing,
-                self.forcing.len(),
-            );
+            let forcing = of_points(forcing, &self.points, forcings);
+            fill(&mut self.features, width, &self.forcing, forcing, forcings);
         }
         let states = self.model.states.len();
         fill(&mut self.features, width, &self.states, &self.state, states);
-        vec![Tensor {
-            name: &self.model.input,
-            shape: &self.shape,
-            values: Cow::Borrowed(&self.features),
-        }]
     }
 
-    /// Takes the output of the graph and returns the state that follows, `[point, state]`.
-    pub(crate) fn advance(&mut self, outputs: Vec<Vec<f32>>) -> Result<Arc<Vec<f32>>, RunnerError> {
+    /// The input of the graph.
+    fn feed(&self) -> Feed<'_> {
+        Feed {
+            name: &self.model.input,
+            shape: &self.shape,
+            values: &self.features,
+        }
+    }
+
+    /// Takes the output of the graph, and makes the state that follows.
+    fn advance(&mut self, outputs: Vec<Vec<f32>>) -> Result<(), RunnerError> {
         let mut values = outputs.into_iter().next().unwrap_or_default();
         if values.len() != self.state.len() {
             return Err(RunnerError::Artifact(format!(
@@ -105,9 +216,14 @@ impl<'a> PointStepping<'a> {
                 );
             }
         }
-        self.state = Arc::new(values);
-        Ok(Arc::clone(&self.state))
+        self.state = values;
+        Ok(())
     }
+}
+
+/// The values of some points, of all those in `[point, width]`.
+fn of_points<'a>(values: &'a [f32], points: &Range<usize>, width: usize) -> &'a [f32] {
+    &values[points.start * width..points.end * width]
 }
 
 /// A value within the bounds of its variable; NaN stays NaN, so that it is noticed.
@@ -193,32 +309,27 @@ mod tests {
             statics: vec![("f".to_owned(), vec![7.0, 8.0])],
         };
         let model = interface.points.as_ref().unwrap();
-        let mut stepping = PointStepping::new(model, 2, start);
-        let step = |rain: [f32; 2]| StepInputs {
-            forcings: vec![rain.to_vec()],
-            boundary: vec![],
-            noise: vec![],
-        };
-        let features = |stepping: &mut PointStepping<'_>, rain| {
-            let step = step(rain);
-            let tensors = stepping.tensors(&step);
-            let feed = tensors[0].feed();
+        let mut part = Part::new(model, 0..2, &start);
+        let features = |part: &mut Part<'_>, rain: [f32; 2]| {
+            part.prepare(&raining(&rain));
+            let feed = part.feed();
             assert_eq!((feed.name, feed.shape), ("f", &[2, 4][..]));
             feed.values.to_vec()
         };
         assert_eq!(
-            features(&mut stepping, [3.0, 5.0]),
+            features(&mut part, [3.0, 5.0]),
             [98.0, 1.0, 7.0, 1.0, 50.0, 2.0, 8.0, 0.1]
         );
         // a + 2 r + 0.5, not below 0; b + r, not above 100.
-        let next = stepping.advance(vec![vec![1.0, 3.0, -1.0, -60.0]]).unwrap();
-        assert_eq!(*next, [12.5, 100.0, 0.0, -10.0]);
+        part.advance(vec![vec![1.0, 3.0, -1.0, -60.0]]).unwrap();
+        assert_eq!(part.state, [12.5, 100.0, 0.0, -10.0]);
         assert_eq!(
-            features(&mut stepping, [1.0, 1.0]),
+            features(&mut part, [1.0, 1.0]),
             [100.0, 0.0, 7.0, 1.25, -10.0, 0.0, 8.0, 0.0]
         );
-        assert!(stepping.advance(vec![vec![f32::NAN; 4]]).unwrap()[0].is_nan());
-        let error = stepping.advance(vec![vec![0.0; 3]]).unwrap_err();
+        part.advance(vec![vec![f32::NAN; 4]]).unwrap();
+        assert!(part.state[0].is_nan());
+        let error = part.advance(vec![vec![0.0; 3]]).unwrap_err();
         assert!(error.to_string().contains("3 values for 2 points"));
     }
 
@@ -230,8 +341,65 @@ mod tests {
             statics: vec![("f".to_owned(), vec![7.0])],
         };
         let model = interface.points.as_ref().unwrap();
-        let mut stepping = PointStepping::new(model, 1, start);
-        let next = stepping.advance(vec![vec![-1.0, 3.0]]).unwrap();
-        assert_eq!(*next, [0.0, 3.0]);
+        let mut part = Part::new(model, 0..1, &start);
+        part.advance(vec![vec![-1.0, 3.0]]).unwrap();
+        assert_eq!(part.state, [0.0, 3.0]);
+    }
+
+    fn raining(rain: &[f32]) -> StepInputs {
+        StepInputs {
+            forcings: vec![rain.to_vec()],
+            boundary: vec![],
+            noise: vec![],
+        }
+    }
+
+    /// Predicts of every point something that depends on all its features, and on no other point's.
+    struct Mixing;
+
+    impl StepModel for Mixing {
+        fn step(&mut self, feeds: &[Feed<'_>]) -> Result<Vec<Vec<f32>>, RunnerError> {
+            let mix = |row: &[f32]| {
+                let sum = row
+                    .iter()
+                    .fold(0.1, |sum: f32, value| (sum * 1.7 + value).sin());
+                [sum, sum * 2.0]
+            };
+            Ok(vec![feeds[0].values.chunks(4).flat_map(mix).collect()])
+        }
+    }
+
+    #[test]
+    fn any_number_of_threads_predicts_what_one_part_does() {
+        let interface = interface("increments");
+        let model = interface.points.as_ref().unwrap();
+        for points in [1, 2, 3, 7, 10, 1500, 5000] {
+            let some = |count: usize, seed: f32| -> Vec<f32> {
+                (0..count)
+                    .map(|at| (at as f32 * seed).sin() * 50.0)
+                    .collect()
+            };
+            let start = Start {
+                states: vec![some(points * 2, 0.3)],
+                statics: vec![("f".to_owned(), some(points, 0.7))],
+            };
+            let steps: Vec<StepInputs> = (1..=5)
+                .map(|step| raining(&some(points, step as f32)))
+                .collect();
+            let mut whole = Part::new(model, 0..points, &start);
+            whole.over(&mut Mixing, &steps).unwrap();
+            for threads in [1, 2, 3] {
+                let mut models: Vec<Mixing> = (0..threads).map(|_| Mixing).collect();
+                let mut stepping = PointStepping::new(model, points, &start);
+                assert!(stepping.parts.iter().all(|part| part.shape[0] > 0));
+                // What is predicted does not depend on how many steps are gone over at once, either.
+                for (at, steps) in [(0, &steps[..2]), (2, &steps[2..])] {
+                    let stretch = stepping.over(&mut models, steps).unwrap();
+                    for (predicted, whole) in stretch.predicted.iter().zip(&whole.predicted[at..]) {
+                        assert_eq!(**predicted, *whole, "{points} points, {threads} threads");
+                    }
+                }
+            }
+        }
     }
 }

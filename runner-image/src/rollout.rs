@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::RunnerError;
 use crate::forecast::Forecast;
 use crate::producer::{Producer, Start, StepInputs};
-use crate::stepping::{Steps, Tensor};
+use crate::stepping::Steps;
 
 /// How often steps may be prepared, or wait to be written, ahead of time: one step, or as many as are
 /// handed over at once where they are small.
@@ -70,14 +70,15 @@ pub struct RolloutTimes {
     pub drain: Duration,
 }
 
-/// Runs a model over all steps of a forecast.
+/// Runs a model over all steps of a forecast. `load_models` gives as many of it as threads may use it at the same
+/// time; the first alone predicts a grid.
 ///
 /// # Errors
 /// The first of: inputs that cannot be prepared, a model that fails, predictions that are not
 /// finite, a sink that fails.
-pub fn roll_out<M: StepModel>(
+pub fn roll_out<M: StepModel + Send>(
     forecast: &Forecast<'_>,
-    load_model: impl FnOnce() -> Result<M, RunnerError>,
+    load_models: impl FnOnce() -> Result<Vec<M>, RunnerError>,
     sink: &mut impl Sink,
 ) -> Result<RolloutTimes, RunnerError> {
     std::thread::scope(|scope| {
@@ -87,7 +88,7 @@ pub fn roll_out<M: StepModel>(
         let abandoned = sink.abandoned();
         let writer = scope.spawn(move || write(forecast, sink, states));
 
-        let ran = run(forecast, load_model, &prepared, send_states);
+        let ran = run(forecast, load_models, &prepared, send_states);
         if let (Err(_), Some(abandoned)) = (&ran, abandoned) {
             abandoned.store(true, Ordering::Relaxed);
         }
@@ -132,9 +133,9 @@ fn produce(forecast: &Forecast<'_>, send: &SyncSender<Result<Prepared, RunnerErr
     }
 }
 
-fn run<M: StepModel>(
+fn run<M: StepModel + Send>(
     forecast: &Forecast<'_>,
-    load_model: impl FnOnce() -> Result<M, RunnerError>,
+    load_models: impl FnOnce() -> Result<Vec<M>, RunnerError>,
     prepared: &Receiver<Result<Prepared, RunnerError>>,
     send: SyncSender<Vec<Predicted>>,
 ) -> Result<(RolloutTimes, Instant), RunnerError> {
@@ -143,7 +144,7 @@ fn run<M: StepModel>(
         Err(_) => Err(RunnerError::Thread("preparation")),
     };
     let begin = Instant::now();
-    let mut model = load_model()?;
+    let mut models = load_models()?;
     let mut times = RolloutTimes {
         load: begin.elapsed(),
         ..RolloutTimes::default()
@@ -153,32 +154,16 @@ fn run<M: StepModel>(
     };
     let mut stepping = Steps::new(forecast, start);
     let begin = Instant::now();
-    let (steps, at_once) = (forecast.schedule().steps, forecast.steps_at_once() as usize);
-    let mut waiting = Vec::new().into_iter();
-    let mut finished = Vec::new();
-    for step in 1..=steps {
-        let inputs = match waiting.next() {
-            Some(inputs) => inputs,
-            None => {
-                let Prepared::Steps(prepared) = next()? else {
-                    return Err(RunnerError::Thread("preparation"));
-                };
-                waiting = prepared.into_iter();
-                waiting.next().ok_or(RunnerError::Thread("preparation"))?
-            }
+    let mut done = 0;
+    while done < forecast.schedule().steps {
+        let Prepared::Steps(steps) = next()? else {
+            return Err(RunnerError::Thread("preparation"));
         };
-        let tensors = stepping.tensors(&inputs)?;
-        let feeds: Vec<Feed<'_>> = tensors.iter().map(Tensor::feed).collect();
-        let called = Instant::now();
-        let outputs = model.step(&feeds)?;
-        times.session += called.elapsed();
-        drop(feeds);
-        drop(tensors);
-        let predicted = stepping.advance(outputs, &inputs)?;
-        finished.push((step, predicted));
-        if (finished.len() == at_once || step == steps)
-            && send.send(std::mem::take(&mut finished)).is_err()
-        {
+        let stretch = stepping.over(&mut models, &steps)?;
+        times.session += stretch.taken;
+        let predicted = (done + 1..).zip(stretch.predicted).collect();
+        done += steps.len() as u64;
+        if send.send(predicted).is_err() {
             return Err(RunnerError::Thread("writing"));
         }
     }

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use mlwm_spec::interface::{Dim, InputRole, ModelInput, ModelOutput, OutputRole};
 use ndarray::{ArrayView2, ArrayView3, ArrayViewD, ArrayViewMut2, Axis};
@@ -12,7 +13,15 @@ use crate::arrange::{arrange, as_grid_feature};
 use crate::forecast::Forecast;
 use crate::points::PointStepping;
 use crate::producer::{Start, StepInputs};
-use crate::rollout::Feed;
+use crate::rollout::{Feed, StepModel};
+
+/// Some steps that a rollout went over.
+pub(crate) struct Stretch {
+    /// What is predicted of each, `[grid_index, variable]`.
+    pub(crate) predicted: Vec<Arc<Vec<f32>>>,
+    /// How long the model was at work.
+    pub(crate) taken: Duration,
+}
 
 /// A rollout between two steps, of a model on a grid or of points.
 pub(crate) enum Steps<'a> {
@@ -23,31 +32,21 @@ pub(crate) enum Steps<'a> {
 impl<'a> Steps<'a> {
     pub(crate) fn new(forecast: &'a Forecast<'a>, start: Start) -> Self {
         match &forecast.interface.points {
-            Some(model) => Self::Points(PointStepping::new(model, forecast.points(), start)),
+            Some(model) => Self::Points(PointStepping::new(model, forecast.points(), &start)),
             None => Self::Grid(Stepping::new(forecast, start)),
         }
     }
 
-    /// The inputs of the graph for the next step.
-    pub(crate) fn tensors<'b>(
-        &'b mut self,
-        step: &'b StepInputs,
-    ) -> Result<Vec<Tensor<'b>>, RunnerError> {
-        match self {
-            Self::Grid(stepping) => stepping.tensors(step),
-            Self::Points(stepping) => Ok(stepping.tensors(step)),
-        }
-    }
-
-    /// Takes the outputs of the graph, and returns what is predicted, `[grid_index, variable]`.
-    pub(crate) fn advance(
+    /// Goes over these steps, with one model for each thread that has something to do.
+    pub(crate) fn over<M: StepModel + Send>(
         &mut self,
-        outputs: Vec<Vec<f32>>,
-        step: &StepInputs,
-    ) -> Result<Arc<Vec<f32>>, RunnerError> {
-        match self {
-            Self::Grid(stepping) => stepping.advance(outputs, step),
-            Self::Points(stepping) => stepping.advance(outputs),
+        models: &mut [M],
+        steps: &[StepInputs],
+    ) -> Result<Stretch, RunnerError> {
+        match (self, models) {
+            (_, []) => Err(RunnerError::Thread("the model")),
+            (Self::Grid(stepping), [model, ..]) => stepping.over(model, steps),
+            (Self::Points(stepping), models) => stepping.over(models, steps),
         }
     }
 }
@@ -85,14 +84,14 @@ struct Output<'a> {
 }
 
 /// A tensor to feed.
-pub(crate) struct Tensor<'a> {
-    pub(crate) name: &'a str,
-    pub(crate) shape: &'a [usize],
-    pub(crate) values: Cow<'a, [f32]>,
+struct Tensor<'a> {
+    name: &'a str,
+    shape: &'a [usize],
+    values: Cow<'a, [f32]>,
 }
 
 impl Tensor<'_> {
-    pub(crate) fn feed(&self) -> Feed<'_> {
+    fn feed(&self) -> Feed<'_> {
         Feed {
             name: self.name,
             shape: self.shape,
@@ -144,6 +143,26 @@ impl<'a> Stepping<'a> {
             columns: variables.len(),
             forecast,
         }
+    }
+
+    fn over(
+        &mut self,
+        model: &mut impl StepModel,
+        steps: &[StepInputs],
+    ) -> Result<Stretch, RunnerError> {
+        let mut taken = Duration::ZERO;
+        let mut predicted = Vec::with_capacity(steps.len());
+        for step in steps {
+            let tensors = self.tensors(step)?;
+            let feeds: Vec<Feed<'_>> = tensors.iter().map(Tensor::feed).collect();
+            let called = Instant::now();
+            let outputs = model.step(&feeds)?;
+            taken += called.elapsed();
+            drop(feeds);
+            drop(tensors);
+            predicted.push(self.advance(outputs, step)?);
+        }
+        Ok(Stretch { predicted, taken })
     }
 
     /// The inputs of the graph for the next step.

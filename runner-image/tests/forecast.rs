@@ -178,10 +178,10 @@ fn a_prediction_that_is_not_finite_ends_the_forecast() {
     let task = task(&environment(&source(), std::path::Path::new("unused")));
     let forecast = open(&artifact, &task, 6);
     let load = || {
-        Ok(Failing {
+        Ok(vec![Failing {
             steps: 0,
             nan_at: 3,
-        })
+        }])
     };
     let error = roll_out(&forecast, load, &mut Kept::default()).unwrap_err();
     assert!(
@@ -197,7 +197,7 @@ fn an_error_while_loading_ends_the_forecast() {
     let artifact = folder.artifact();
     let task = task(&environment(&source(), std::path::Path::new("unused")));
     let forecast = open(&artifact, &task, 6);
-    let load = || Err::<Failing, _>(RunnerError::Library("no library".into()));
+    let load = || Err::<Vec<Failing>, _>(RunnerError::Library("no library".into()));
     let error = roll_out(&forecast, load, &mut Kept::default()).unwrap_err();
     assert_eq!(error.to_string(), "no library");
 }
@@ -247,7 +247,7 @@ fn tensors_of_other_dimensions_hold_what_those_of_version_1_hold() {
         let task = task(&environment(&source(), std::path::Path::new("unused")));
         let forecast = open(&artifact, &task, 2);
         let mut model = Watching::default();
-        roll_out(&forecast, || Ok(&mut model), &mut Kept::default()).unwrap();
+        roll_out(&forecast, || Ok(vec![&mut model]), &mut Kept::default()).unwrap();
         model.0
     };
     let (plain, other) = (fed(&interface()), fed(&other));
@@ -318,6 +318,6 @@ fn a_model_that_fails_is_reported_while_a_sink_waits() {
     let task = task(&environment(&source(), std::path::Path::new("unused")));
     let forecast = open(&artifact, &task, 6);
     let mut sink = Waiting(Arc::new(AtomicBool::new(false)));
-    let error = roll_out(&forecast, || Ok(Breaking(false)), &mut sink).unwrap_err();
+    let error = roll_out(&forecast, || Ok(vec![Breaking(false)]), &mut sink).unwrap_err();
     assert_eq!(error.to_string(), "the model is broken");
 }

@@ -195,7 +195,7 @@ fn persist(
         seed: None,
     };
     let mut outputs = Outputs::create(&[request], &forecast, layout, &provenance).unwrap();
-    roll_out(&forecast, || Ok(Persistence), &mut outputs).unwrap();
+    roll_out(&forecast, || Ok(vec![Persistence]), &mut outputs).unwrap();
     outputs.complete().unwrap();
     let out = Dataset::open(&path).unwrap();
     for name in &predicted {

@@ -1,8 +1,8 @@
 """An ensemble of trees of XGBoost as ONNX, with nothing but what is in its own JSON.
 
-One `TreeEnsembleRegressor` for each target: the trees of one target fit into the cache of a core, and
-targets can be computed beside each other. Each sums its trees in their order, in float32, and adds the
-base score at the end; XGBoost begins with it, so that the two differ in the last bits.
+One `TreeEnsembleRegressor` for each target: the trees of one target fit into the cache of a core. Each sums
+its trees in their order, in float32, and adds the base score at the end; XGBoost begins with it, so that the
+two differ in the last bits.
 """
 
 import json

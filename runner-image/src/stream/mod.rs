@@ -39,7 +39,7 @@ pub fn serve(
         task,
         artifact: &artifact,
         library,
-        model: None,
+        models: Vec::new(),
         log,
     };
     let mut works = Works::of(stream);
@@ -57,7 +57,7 @@ pub fn serve(
             | RunnerError::Artifact(_)
             | RunnerError::ArtifactFile { .. } => return Err(error),
             // What it left behind in the session is not known.
-            RunnerError::Onnx(_) => server.model = None,
+            RunnerError::Onnx(_) => server.models.clear(),
             _ => {}
         }
     }
@@ -70,7 +70,7 @@ struct Server<'a> {
     artifact: &'a Artifact,
     library: &'a Path,
     /// Loaded for the first work whose inputs are sound.
-    model: Option<OnnxModel>,
+    models: Vec<OnnxModel>,
     log: &'a (dyn Fn(&str) + Sync),
 }
 
@@ -93,9 +93,9 @@ impl Server<'_> {
         let provenance = Provenance::of(&task, artifact);
         let mut sink = WindowedOutputs::new(&work, folder, &forecast, &task, &provenance, log)?;
         let open = begin.elapsed();
-        let slot = &mut self.model;
+        let models = &mut self.models;
         let load = || OnnxModel::load(library, &artifact.model, &forecast, task.device);
-        let rolled = roll_out(&forecast, move || loaded(slot, load), &mut sink);
+        let rolled = roll_out(&forecast, move || loaded(models, load), &mut sink);
         let rollout = match rolled {
             Ok(rollout) => rollout,
             Err(error) => {
@@ -117,13 +117,13 @@ impl Server<'_> {
 
 /// The model that is loaded, or that is loaded now.
 fn loaded(
-    slot: &mut Option<OnnxModel>,
-    load: impl FnOnce() -> Result<OnnxModel, RunnerError>,
-) -> Result<&mut OnnxModel, RunnerError> {
-    Ok(match slot {
-        Some(model) => model,
-        None => slot.insert(load()?),
-    })
+    models: &mut Vec<OnnxModel>,
+    load: impl FnOnce() -> Result<Vec<OnnxModel>, RunnerError>,
+) -> Result<Vec<&mut OnnxModel>, RunnerError> {
+    if models.is_empty() {
+        *models = load()?;
+    }
+    Ok(models.iter_mut().collect())
 }
 
 fn read(path: &Path) -> Result<Work, String> {

@@ -241,8 +241,9 @@ pub fn predict(artifact: &CaseArtifact, rewire: fn(&str, &[f32]) -> Vec<f32>) ->
     let artifact = artifact.artifact();
     let forecast = open(&artifact, &task, 6);
     let load = || {
-        let model = OnnxModel::load(&library(), &artifact.model, &forecast, task.device)?;
-        Ok(Rewired { model, rewire })
+        let models = OnnxModel::load(&library(), &artifact.model, &forecast, task.device)?;
+        let rewired = models.into_iter().map(|model| Rewired { model, rewire });
+        Ok(rewired.collect())
     };
     let mut kept = Kept::default();
     roll_out(&forecast, load, &mut kept).unwrap();
