@@ -85,7 +85,7 @@ fn land_points() -> Vec<i64> {
     points
 }
 
-fn write_mask(path: &Path) {
+pub(crate) fn write_mask(path: &Path) {
     let script = r#"
 import json, sys, netCDF4
 with netCDF4.Dataset(sys.argv[1], "w") as file:

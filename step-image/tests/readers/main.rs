@@ -14,24 +14,41 @@ mod joining;
 mod memory;
 mod metadata;
 mod netcdf;
+mod zarr_2;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::Value;
 
-/// Runs a script of Python that prints JSON.
-fn python(script: &str, arguments: &[&str]) -> Value {
-    let interpreter = match std::env::var_os("MLWM_TEST_PYTHON") {
+fn interpreter() -> PathBuf {
+    match std::env::var_os("MLWM_TEST_PYTHON") {
         Some(path) => PathBuf::from(path),
         None => PathBuf::from(std::env::var_os("HOME").expect("HOME is set"))
             .join(".cache/mlwm/python/bin/python"),
-    };
-    let output = Command::new(&interpreter)
-        .args(["-c", script])
-        .args(arguments)
+    }
+}
+
+/// Runs a script of Python that prints JSON.
+fn python(script: &str, arguments: &[&str]) -> Value {
+    printed(
+        Command::new(interpreter())
+            .args(["-c", script])
+            .args(arguments),
+    )
+}
+
+/// The same with the packages of a folder before those that are installed.
+fn python_of(packages: &Path, script: &str, arguments: &[&str]) -> Value {
+    let mut command = Command::new(interpreter());
+    command.env("PYTHONPATH", packages).args(["-c", script]);
+    printed(command.args(arguments))
+}
+
+fn printed(command: &mut Command) -> Value {
+    let output = command
         .output()
-        .unwrap_or_else(|error| panic!("cannot run {} ({error})", interpreter.display()));
+        .unwrap_or_else(|error| panic!("cannot run {command:?} ({error})"));
     assert!(
         output.status.success(),
         "the script failed:\n{}",

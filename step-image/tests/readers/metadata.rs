@@ -208,7 +208,7 @@ fn grib_says_what_cfgrib_says_of_it() {
 }
 
 /// A file of a format with all kinds of attributes; of a second file some differ.
-const MAKE_NC: &str = r#"
+pub(crate) const MAKE_NC: &str = r#"
 import sys, netCDF4, numpy
 for number in range(2):
     with netCDF4.Dataset(f"{sys.argv[1]}/{number}.nc", "w", format=sys.argv[2]) as file:
