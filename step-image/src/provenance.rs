@@ -121,14 +121,17 @@ pub(crate) fn may_differ(key: &str) -> bool {
     KEYS.contains(&key) && !matches!(key, "GRIB_stepType" | "GRIB_typeOfLevel" | "GRIB_shortName")
 }
 
-/// Joins what parts of a variable say of where they are from; what is said of those in which they differ.
+/// Joins what parts of a variable say of where they are from; what is said of those in which they differ. What is
+/// ignored stays as it is.
 pub(crate) fn join(
     name: &str,
     parts: &[&Map<String, Value>],
+    ignored: &[String],
     attributes: &mut Map<String, Value>,
 ) -> Vec<String> {
     let mut notes = Vec::new();
-    for key in KEYS.iter().filter(|key| may_differ(key)) {
+    let is_joined = |key: &&&str| may_differ(key) && !ignored.iter().any(|name| name == **key);
+    for key in KEYS.iter().filter(is_joined) {
         let of_parts = || {
             parts
                 .iter()

@@ -1,11 +1,13 @@
 //! How many fields each value of the result was made of: the matrices of the stores, joined.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::view::View;
+use crate::fault::Fault;
 use crate::new_store::say;
 use crate::report::{Presence, REPORT, write_json};
 use crate::{Error, time};
@@ -20,18 +22,19 @@ struct Report {
 
 #[derive(Deserialize)]
 struct Stored {
-    presence: Presence,
+    #[serde(default)]
+    presence: Option<Presence>,
 }
 
-/// Writes the matrices of all stores, joined along these times, into the folder of their result. Without that of one
-/// store the result has none: what is not known is no zero.
-pub(super) fn write(views: &[&View<'_>], times: &[i64], folder: &Path) -> Result<(), Error> {
+/// The matrices of all stores, joined along these times. Without that of one store the result has none: what is not
+/// known is no zero.
+pub(super) fn join(views: &[&View<'_>], times: &[i64]) -> Result<Option<Presence>, Error> {
     let mut known = Vec::new();
     for view in views {
-        known.push((view, read(view)));
+        known.push((view, read(view)?));
     }
     if known.iter().all(|(_, matrix)| matrix.is_none()) {
-        return Ok(());
+        return Ok(None);
     }
     let mut presence = Presence::of_times(times);
     let places: BTreeMap<i64, usize> = times.iter().copied().zip(0..).collect();
@@ -41,7 +44,7 @@ pub(super) fn write(views: &[&View<'_>], times: &[i64], folder: &Path) -> Result
                 "note: {} has no matrix of presence in its {REPORT}, so the result has none",
                 view.path.display()
             ));
-            return Ok(());
+            return Ok(None);
         };
         for (label, counts) in matrix.fields {
             let Some(label) = renamed(view, &label) else {
@@ -56,6 +59,14 @@ pub(super) fn write(views: &[&View<'_>], times: &[i64], folder: &Path) -> Result
             }
         }
     }
+    Ok(Some(presence))
+}
+
+/// Writes a matrix into the folder of a result.
+pub(super) fn write(presence: Option<Presence>, folder: &Path) -> Result<(), Error> {
+    let Some(presence) = presence else {
+        return Ok(());
+    };
     let report = Report {
         step: "concat",
         version: env!("CARGO_PKG_VERSION"),
@@ -65,14 +76,32 @@ pub(super) fn write(views: &[&View<'_>], times: &[i64], folder: &Path) -> Result
 }
 
 /// The matrix of a store, if it has one of its times.
-fn read(view: &View<'_>) -> Option<Presence> {
-    let text = std::fs::read(view.path.join(REPORT)).ok()?;
-    let stored: Stored = serde_json::from_slice(&text).ok()?;
-    let times = view.times.values.iter().map(|&time| time::text(time));
-    let presence = stored.presence;
+fn read(view: &View<'_>) -> Result<Option<Presence>, Error> {
+    let path = view.path.join(REPORT);
+    let text = match std::fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(Error::Read { path, source }),
+    };
+    let damaged = |reason: String| {
+        let reason = format!(
+            "its {REPORT} is damaged ({reason}): make the store again, or remove that file"
+        );
+        Error::from(Fault::store(&view.path, reason))
+    };
+    let stored: Stored =
+        serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
+    let Some(presence) = stored.presence else {
+        return Ok(None);
+    };
     let is_whole = |counts: &Vec<u32>| counts.len() == presence.times.len();
-    (times.eq(presence.times.iter().cloned()) && presence.fields.values().all(is_whole))
-        .then_some(presence)
+    if !presence.fields.values().all(is_whole) {
+        return Err(damaged(
+            "a row of its matrix does not have all times".to_owned(),
+        ));
+    }
+    let times = view.times.values.iter().map(|&time| time::text(time));
+    Ok(times.eq(presence.times.iter().cloned()).then_some(presence))
 }
 
 /// What a row is called in the result; none of a variable that is not in it.

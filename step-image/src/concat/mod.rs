@@ -174,6 +174,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
 
 /// A store of all.
 fn create(args: &Args, plan: &Plan<'_>, all_views: &[&View<'_>]) -> Result<(), Error> {
+    let presence = matrix::join(all_views, &plan.times)?;
     let all = plan
         .changing
         .values()
@@ -204,7 +205,7 @@ fn create(args: &Args, plan: &Plan<'_>, all_views: &[&View<'_>]) -> Result<(), E
         shape[axis] = plan.times.len() as u64;
         let mut definition = chunking.definition(name, first, form, &shape)?;
         definition.attributes = view.renamed(definition.attributes);
-        join_provenance(name, parts, &mut definition);
+        join_provenance(args, name, parts, &mut definition);
         let mut offset = 0;
         let parts = parts.iter().map(|(_, variable)| {
             let part = Part {
@@ -232,7 +233,7 @@ fn create(args: &Args, plan: &Plan<'_>, all_views: &[&View<'_>]) -> Result<(), E
         };
         let mut definition = chunking.definition(name, variable, form, variable.shape())?;
         definition.attributes = view.renamed(definition.attributes);
-        join_provenance(name, parts, &mut definition);
+        join_provenance(args, name, parts, &mut definition);
         if new_store::is_index(variable) {
             definition.chunks = variable.shape().to_vec();
             definition.shards = None;
@@ -265,7 +266,7 @@ fn create(args: &Args, plan: &Plan<'_>, all_views: &[&View<'_>]) -> Result<(), E
     for job in jobs {
         job.copy(&store.writer, &folder)?;
     }
-    matrix::write(all_views, &plan.times, &folder)?;
+    matrix::write(presence, &folder)?;
     store.finish()
 }
 
@@ -276,6 +277,7 @@ fn grow(
     plan: &Plan<'_>,
     all_views: &[&View<'_>],
 ) -> Result<(), Error> {
+    let presence = matrix::join(all_views, &plan.times)?;
     let budget = args.limits.budget();
     let (mut jobs, mut texts, mut kept) = (Vec::new(), Vec::new(), Vec::new());
     for (name, parts) in &plan.changing {
@@ -288,7 +290,7 @@ fn grow(
         let old = shape[axis];
         shape[axis] = plan.times.len() as u64;
         let mut definition = append::definition(base.dataset, first, &shape)?;
-        join_provenance(name, parts, &mut definition);
+        join_provenance(args, name, parts, &mut definition);
         // The last file is written again if it is not full.
         let each = definition.file_chunks()[axis];
         let full = old / each;
@@ -318,7 +320,7 @@ fn grow(
             None => texts.push((name, view, variable)),
             Some(_) => {
                 let mut definition = append::definition(base.dataset, variable, variable.shape())?;
-                join_provenance(name, parts, &mut definition);
+                join_provenance(args, name, parts, &mut definition);
                 jobs.push(Job::plan(
                     &base.path,
                     definition,
@@ -349,19 +351,25 @@ fn grow(
     for job in jobs {
         job.copy(&writer, &folder)?;
     }
-    matrix::write(all_views, &plan.times, &folder)?;
+    matrix::write(presence, &folder)?;
     writer.finish().map_err(Fault::from)?;
     Ok(replacement.finish()?)
 }
 
 /// Says in a variable where all of its parts are from.
 fn join_provenance(
+    args: &Args,
     name: &str,
     parts: &[(&View<'_>, &Variable)],
     definition: &mut StoredDefinition,
 ) {
     let of_parts: Vec<_> = parts.iter().map(|(_, part)| part.attributes()).collect();
-    for note in provenance::join(name, &of_parts, &mut definition.attributes) {
+    for note in provenance::join(
+        name,
+        &of_parts,
+        &args.ignore_attribute,
+        &mut definition.attributes,
+    ) {
         say(&format!("note: {note}"));
     }
 }

@@ -49,6 +49,7 @@ fn fields_that_differ_in_where_they_are_from_say_so() {
     // Month by month it is the same, also appended, and that is said, too.
     let stores = ["1.zarr", "2.zarr", "all.zarr", "joined.zarr", "grown.zarr"];
     let [first, second, _, joined, grown] = stores.map(|name| case.text(name));
+    let stores_of = [first.as_str(), second.as_str()];
     for arguments in [
         &["concat", "--chunk", "time=2", &first, &second, &joined][..],
         &["concat", "--chunk", "time=2", &first, &grown],
@@ -72,6 +73,38 @@ fn fields_that_differ_in_where_they_are_from_say_so() {
         succeed(&["validate", "--step", "12h", &store]);
         succeed(&["plot", "--kind", "presence", "--out", &picture, &store]);
     }
+    // What is ignored stays as the first has it.
+    let kept = case.text("kept.zarr");
+    let ignored = ["concat", "--ignore-attribute", "GRIB_expver"];
+    let output = run(&[&ignored[..], &[stores_of[0], stores_of[1], &kept]].concat());
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        !said.contains("differ in GRIB_expver") && said.contains("`skt` differ in GRIB_edition"),
+        "{said}"
+    );
+    let script = "import json, sys, xarray; print(json.dumps(xarray.open_zarr(sys.argv[1]).skt.attrs[\"GRIB_expver\"]))";
+    assert_eq!(python(script, &[&kept]), json!("0001"));
+    // A matrix that cannot be read is not taken for none.
+    let copy = case.path("2.zarr/report.json");
+    let text = std::fs::read_to_string(&copy).unwrap();
+    let refused = case.path("refused.zarr");
+    let arguments = [
+        "concat",
+        stores_of[0],
+        stores_of[1],
+        refused.to_str().unwrap(),
+    ];
+    let mut short = report(&copy);
+    short["presence"]["fields"]["skt"] = json!([1]);
+    for damaged in [&text[..text.len() / 2], &short.to_string()] {
+        std::fs::write(&copy, damaged).unwrap();
+        let said = crate::refuse(&arguments, 12, &refused);
+        assert!(
+            said.contains("2.zarr: its report.json is damaged"),
+            "{said}"
+        );
+    }
+    std::fs::write(&copy, text).unwrap();
     let script = r#"
 import json, sys, xarray
 one, two, whole, joined, grown = (xarray.open_zarr(path).load() for path in sys.argv[1:])
