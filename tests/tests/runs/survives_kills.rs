@@ -152,7 +152,7 @@ fn logs(site: &Site) -> usize {
 
 #[test]
 fn killed_at_any_place_the_same_command_finishes() {
-    let site = scripted("killed", MODEL, "");
+    let site = scripted("killed-at-places", MODEL, "");
     let places = places(&site, &RUN);
     assert!(places.len() > 40, "{places:?}");
     let (undisturbed, tasks) = (published(&site), tasks(&site));
