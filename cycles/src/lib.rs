@@ -9,6 +9,7 @@
 mod claim;
 mod complete;
 mod container;
+mod credentials;
 mod disk;
 mod ending;
 mod ensemble;
@@ -48,6 +49,7 @@ mod usual;
 mod warm;
 mod work;
 
+pub use credentials::credentials_end;
 pub use error::Error;
 pub use event::{Event, Outcome, Phase, TaskReport};
 pub use expect::{Expectation, input_sizes};

@@ -10,10 +10,12 @@ use jiff::Timestamp;
 use mlwm_engines::{Engine, owner};
 use mlwm_ledger::{NewRun, TaskName};
 use mlwm_registries::Unpacked;
+use mlwm_spec::Period;
 use mlwm_storage::points::reach;
 use tokio_util::sync::CancellationToken;
 
 use crate::claim::{Claim, Claims, Tried, What};
+use crate::credentials;
 use crate::disk::{Disk, allocated};
 use crate::event::{Event, TaskReport};
 use crate::history::{ledger_file, this_host};
@@ -49,6 +51,8 @@ pub struct RunOptions {
     /// Of what failed tasks wrote, so many bytes are kept in the working folder to be looked at, beside what the
     /// budget says.
     pub keep_failed: u64,
+    /// How long the credentials for S3 must last, where their end is known.
+    pub credentials_for: Option<Period>,
     /// What it costs, if that is to be reported.
     pub prices: Option<Prices>,
 }
@@ -76,7 +80,8 @@ pub(crate) struct Context<'a> {
 /// stopped.
 ///
 /// # Errors
-/// Only what concerns all tasks: no engine, no working folder, no ecCodes where outputs are GRIB.
+/// Only what concerns all tasks: no engine, no working folder, no ecCodes where outputs are GRIB, credentials that have
+/// ended.
 pub async fn run(
     plan: &Plan,
     options: &RunOptions,
@@ -84,6 +89,7 @@ pub async fn run(
     cancel: &CancellationToken,
 ) -> Result<RunReport, Error> {
     grib::check(plan)?;
+    let credentials_end = credentials::check(plan, options.credentials_for).await?;
     let (clock, started) = (Instant::now(), Timestamp::now());
     let engine = Engine::connect().await?;
     let scratch = Scratch::open(&options.workdir)?;
@@ -119,6 +125,15 @@ pub async fn run(
     let at_once = machine.tasks_at_once(plan.tasks.iter().map(|task| &task.resources));
     let at_once = at_once.max(warm.tasks_at_once());
     let tracker = Tracker::new(plan, at_once, recorder.usual(&plan.tasks));
+    let run_end = credentials_end
+        .zip(tracker.expected())
+        .and_then(|(end, seconds)| Some((end, credentials::outlived(end, started, seconds)?)));
+    if let Some((end, run_end)) = run_end {
+        tell(Event::CredentialsEnd {
+            end: credentials::text(end),
+            run_end: credentials::text(run_end),
+        });
+    }
     let tracker = Arc::new(Mutex::new(tracker));
     let tell = &tracked(tell, &tracker, clock);
     let context = Context {
