@@ -245,6 +245,9 @@ pub enum Error {
     /// The engine.
     #[error(transparent)]
     Engine(#[from] mlwm_engines::Error),
+    /// The memory of GPUs.
+    #[error(transparent)]
+    GpuMemory(#[from] crate::GpuMemoryError),
     /// A store.
     #[error(transparent)]
     Storage(#[from] mlwm_storage::Error),
@@ -765,6 +768,7 @@ impl Error {
             Self::Preflight { source, .. } => source.exit_code(),
             Self::State { source, .. } => source.exit_code(),
             Self::ImageMissing { .. } | Self::ConverterMissing { .. } => ExitCode::ImageMissing,
+            Self::GpuMemory(_) => ExitCode::EngineUnavailable,
             Self::Convert { source, .. } => source.exit_code(),
             Self::Converted { .. } => ExitCode::Incomplete,
             Self::Published { .. } | Self::Damaged { .. } | Self::TakenOver { .. } => {

@@ -17,6 +17,7 @@ mod error;
 mod event;
 mod expect;
 mod golden;
+mod gpu_memory;
 mod graph;
 mod grib;
 mod history;
@@ -54,6 +55,7 @@ pub use error::Error;
 pub use event::{Event, Outcome, Phase, TaskReport};
 pub use expect::{Expectation, input_sizes};
 pub use golden::{Comparison, GoldenOptions, GoldenReport, test_image};
+pub use gpu_memory::GpuMemoryError;
 pub use graph::{GraphForm, graph};
 pub use history::{ledger_file, note_killed};
 pub use load::{

@@ -18,6 +18,7 @@ use crate::claim::{Claim, Claims, Tried, What};
 use crate::credentials;
 use crate::disk::{Disk, allocated};
 use crate::event::{Event, TaskReport};
+use crate::gpu_memory::GpuMemory;
 use crate::history::{ledger_file, this_host};
 use crate::kept::Kept;
 use crate::machine::{Budget, Machine};
@@ -71,6 +72,7 @@ pub(crate) struct Context<'a> {
     pub(crate) tell: &'a Tell,
     pub(crate) cancel: &'a CancellationToken,
     pub(crate) warm: &'a Warm,
+    pub(crate) gpu_memory: &'a GpuMemory,
     pub(crate) paused: &'a Paused,
     claims: &'a Mutex<Claims>,
 }
@@ -146,6 +148,7 @@ pub async fn run(
         tell,
         cancel,
         warm: &warm,
+        gpu_memory: &GpuMemory::look(plan).await,
         paused: &Paused::default(),
         claims: &Mutex::new(claims),
     };

@@ -380,6 +380,9 @@ pub struct Resources {
     /// GPUs: a number, `all`, or a list of UUIDs or CDI names (`nvidia.com/gpu=0`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpus: Option<Gpus>,
+    /// Memory that each of them must have free before the first container is begun, such as `40GB`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu_memory: Option<ByteSize>,
     /// Processors, such as `2` or `0.5`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpus: Option<f64>,
