@@ -11,7 +11,7 @@ use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
 use crate::RunnerError;
 use crate::forecast::Forecast;
 use crate::rollout::{Feed, StepModel};
-use crate::task::Device;
+use crate::task::{Device, Task};
 
 /// Where the image keeps ONNX Runtime.
 const LIBRARY_FOLDERS: [&str; 2] = ["/opt/mlwm/lib", "/opt/mlwm"];
@@ -86,13 +86,16 @@ impl OnnxModel {
         library: &Path,
         model: &Path,
         forecast: &Forecast<'_>,
-        device: Device,
+        task: &Task,
     ) -> Result<Self, RunnerError> {
         let interface = forecast.interface;
         let environment = environment(library)?;
         // Counts what the container may use, where ONNX Runtime would count the host's cores.
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let builder = Session::builder(&environment)?;
+        let builder = builder
+            .with_deterministic_compute(task.deterministic)
+            .map_err(plain)?;
         let builder = match interface.points {
             None => builder.with_intra_threads(threads).map_err(plain)?,
             // An ensemble of trees that several threads share sums in another order with every number of
@@ -107,7 +110,7 @@ impl OnnxModel {
                     .map_err(plain)?
             }
         };
-        let mut builder = match device {
+        let mut builder = match task.device {
             Device::Cpu => builder,
             Device::Cuda => builder
                 .with_execution_providers([ort::ep::CUDA::default().build().error_on_failure()])

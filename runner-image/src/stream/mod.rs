@@ -94,7 +94,7 @@ impl Server<'_> {
         let mut sink = WindowedOutputs::new(&work, folder, &forecast, &task, &provenance, log)?;
         let open = begin.elapsed();
         let slot = &mut self.model;
-        let load = || OnnxModel::load(library, &artifact.model, &forecast, task.device);
+        let load = || OnnxModel::load(library, &artifact.model, &forecast, &task);
         let rolled = roll_out(&forecast, move || loaded(slot, load), &mut sink);
         let rollout = match rolled {
             Ok(rollout) => rollout,

@@ -241,7 +241,7 @@ pub fn predict(artifact: &CaseArtifact, rewire: fn(&str, &[f32]) -> Vec<f32>) ->
     let artifact = artifact.artifact();
     let forecast = open(&artifact, &task, 6);
     let load = || {
-        let model = OnnxModel::load(&library(), &artifact.model, &forecast, task.device)?;
+        let model = OnnxModel::load(&library(), &artifact.model, &forecast, &task)?;
         Ok(Rewired { model, rewire })
     };
     let mut kept = Kept::default();
