@@ -261,6 +261,7 @@ fn manifest(
         member: 0,
         forecast_duration: first.and_then(|first| first.forecast_duration.clone()),
         seed: 0,
+        deterministic: false,
         configuration: NamedDigest {
             name: planned.configuration.clone(),
             digest: planned.configuration_digest,

@@ -245,6 +245,9 @@ pub enum Error {
     /// The engine.
     #[error(transparent)]
     Engine(#[from] mlwm_engines::Error),
+    /// The memory of GPUs.
+    #[error(transparent)]
+    GpuMemory(#[from] crate::GpuMemoryError),
     /// A store.
     #[error(transparent)]
     Storage(#[from] mlwm_storage::Error),
@@ -420,6 +423,30 @@ pub enum Error {
     /// Statistics in an artifact cannot be read.
     #[error("the artifact's statistics: {0}")]
     Statistics(#[from] mlwm_datasets::Error),
+    /// Credentials for S3 that have ended.
+    #[error(
+        "the credentials for S3 ended at {end}, and {uri} is read or written with them: set new ones, with their end in \
+         AWS_CREDENTIAL_EXPIRATION if they are in the environment, and run the same command again; nothing was begun"
+    )]
+    CredentialsEnded {
+        /// A place that needs them.
+        uri: String,
+        /// When they ended.
+        end: String,
+    },
+    /// Credentials for S3 that end too soon.
+    #[error(
+        "the credentials for S3 end at {end}, before --credentials-for {needed} is over, and {uri} is read or written with \
+         them: set new ones, or ask for less; nothing was begun"
+    )]
+    CredentialsShort {
+        /// A place that needs them.
+        uri: String,
+        /// When they end.
+        end: String,
+        /// How long they should last.
+        needed: Period,
+    },
     /// There is too little space to start a container.
     #[error(
         "{} has {free} free, and {reserve} must stay free (`mlwm run --keep-free`): make room; no container was started",
@@ -741,6 +768,7 @@ impl Error {
             Self::Preflight { source, .. } => source.exit_code(),
             Self::State { source, .. } => source.exit_code(),
             Self::ImageMissing { .. } | Self::ConverterMissing { .. } => ExitCode::ImageMissing,
+            Self::GpuMemory(_) => ExitCode::EngineUnavailable,
             Self::Convert { source, .. } => source.exit_code(),
             Self::Converted { .. } => ExitCode::Incomplete,
             Self::Published { .. } | Self::Damaged { .. } | Self::TakenOver { .. } => {
@@ -749,9 +777,11 @@ impl Error {
             Self::OtherAnalysisTime { .. } => ExitCode::InputCorrupt,
             Self::Replay { .. } => ExitCode::InputMissing,
             Self::Ledger(source) => source.exit_code(),
-            Self::Scratch { .. } | Self::DiskShort { .. } | Self::DiskReserve { .. } => {
-                ExitCode::StorageFailed
-            }
+            Self::Scratch { .. }
+            | Self::CredentialsEnded { .. }
+            | Self::CredentialsShort { .. }
+            | Self::DiskShort { .. }
+            | Self::DiskReserve { .. } => ExitCode::StorageFailed,
             Self::DiskLimit { .. } | Self::WindowsOverran { .. } => ExitCode::ContainerFailed,
             Self::ContainerFailed { .. } | Self::MemberFailed { .. } | Self::EndedEarly { .. } => {
                 ExitCode::ContainerFailed

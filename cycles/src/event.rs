@@ -78,6 +78,13 @@ pub enum Outcome {
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
+    /// The credentials for S3 end before the run is expected to.
+    CredentialsEnd {
+        /// When they end, UTC.
+        end: String,
+        /// When the run is expected to.
+        run_end: String,
+    },
     /// A task begins.
     TaskStarted {
         /// Its title.

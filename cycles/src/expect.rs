@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use futures::{StreamExt, future, stream};
+use jiff::Timestamp;
 use mlwm_artifacts::Artifact;
 use mlwm_ledger::Ledger;
 use mlwm_spec::Interface;
@@ -14,6 +15,7 @@ use mlwm_spec::datastore::{DatastoreConfig, SelectedValues, Variables};
 use serde::Serialize;
 
 use crate::Error;
+use crate::credentials;
 use crate::event::Phase;
 use crate::plan::{Plan, PlannedOutput, PlannedTask, Steps};
 use crate::progress::KnownFrom;
@@ -53,6 +55,8 @@ pub struct Expectation {
     pub phases: Option<BTreeMap<Phase, f64>>,
     /// How many tasks of earlier runs that is known from.
     pub from_tasks: usize,
+    /// When the credentials for S3 end, if the tasks need them, nothing renews them and it is known.
+    pub credentials_end: Option<String>,
 }
 
 /// What is known of a model.
@@ -63,7 +67,8 @@ struct Model {
 
 impl Expectation {
     /// Of the tasks of a plan, by configuration and forecast duration. Without a ledger, and for artifacts that cannot be
-    /// read, less is known; `listed` has the bytes of inputs by their URI.
+    /// read, less is known; `listed` has the bytes of inputs by their URI, and `credentials_end` says when the
+    /// credentials for S3 end.
     ///
     /// # Errors
     /// Only of a ledger that cannot be read.
@@ -71,6 +76,7 @@ impl Expectation {
         plan: &Plan,
         ledger: Option<&Ledger>,
         listed: &BTreeMap<String, u64>,
+        credentials_end: Option<Timestamp>,
     ) -> Result<Vec<Self>, Error> {
         let usual = match ledger {
             Some(ledger) => Usual::recorded(ledger, &plan.tasks)?,
@@ -86,7 +92,12 @@ impl Expectation {
                 inputs: sum(inputs.map(Option::<&u64>::copied))
                     .or(usual.map(|usual| usual.bytes_in)),
             };
-            Some(expect(first, tasks.len() as u64, &known))
+            let needed = tasks.iter().any(|task| credentials::is_in_s3(task));
+            let credentials_end = credentials_end.filter(|_| needed);
+            Some(Self {
+                credentials_end: credentials_end.map(credentials::text),
+                ..expect(first, tasks.len() as u64, &known)
+            })
         };
         Ok(kinds(plan).iter().filter_map(of_kind).collect())
     }
@@ -166,6 +177,7 @@ fn expect(task: &PlannedTask, tasks: u64, known: &Known<'_>) -> Expectation {
             phases.map(|phase| (phase, usual.seconds(phase))).collect()
         }),
         from_tasks: usual.map_or(0, |usual| usual.tasks),
+        credentials_end: None,
     }
 }
 

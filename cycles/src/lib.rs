@@ -9,6 +9,7 @@
 mod claim;
 mod complete;
 mod container;
+mod credentials;
 mod disk;
 mod ending;
 mod ensemble;
@@ -16,6 +17,7 @@ mod error;
 mod event;
 mod expect;
 mod golden;
+mod gpu_memory;
 mod graph;
 mod grib;
 mod history;
@@ -48,10 +50,12 @@ mod usual;
 mod warm;
 mod work;
 
+pub use credentials::credentials_end;
 pub use error::Error;
 pub use event::{Event, Outcome, Phase, TaskReport};
 pub use expect::{Expectation, input_sizes};
 pub use golden::{Comparison, GoldenOptions, GoldenReport, test_image};
+pub use gpu_memory::GpuMemoryError;
 pub use graph::{GraphForm, graph};
 pub use history::{ledger_file, note_killed};
 pub use load::{

@@ -314,6 +314,12 @@ impl PlannedTask {
         Window::all(count, seconds, length.map(|windows| windows.length)).ok()
     }
 
+    /// Whether its container is told that the same must give the same bytes.
+    pub(crate) fn is_deterministic(&self) -> bool {
+        let told = self.environment.get(env::MLWM_DETERMINISTIC);
+        told.is_some_and(|told| told == "1")
+    }
+
     /// Whether its outputs are cut into windows.
     pub(crate) fn is_cut(&self) -> bool {
         self.outputs.iter().any(|output| output.windows.is_some())
@@ -484,6 +490,9 @@ fn plan_task(
     set(env::INFERENCE_WORKDIR, CONTAINER_WORKDIR.to_owned());
     set(env::MLWM_MEMBER, member.to_string());
     set(env::MLWM_SEED, seed.to_string());
+    if configuration.deterministic {
+        set(env::MLWM_DETERMINISTIC, "1".to_owned());
+    }
     set(env::MLWM_CONTRACT, "1".to_owned());
     set(env::MLWM_OUTPUTS, requested_outputs(loaded)?);
     let paths: BTreeMap<&str, &str> = inputs

@@ -168,6 +168,11 @@ impl Tracker {
         }
     }
 
+    /// Seconds that the run may be expected to take, before it begins.
+    pub(crate) fn expected(&self) -> Option<f64> {
+        self.eta(0.0).map(|(seconds, _)| seconds)
+    }
+
     /// Takes an event that comes `now`, in seconds since the run began. How far the run is when a task has
     /// ended, and now and then between.
     pub(crate) fn take(&mut self, event: &Event, now: f64) -> Option<RunProgress> {

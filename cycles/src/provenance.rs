@@ -45,6 +45,10 @@ pub fn statement(manifest: &Manifest) -> Value {
     });
     dependencies.extend(converters);
     let run = &manifest.run;
+    let mut parameters = json!({"seed": manifest.seed, "plan": manifest.plan});
+    if manifest.deterministic {
+        parameters["deterministic"] = json!(true);
+    }
     json!({
         "_type": STATEMENT,
         "subject": subjects,
@@ -67,7 +71,7 @@ pub fn statement(manifest: &Manifest) -> Value {
                     "output": manifest.output,
                     "uri": manifest.uri,
                 },
-                "internalParameters": {"seed": manifest.seed, "plan": manifest.plan},
+                "internalParameters": parameters,
                 "resolvedDependencies": dependencies,
             },
             "runDetails": {

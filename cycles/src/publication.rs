@@ -32,6 +32,7 @@ pub(crate) fn manifest(
         member: planned.member,
         forecast_duration: planned.forecast_duration(),
         seed: planned.seed,
+        deterministic: planned.is_deterministic(),
         configuration: NamedDigest {
             name: planned.configuration.clone(),
             digest: planned.configuration_digest,

@@ -10,12 +10,15 @@ use jiff::Timestamp;
 use mlwm_engines::{Engine, owner};
 use mlwm_ledger::{NewRun, TaskName};
 use mlwm_registries::Unpacked;
+use mlwm_spec::Period;
 use mlwm_storage::points::reach;
 use tokio_util::sync::CancellationToken;
 
 use crate::claim::{Claim, Claims, Tried, What};
+use crate::credentials;
 use crate::disk::{Disk, allocated};
 use crate::event::{Event, TaskReport};
+use crate::gpu_memory::GpuMemory;
 use crate::history::{ledger_file, this_host};
 use crate::kept::Kept;
 use crate::machine::{Budget, Machine};
@@ -49,6 +52,8 @@ pub struct RunOptions {
     /// Of what failed tasks wrote, so many bytes are kept in the working folder to be looked at, beside what the
     /// budget says.
     pub keep_failed: u64,
+    /// How long the credentials for S3 must last, where their end is known.
+    pub credentials_for: Option<Period>,
     /// What it costs, if that is to be reported.
     pub prices: Option<Prices>,
 }
@@ -67,6 +72,7 @@ pub(crate) struct Context<'a> {
     pub(crate) tell: &'a Tell,
     pub(crate) cancel: &'a CancellationToken,
     pub(crate) warm: &'a Warm,
+    pub(crate) gpu_memory: &'a GpuMemory,
     pub(crate) paused: &'a Paused,
     claims: &'a Mutex<Claims>,
 }
@@ -76,7 +82,8 @@ pub(crate) struct Context<'a> {
 /// stopped.
 ///
 /// # Errors
-/// Only what concerns all tasks: no engine, no working folder, no ecCodes where outputs are GRIB.
+/// Only what concerns all tasks: no engine, no working folder, no ecCodes where outputs are GRIB, credentials that have
+/// ended.
 pub async fn run(
     plan: &Plan,
     options: &RunOptions,
@@ -84,6 +91,7 @@ pub async fn run(
     cancel: &CancellationToken,
 ) -> Result<RunReport, Error> {
     grib::check(plan)?;
+    let credentials_end = credentials::check(plan, options.credentials_for).await?;
     let (clock, started) = (Instant::now(), Timestamp::now());
     let engine = Engine::connect().await?;
     let scratch = Scratch::open(&options.workdir)?;
@@ -119,6 +127,15 @@ pub async fn run(
     let at_once = machine.tasks_at_once(plan.tasks.iter().map(|task| &task.resources));
     let at_once = at_once.max(warm.tasks_at_once());
     let tracker = Tracker::new(plan, at_once, recorder.usual(&plan.tasks));
+    let run_end = credentials_end
+        .zip(tracker.expected())
+        .and_then(|(end, seconds)| Some((end, credentials::outlived(end, started, seconds)?)));
+    if let Some((end, run_end)) = run_end {
+        tell(Event::CredentialsEnd {
+            end: credentials::text(end),
+            run_end: credentials::text(run_end),
+        });
+    }
     let tracker = Arc::new(Mutex::new(tracker));
     let tell = &tracked(tell, &tracker, clock);
     let context = Context {
@@ -131,6 +148,7 @@ pub async fn run(
         tell,
         cancel,
         warm: &warm,
+        gpu_memory: &GpuMemory::look(plan).await,
         paused: &Paused::default(),
         claims: &Mutex::new(claims),
     };

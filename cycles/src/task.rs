@@ -125,9 +125,14 @@ async fn attempt(
     (report, may_be_again)
 }
 
-/// Whether a store refused, as it does with credentials that are wrong or too old: no pause of ours changes that.
+/// Whether a store refused, as it does with credentials that are wrong or too old: no pause of ours changes that. Nor
+/// what a GPU has free, which is looked at once in a run.
 fn is_refused(error: &Error) -> bool {
-    matches!(error, Error::Storage(source) | Error::Unpublished { source, .. } if source.is_refusal())
+    match error {
+        Error::GpuMemory(_) => true,
+        Error::Storage(source) | Error::Unpublished { source, .. } => source.is_refusal(),
+        _ => false,
+    }
 }
 
 /// Whether what an attempt left is of use to one that comes later.

@@ -195,6 +195,7 @@ impl<'a> Work<'a> {
         drop((space, held));
         // Without a ledger, all attempts have one number. A log that stays is only longer.
         let _ = fs::remove_file(self.context.scratch.log(self.planned, attempt.number));
+        self.context.gpu_memory.check(&self.planned.resources)?;
         self.check_writable(places).await?;
         let inputs = self.stage(&ground.converters).await?;
         reach("attempt: staged");

@@ -174,6 +174,25 @@ fn as_grib(more: &str) -> String {
 }
 
 #[test]
+fn what_a_configuration_does_not_say_is_not_in_its_tasks() {
+    let planned = |more: &str| {
+        let model = loaded(&format!("{CONFIGURATION}{more}"), Some(facts(DATASTORE)));
+        let made = plan(&[model], &[time()], &PlanOptions::default()).unwrap();
+        serde_json::to_value(&made.tasks[0]).unwrap()
+    };
+    let (plain, told) = (planned(""), planned("deterministic: true\n"));
+    let environment = &plain["environment"];
+    assert!(environment.get("MLWM_DETERMINISTIC").is_none());
+    assert_eq!(told["environment"]["MLWM_DETERMINISTIC"], "1");
+    let gpus = planned("resources: {gpus: 1}\n");
+    assert_eq!(gpus["resources"], serde_json::json!({"gpus": 1}));
+    let memory = planned("resources: {gpus: 1, gpu_memory: 40GB}\n");
+    assert_eq!(memory["resources"]["gpu_memory"], "40GB");
+    // Not in what the container is told, and so in no identity but by the file that says it.
+    assert_eq!(memory["environment"], gpus["environment"]);
+}
+
+#[test]
 fn files_of_grib_say_how_many_members_there_are_whichever_are_asked_for() {
     let size = |more: &str, members: Option<&str>| {
         let options = PlanOptions {

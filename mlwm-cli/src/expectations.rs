@@ -6,7 +6,9 @@ use clap::ValueEnum;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, Table};
 use indicatif::HumanBytes;
-use mlwm_cycles::{Error, Expectation, KnownFrom, Phase, Plan, input_sizes, ledger_file};
+use mlwm_cycles::{
+    Error, Expectation, KnownFrom, Phase, Plan, credentials_end, input_sizes, ledger_file,
+};
 use mlwm_ledger::Ledger;
 
 use crate::commands::{Workdir, runtime};
@@ -28,19 +30,32 @@ pub(crate) enum Form {
 /// Prints what a plan may be expected to come to. That there is no ledger to learn from is no error.
 pub(crate) fn print(plan: &Plan, workdir: &Workdir, form: Form) -> Result<(), Failure> {
     let known = Ledger::look(&ledger_file(&workdir.workdir)).map_err(Error::Ledger);
-    let listed = runtime()?.block_on(input_sizes(plan, PATIENCE));
-    let expected = known.and_then(|ledger| Expectation::of(plan, ledger.as_ref(), &listed));
+    let (listed, end) = runtime()?
+        .block_on(async { tokio::join!(input_sizes(plan, PATIENCE), credentials_end(plan)) });
+    let end = end.unwrap_or_else(|error| {
+        note!("how long the credentials last is not known: {error}");
+        None
+    });
+    let expected = known.and_then(|ledger| Expectation::of(plan, ledger.as_ref(), &listed, end));
     let expected = match expected {
         Ok(expected) => expected,
         Err(error) => {
             note!("what earlier runs took is not known: {error}");
-            Expectation::of(plan, None, &listed)?
+            Expectation::of(plan, None, &listed, end)?
         }
     };
     match form {
         // Nothing could be planned, which has been said.
         Form::Table if expected.is_empty() => {}
-        Form::Table => note!("{}", table(&expected)),
+        Form::Table => {
+            note!("{}", table(&expected));
+            let mut ends = expected
+                .iter()
+                .filter_map(|one| one.credentials_end.as_ref());
+            if let Some(end) = ends.next() {
+                note!("the credentials for S3 end at {end}");
+            }
+        }
         Form::Json => {
             let json = serde_json::to_string_pretty(&expected).map_err(Error::Json)?;
             note!("{json}");

@@ -117,7 +117,8 @@ fn show(all: &MultiProgress, bars: &mut Bars, event: &Event) {
                 run.finish_and_clear();
             }
         }
-        Event::WaitsForSpace { .. }
+        Event::CredentialsEnd { .. }
+        | Event::WaitsForSpace { .. }
         | Event::HasSpace { .. }
         | Event::Removed { .. }
         | Event::NotRemoved { .. }
@@ -206,6 +207,10 @@ fn line(event: &Event) -> Option<String> {
         | Event::HasSpace { .. }
         | Event::RunProgress(_)
         | Event::RunFinished(_) => None,
+        Event::CredentialsEnd { end, run_end } => Some(format!(
+            "the credentials for S3 end at {end}, and the run is expected to end at {run_end}: what is not published by \
+             then fails, and the same command goes on with new ones"
+        )),
         Event::TaskWaits { task, holder } => Some(format!(
             "{task}: another mlwm does it, on {holder}; waiting for it"
         )),

@@ -12,7 +12,7 @@ use crate::RunnerError;
 use crate::forecast::Forecast;
 use crate::points::parts_of;
 use crate::rollout::{Feed, StepModel};
-use crate::task::Device;
+use crate::task::{Device, Task};
 
 /// Where the image keeps ONNX Runtime.
 const LIBRARY_FOLDERS: [&str; 2] = ["/opt/mlwm/lib", "/opt/mlwm"];
@@ -85,18 +85,18 @@ impl OnnxModel {
         library: &Path,
         model: &Path,
         forecast: &Forecast<'_>,
-        device: Device,
+        task: &Task,
     ) -> Result<Vec<Self>, RunnerError> {
         // Counts what the container may use, where ONNX Runtime would count the host's cores.
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let (count, intra) = match (&forecast.interface.points, device) {
+        let (count, intra) = match (&forecast.interface.points, task.device) {
             (None, _) => (1, threads),
             // An ensemble of trees that several threads share sums in another order with every number of
             // threads.
             (Some(_), Device::Cpu) => (threads.min(parts_of(forecast.points())), 1),
             (Some(_), Device::Cuda) => (1, 1),
         };
-        let load = |_| Self::with_threads(library, model, forecast, device, intra);
+        let load = |_| Self::with_threads(library, model, forecast, task, intra);
         (0..count).map(load).collect()
     }
 
@@ -104,13 +104,16 @@ impl OnnxModel {
         library: &Path,
         model: &Path,
         forecast: &Forecast<'_>,
-        device: Device,
+        task: &Task,
         threads: usize,
     ) -> Result<Self, RunnerError> {
         let interface = forecast.interface;
         let builder = Session::builder(&environment(library)?)?;
         let builder = builder.with_intra_threads(threads).map_err(plain)?;
-        let mut builder = match device {
+        let builder = builder
+            .with_deterministic_compute(task.deterministic)
+            .map_err(plain)?;
+        let mut builder = match task.device {
             Device::Cpu => builder,
             Device::Cuda => builder
                 .with_execution_providers([ort::ep::CUDA::default().build().error_on_failure()])

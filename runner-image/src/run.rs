@@ -64,7 +64,7 @@ pub fn run(
     let provenance = Provenance::of(task, &artifact);
     let outputs = Outputs::create(&task.outputs, &forecast, task.layout, &provenance)?;
     let open = begin.elapsed();
-    let load = || OnnxModel::load(library, &artifact.model, &forecast, task.device);
+    let load = || OnnxModel::load(library, &artifact.model, &forecast, task);
     let mut sink = Reporting {
         outputs,
         steps: forecast.schedule().steps,
@@ -94,10 +94,14 @@ pub(crate) fn announce(forecast: &Forecast<'_>, task: &Task, log: &(dyn Fn(&str)
         log(&format!("warning: {warning}"));
     }
     log(&format!(
-        "running {} steps on {} from {}",
+        "running {} steps on {} from {}{}",
         forecast.schedule().steps,
         task.device.name(),
-        task.analysis_time
+        task.analysis_time,
+        match task.deterministic {
+            true => ", the same bytes each time",
+            false => "",
+        }
     ));
 }
 

@@ -55,6 +55,8 @@ pub struct Task {
     pub member: u32,
     /// The seed, to be recorded.
     pub seed: Option<u64>,
+    /// Whether the same must give the same bytes.
+    pub deterministic: bool,
     /// The identity of the task, to be recorded.
     pub identity: Option<String>,
     /// Where the model runs.
@@ -132,6 +134,11 @@ impl Task {
             outputs,
             member: u32::try_from(member).map_err(|error| wrong(env::MLWM_MEMBER, &error))?,
             seed: number(env::MLWM_SEED)?,
+            deterministic: match given(env::MLWM_DETERMINISTIC).as_deref() {
+                None | Some("0") => false,
+                Some("1") => true,
+                Some(_) => return Err(wrong(env::MLWM_DETERMINISTIC, &"it is neither 0 nor 1")),
+            },
             identity: given(env::MLWM_TASK),
             device: device(
                 given(env::MLWM_GPUS).as_deref(),
@@ -298,6 +305,19 @@ mod tests {
         assert_eq!(task.outputs[0].zarr_format, 3);
         assert_eq!(task.inputs[0].input, "danra_surface");
         assert_eq!(task.device, Device::Cpu);
+    }
+
+    #[test]
+    fn the_same_bytes_are_only_wanted_if_that_is_said() {
+        let mut told = environment();
+        assert!(!read(&told).unwrap().deterministic);
+        told.insert("MLWM_DETERMINISTIC", "1".into());
+        assert!(read(&told).unwrap().deterministic);
+        told.insert("MLWM_DETERMINISTIC", "0".into());
+        assert!(!read(&told).unwrap().deterministic);
+        told.insert("MLWM_DETERMINISTIC", "rather".into());
+        let error = read(&told).unwrap_err().to_string();
+        assert!(error.contains("MLWM_DETERMINISTIC"), "{error}");
     }
 
     #[test]

@@ -95,6 +95,9 @@ pub struct Configuration {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 9_007_199_254_740_991_u64))]
     pub seed: Option<u64>,
+    /// Whether the model is told to compute so that the same gives the same bytes, which may be slower.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deterministic: bool,
     /// What is published of the members together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ensemble: Option<Ensemble>,
@@ -380,6 +383,9 @@ pub struct Resources {
     /// GPUs: a number, `all`, or a list of UUIDs or CDI names (`nvidia.com/gpu=0`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpus: Option<Gpus>,
+    /// Memory that each of them must have free before the first container is begun, such as `40GB`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu_memory: Option<ByteSize>,
     /// Processors, such as `2` or `0.5`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpus: Option<f64>,

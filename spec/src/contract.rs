@@ -35,6 +35,8 @@ pub mod env {
     pub const MLWM_MEMBER: &str = "MLWM_MEMBER";
     /// The seed of this task's random numbers.
     pub const MLWM_SEED: &str = "MLWM_SEED";
+    /// Set (to `1`) if the same must give the same bytes.
+    pub const MLWM_DETERMINISTIC: &str = "MLWM_DETERMINISTIC";
     /// The version of the contract: `1`.
     pub const MLWM_CONTRACT: &str = "MLWM_CONTRACT";
     /// The outputs to write: a JSON list of [`super::OutputRequest`].
@@ -47,7 +49,7 @@ pub mod env {
     pub const MLWM_STREAM: &str = "MLWM_STREAM";
 
     /// All of them: a configuration must not set any.
-    pub const ALL: [&str; 14] = [
+    pub const ALL: [&str; 15] = [
         ANALYSIS_TIME,
         FORECAST_DURATION,
         NUM_EVAL_STEPS,
@@ -57,6 +59,7 @@ pub mod env {
         INFERENCE_WORKDIR,
         MLWM_MEMBER,
         MLWM_SEED,
+        MLWM_DETERMINISTIC,
         MLWM_CONTRACT,
         MLWM_OUTPUTS,
         MLWM_TASK,

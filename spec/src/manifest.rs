@@ -32,6 +32,9 @@ pub struct Manifest {
     pub forecast_duration: Option<String>,
     /// Seed given to the container.
     pub seed: u64,
+    /// Whether it was told that the same must give the same bytes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deterministic: bool,
     /// The configuration that was run.
     pub configuration: NamedDigest,
     /// The image that was run.

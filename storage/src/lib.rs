@@ -19,6 +19,7 @@ mod error;
 mod fault;
 mod gcs;
 mod kept;
+mod lifetime;
 mod local;
 mod names;
 pub mod oci;
@@ -39,6 +40,7 @@ pub use content::{BytesContent, Content, FileContent};
 pub use credentials::S3Access;
 pub use error::{Error, Rivals};
 pub use gcs::GcsAccess;
+pub use lifetime::s3_credentials_end;
 pub use progress::{Phase, Progress, ProgressEvent};
 pub use publish::{
     MARKER_SUFFIX, Outcome, Published, Publishing, Source, WITHDRAWN_SUFFIX, kept_objects,

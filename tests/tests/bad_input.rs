@@ -2,6 +2,7 @@
 //! exists; nothing is published, nothing is left in the working folder.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use mlwm_tests::site::{Site, example_configuration, oracle};
 
@@ -210,6 +211,51 @@ fn gpu_where_the_engine_has_none() {
         "forecast_duration: PT18H\nresources: {gpus: 1}",
     );
     refused(&site, 15, &["GPU"]);
+}
+
+/// A program `nvidia-smi` of the site, before all others, that says this.
+fn with_nvidia_smi(site: &mut Site, answer: &str) {
+    let folder = site.path("bin");
+    fs::create_dir_all(&folder).unwrap();
+    let program = folder.join("nvidia-smi");
+    let asked =
+        "--query-gpu=index,uuid,name,memory.total,memory.free --format=csv,noheader,nounits";
+    fs::write(
+        &program,
+        format!("#!/bin/sh\n[ \"$*\" = '{asked}' ] || exit 9\n{answer}\n"),
+    )
+    .unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = std::env::var("PATH").unwrap();
+    site.env("PATH", &format!("{}:{path}", folder.display()));
+}
+
+#[test]
+fn gpu_without_the_memory_that_the_model_needs() {
+    let mut site = changed(
+        "forecast_duration: PT18H",
+        "forecast_duration: PT18H\nresources: {gpus: 1, gpu_memory: 40GB}",
+    );
+    let gpus = |free: u32| {
+        format!("echo '0, GPU-a, One, 81559, {free}'; echo '1, GPU-b, Two, 81559, 81000'")
+    };
+    with_nvidia_smi(&mut site, &gpus(38_146));
+    let ran = site.run("danra", &["--json"]).expect(15, &[]);
+    assert!(!ran.stdout.contains("task-again"), "{}", ran.stdout);
+    refused(
+        &site,
+        15,
+        &["GPU 0 (One, GPU-a)", "38146 MiB", "40GB", "no container"],
+    );
+    with_nvidia_smi(&mut site, "echo 'NVIDIA-SMI has failed'; exit 9");
+    refused(&site, 15, &["NVIDIA-SMI has failed"]);
+    // With enough it is the engine that is asked, which has none.
+    with_nvidia_smi(&mut site, &gpus(38_147));
+    refused(&site, 15, &["nvidia-ctk"]);
+    fs::remove_file(site.path("bin/nvidia-smi")).unwrap();
+    let only = site.path("bin").display().to_string();
+    site.env("PATH", &only);
+    refused(&site, 15, &["nvidia-smi", "cannot be run", "gpu_memory"]);
 }
 
 #[test]

@@ -49,6 +49,7 @@ pub(crate) fn main(arguments: Arguments) -> Outcome {
         budget: budget_of_machine(&arguments.workdir.workdir),
         republish: false,
         keep_failed: 0,
+        credentials_for: None,
         prices: None,
         workdir: arguments.workdir.workdir,
     };

@@ -9,7 +9,7 @@ use clap::Args;
 use mlwm_cycles::{Artifacts, Budget, Plan, Prices, RunOptions, Tell};
 use mlwm_registries::Unpacked;
 use mlwm_spec::bytes::ByteSize;
-use mlwm_spec::{AnalysisTime, ExitCode};
+use mlwm_spec::{AnalysisTime, ExitCode, Period};
 use tokio_util::sync::CancellationToken;
 
 use super::plan::{Planned, Wanted, print};
@@ -64,6 +64,9 @@ pub(crate) struct Arguments {
     /// processor].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     jobs: Option<u32>,
+    /// Begin only if the credentials for S3 last so long, where their end is known: `PT6H`.
+    #[arg(long, value_name = "PERIOD")]
+    credentials_for: Option<Period>,
     /// Withdraw what other tasks published in the places of these, and publish anew; what was there
     /// stays on record.
     #[arg(long)]
@@ -115,6 +118,7 @@ pub(crate) fn main(arguments: Arguments) -> Outcome {
         budget: budget(&arguments)?,
         republish: arguments.republish,
         keep_failed: arguments.keep_failed.map_or(0, |size| size.0),
+        credentials_for: arguments.credentials_for,
         prices,
         workdir: arguments.workdir.workdir,
     };

@@ -66,9 +66,13 @@ fn tell(manifest: &Manifest) {
     say!("  analysis time  {}", manifest.analysis_time);
     match &manifest.ensemble {
         None => say!(
-            "  member         {}, seed {}",
+            "  member         {}, seed {}{}",
             manifest.member,
-            manifest.seed
+            manifest.seed,
+            match manifest.deterministic {
+                true => ", the same bytes each time",
+                false => "",
+            }
         ),
         Some(ensemble) => say!(
             "  members        {} of {} ({} must be there)",

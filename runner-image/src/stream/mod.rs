@@ -94,7 +94,7 @@ impl Server<'_> {
         let mut sink = WindowedOutputs::new(&work, folder, &forecast, &task, &provenance, log)?;
         let open = begin.elapsed();
         let models = &mut self.models;
-        let load = || OnnxModel::load(library, &artifact.model, &forecast, task.device);
+        let load = || OnnxModel::load(library, &artifact.model, &forecast, &task);
         let rolled = roll_out(&forecast, move || loaded(models, load), &mut sink);
         let rollout = match rolled {
             Ok(rollout) => rollout,

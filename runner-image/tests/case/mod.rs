@@ -241,7 +241,7 @@ pub fn predict(artifact: &CaseArtifact, rewire: fn(&str, &[f32]) -> Vec<f32>) ->
     let artifact = artifact.artifact();
     let forecast = open(&artifact, &task, 6);
     let load = || {
-        let models = OnnxModel::load(&library(), &artifact.model, &forecast, task.device)?;
+        let models = OnnxModel::load(&library(), &artifact.model, &forecast, &task)?;
         let rewired = models.into_iter().map(|model| Rewired { model, rewire });
         Ok(rewired.collect())
     };

@@ -194,6 +194,9 @@ pub enum Problem {
     /// A converter with GPUs.
     #[error("a converter runs beside models, and gets no GPU: take this key out")]
     ConverterGpus,
+    /// Memory of GPUs that are not there.
+    #[error("there is no `gpus` whose memory this could be: add that key, or take this one out")]
+    MemoryOfNoGpus,
     /// A GPU by an impossible name.
     #[error("`{0}` does not name a GPU: give a number, `all`, or UUIDs or CDI names")]
     Gpu(String),
@@ -599,11 +602,15 @@ impl Broken {
         }
         for (last, size) in [
             ("memory", resources.memory),
+            ("gpu_memory", resources.gpu_memory),
             ("shm_size", resources.shm_size),
         ] {
             if size.is_some_and(|size| size.0 == 0) {
                 self.add(of(last), Problem::NotPositive("0".to_owned()));
             }
+        }
+        if resources.gpu_memory.is_some() && resources.gpus.is_none() {
+            self.add(of("gpu_memory"), Problem::MemoryOfNoGpus);
         }
         if resources.processes == Some(0) {
             self.add(of("processes"), Problem::NotPositive("0".to_owned()));

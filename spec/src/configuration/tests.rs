@@ -162,8 +162,10 @@ fn other_ways_to_write_values() {
     }
     let one = read(&altered("gpus: [nvidia.com/gpu=0]", "gpus: all"));
     assert_eq!(one.resources.gpus, Some(Gpus::One("all".into())));
-    let count = read(&altered("gpus: [nvidia.com/gpu=0]", "gpus: 1"));
+    let count = "gpus: 1\n  gpu_memory: 40GB";
+    let count = read(&altered("gpus: [nvidia.com/gpu=0]", count));
     assert_eq!(count.resources.gpus, Some(Gpus::Count(1)));
+    assert_eq!(count.resources.gpu_memory, Some(ByteSize(40_000_000_000)));
     let image = read(&altered("docker_image:", "image:"));
     assert_eq!(image.image_reference("x"), "registry.example/model:1");
 }

@@ -247,6 +247,7 @@ pub(crate) fn manifest(task: Digest, uri: &Uri, objects: Vec<ObjectRecord>) -> M
         forecast_duration: None,
         member: 0,
         seed: 7,
+        deterministic: false,
         configuration: named("configuration"),
         image: named("image"),
         artifact: None,

@@ -8,7 +8,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use mlwm_tests::scripted::{no_container_left, scripted};
-use mlwm_tests::site::{Site, oracle, ran};
+use mlwm_tests::site::{Site, example_configuration, oracle, ran};
+use serde_json::Value;
 
 /// Runs and expects a failure that publishes nothing, but keeps the log.
 #[track_caller]
@@ -24,7 +25,7 @@ fn an_image_that_obeys_the_contract_is_published() {
     let site = scripted("copies", "cp -r /in/surface.zarr/. /out/surface.zarr/", "");
     let done = site.run("danra", &["--json"]).expect(0, &["published"]);
     let events = done.stdout.lines().map(serde_json::from_str);
-    let events: Vec<serde_json::Value> = events.collect::<Result<_, _>>().unwrap();
+    let events: Vec<Value> = events.collect::<Result<_, _>>().unwrap();
     let mut ends = events
         .iter()
         .filter(|event| event["event"] == "task-finished");
@@ -41,6 +42,59 @@ fn an_image_that_obeys_the_contract_is_published() {
         ],
     );
     site.run("danra", &[]).expect(0, &["already published"]);
+}
+
+/// All that is in the logs of a site's containers, each by itself.
+fn logs(site: &Site) -> Vec<String> {
+    let files = site.files("mlwm-work/log").into_iter();
+    let logs = files.map(|file| std::fs::read_to_string(site.path("mlwm-work/log").join(file)));
+    logs.collect::<Result<_, _>>().unwrap()
+}
+
+#[test]
+fn a_model_is_told_that_the_same_must_give_the_same_bytes() {
+    let script = "echo \"told: $MLWM_DETERMINISTIC.\"; cp -r /in/surface.zarr/. /out/surface.zarr/";
+    for (more, told, recorded) in [
+        ("", "told: .", None),
+        ("deterministic: true", "told: 1.", Some(true)),
+    ] {
+        let site = scripted("is-told", script, more);
+        site.run("danra", &[]).expect(0, &["published", told]);
+        let manifest = std::fs::read(site.path("published/surface.zarr.manifest.json")).unwrap();
+        let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+        let recorded = recorded.map(Value::Bool);
+        assert_eq!(manifest.get("deterministic"), recorded.as_ref());
+        let why = ["why", "published/surface.zarr", "--json"];
+        let why = site.mlwm(&why).expect(0, &[]).json();
+        let parameters = &why["predicate"]["buildDefinition"]["internalParameters"];
+        assert_eq!(parameters.get("deterministic"), recorded.as_ref());
+    }
+}
+
+/// The built-in runner, in one container for two members.
+#[test]
+fn the_runner_of_several_members_makes_the_same_bytes_if_it_is_told_to() {
+    let site = Site::with_example();
+    let yaml = example_configuration();
+    site.configure("danra", &format!("deterministic: true\n{yaml}"));
+    site.run("danra", &["--members", "0-1"])
+        .expect(0, &["published"]);
+    let logs = logs(&site);
+    let told = logs
+        .iter()
+        .filter(|log| log.contains(", the same bytes each time"));
+    assert_eq!((logs.len(), told.count()), (2, 2), "{logs:?}");
+    site.configure("danra", &yaml);
+    site.run("danra", &["--members", "2"])
+        .expect(0, &["published"]);
+    let said = "the same bytes each time";
+    let told = self::logs(&site)
+        .iter()
+        .filter(|log| log.contains(said))
+        .count();
+    assert_eq!(told, 2);
+    site.mlwm(&["why", "published/2022-04-07T0300Z/member1/surface.zarr"])
+        .expect(0, &[said]);
 }
 
 /// Two working folders with the same configuration, such as one for tests beside that of operations.

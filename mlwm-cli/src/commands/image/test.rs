@@ -100,6 +100,7 @@ async fn test(
             budget: budget_of_machine(&arguments.workdir.workdir),
             republish: false,
             keep_failed: 0,
+            credentials_for: None,
             prices: None,
         },
     };

@@ -89,6 +89,7 @@ impl Broken {
             ("time_layout", configuration.time_layout.is_some()),
             ("members", configuration.members.is_some()),
             ("seed", configuration.seed.is_some()),
+            ("deterministic", configuration.deterministic),
             ("ensemble", configuration.ensemble.is_some()),
         ];
         for (key, _) in there.into_iter().filter(|(_, is_there)| *is_there) {
