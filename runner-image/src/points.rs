@@ -16,12 +16,15 @@ use crate::stepping::Stretch;
 /// How many points a part has at most: its features stay in the cache of a processor.
 const MOST_IN_PART: usize = 4096;
 
-/// How many parts few points are in, at least two in each: several processors have something to do.
+/// How many parts few points are in: several processors have something to do.
 const FEWEST_PARTS: usize = 4;
+
+/// How many points a part of few has at least: to call a model takes as long as one.
+const LEAST_IN_PART: usize = 4;
 
 /// How many parts so many points are in. It does not depend on the machine, so that what is predicted does not.
 pub(crate) fn parts_of(points: usize) -> usize {
-    let of_few = FEWEST_PARTS.min(points / 2).max(1);
+    let of_few = FEWEST_PARTS.min(points / LEAST_IN_PART).max(1);
     points.div_ceil(MOST_IN_PART).max(of_few)
 }
 
