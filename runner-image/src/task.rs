@@ -311,11 +311,11 @@ mod tests {
     fn the_same_bytes_are_only_wanted_if_that_is_said() {
         let mut told = environment();
         assert!(!read(&told).unwrap().deterministic);
-        told.insert("MLWM_DETERMINISTIC", "1".into());
+        told.insert("MLWM_DETERMINISTIC", "1");
         assert!(read(&told).unwrap().deterministic);
-        told.insert("MLWM_DETERMINISTIC", "0".into());
+        told.insert("MLWM_DETERMINISTIC", "0");
         assert!(!read(&told).unwrap().deterministic);
-        told.insert("MLWM_DETERMINISTIC", "rather".into());
+        told.insert("MLWM_DETERMINISTIC", "rather");
         let error = read(&told).unwrap_err().to_string();
         assert!(error.contains("MLWM_DETERMINISTIC"), "{error}");
     }
