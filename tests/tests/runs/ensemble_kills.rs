@@ -14,7 +14,7 @@ use mlwm_tests::bench::{
 };
 use mlwm_tests::counting_proxy::CountingProxy;
 use mlwm_tests::faulty::{Fault, Faulty};
-use mlwm_tests::scripted::{WAITS, ended, windowed_with};
+use mlwm_tests::scripted::{WAITS, ended, no_container_left, windowed_with};
 use mlwm_tests::site::{oracle, ran};
 use mlwm_tests::witness::{container_of, containers_of};
 use serde_json::Value;
@@ -155,6 +155,35 @@ fn of_two_runs_at_once_each_member_is_made_by_one() {
     assert!(attempts(&bench.site).iter().all(|all| all.len() == 1));
     bench.all_is_published("out");
     bench.nothing_is_left();
+}
+
+/// I14: of two working folders none knows the claims of the other. Whoever came to a member last publishes it, and no
+/// reader sees what the other had sent.
+#[test]
+fn from_two_working_folders_at_once_each_member_is_published_by_one() {
+    let image = windowed_with("takes-its-time", "sleep 0.2");
+    let bench = Bench::of("two-folders", 3, &image, "retries: 0\n");
+    let reader = Reader::of(&bench, "out");
+    let folders = ["one", "other"];
+    let run = |folder| {
+        let mut run = bench.command(&RUN, &SERVER.endpoint);
+        run.env("MLWM_WORKDIR", folder).spawn().unwrap()
+    };
+    for run in folders.map(run) {
+        let run = ran(&run.wait_with_output().unwrap());
+        // It lost some member to the other.
+        assert!([0, 31].contains(&run.code), "{}{}", run.stdout, run.stderr);
+    }
+    assert_eq!(reader.saw_only_what_is_whole().1, 3);
+    bench.all_is_published("out");
+    for folder in folders {
+        let again = ran(&run(folder).wait_with_output().unwrap()).expect(0, &[]);
+        assert_eq!(again.stdout.matches("already published").count(), 3);
+        for left in ["tasks", "warm"] {
+            assert_eq!(bench.site.files(&format!("{folder}/{left}")), [""; 0]);
+        }
+    }
+    no_container_left(&bench.site);
 }
 
 /// I14: of two runs one waits, which goes on when the other is killed in the middle of a member.
