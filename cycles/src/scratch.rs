@@ -24,11 +24,16 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use mlwm_storage::points::reach_half_removed;
+
 use crate::Error;
 use crate::plan::{PlannedEnsemble, PlannedTask};
 
 /// What stands in the name of a step's folders for the `/` of its own.
 const SLASH: &str = "@";
+
+/// What the names of folders begin with whose content is to be removed.
+const GONE: &str = ".gone";
 
 /// The name of a configuration, or of one of its steps, as that of one folder.
 pub(crate) fn folder_name(configuration: &str) -> String {
@@ -175,8 +180,10 @@ impl Scratch {
         remove(&self.outputs(task))
     }
 
-    /// Removes the inputs of a task that are complete; what is being staged goes on.
+    /// Removes the inputs of a task that are complete, and what is left of those that were read; what is being staged
+    /// goes on.
     pub(crate) fn clear_inputs(&self, task: &PlannedTask) -> Result<(), Error> {
+        remove_gone(&self.task(task).join("input"))?;
         for input in &task.inputs {
             remove(&self.input(task, &input.name))?;
             if input.convert.is_some() {
@@ -190,6 +197,7 @@ impl Scratch {
 
 /// Removes a folder of the tasks' folder, and those above it as far as no other task has something there.
 fn clear(folder: &Path) -> Result<(), Error> {
+    reach_half_removed("task: half removed", folder);
     remove(folder)?;
     for empty in folder.ancestors().skip(1).take(2) {
         let _ = fs::remove_dir(empty);
@@ -215,10 +223,20 @@ pub(crate) fn remove(folder: &Path) -> Result<(), Error> {
 /// Moves a file or folder into a new folder beside it, and says which that is.
 pub(crate) fn rename_aside(path: &Path) -> Result<PathBuf, Error> {
     let beside = path.parent().unwrap_or(path);
-    let made = tempfile::Builder::new().prefix(".gone").tempdir_in(beside);
+    let made = tempfile::Builder::new().prefix(GONE).tempdir_in(beside);
     let gone = made.map_err(|source| failed(beside, source))?.keep();
     fs::rename(path, gone.join("it")).map_err(|source| failed(path, source))?;
     Ok(gone)
+}
+
+/// Removes what was moved aside in a folder, and stayed when its mlwm was killed.
+fn remove_gone(beside: &Path) -> Result<(), Error> {
+    for entry in fs::read_dir(beside).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(GONE) {
+            remove(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes a folder that a container made hard to remove: with folders that nobody may read or write,
@@ -274,6 +292,24 @@ mod tests {
     use rustix::fs::{Mode, OFlags, mkdirat, open, openat};
 
     use super::*;
+
+    #[test]
+    fn what_was_moved_aside_and_stayed_is_removed_and_nothing_else() {
+        let site = tempfile::tempdir().unwrap();
+        let input = site.path().join("input");
+        remove_gone(&input).unwrap();
+        for name in ["surface", "pressure", ".pressure.mlwm-staging"] {
+            fs::create_dir_all(input.join(name)).unwrap();
+            fs::write(input.join(name).join("values"), "").unwrap();
+        }
+        let gone = rename_aside(&input.join("surface")).unwrap();
+        assert!(gone.join("it/values").is_file());
+        remove_gone(&input).unwrap();
+        assert!(!gone.exists());
+        for name in ["pressure", ".pressure.mlwm-staging"] {
+            assert!(input.join(name).join("values").is_file());
+        }
+    }
 
     #[test]
     fn folders_that_are_closed_and_deep_are_removed() {

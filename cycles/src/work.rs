@@ -16,7 +16,7 @@ use mlwm_registries::UnpackedArtifact;
 use mlwm_spec::manifest::{GribRecord, InputRecord, NamedDigest, ObjectRecord};
 use mlwm_spec::task::{InputIdentity, TaskKey};
 use mlwm_spec::{ArtifactDelivery, Digest, ExitCode, Manifest};
-use mlwm_storage::points::reach;
+use mlwm_storage::points::{reach, reach_half_removed};
 use mlwm_storage::{Progress, Source, Store, Uri};
 use tokio::sync::RwLock;
 
@@ -325,10 +325,11 @@ impl<'a> Work<'a> {
         &mut self,
         converters: &BTreeMap<String, Image>,
     ) -> Result<Vec<InputRecord>, Error> {
+        // What was staged whole is staged again: it is not known to be what was asked for. Nobody counts it while this
+        // waits for space.
+        self.context.scratch.clear_inputs(self.planned)?;
         let space = self.space_for_inputs().await?;
         let clock = self.begin(Phase::Stage);
-        // What was staged whole is staged again: it is not known to be what was asked for.
-        self.context.scratch.clear_inputs(self.planned)?;
         let progress = self.transfer(Phase::Stage);
         let mut records = Vec::new();
         for input in &self.planned.inputs {
@@ -433,7 +434,11 @@ impl<'a> Work<'a> {
             let folder = scratch.input(self.planned, &input.name);
             // Under a name of its own: what the next attempt stages must not be removed with it.
             let gone = scratch::rename_aside(&folder)?;
-            aside(move || scratch::remove(&gone)).await?;
+            aside(move || {
+                reach_half_removed("inputs: half removed", &gone);
+                scratch::remove(&gone)
+            })
+            .await?;
         }
         let mut inputs = self.inputs.lock().unwrap_or_else(PoisonError::into_inner);
         inputs.take();

@@ -306,7 +306,9 @@ impl Area {
             }
             None => self.data.clone(),
         };
+        reach("stage: complete");
         std::fs::rename(collected, &self.dest).map_err(Error::local("rename to", &self.dest))?;
+        reach("stage: renamed");
         remove_folder(&self.folder)
     }
 }

@@ -1,9 +1,10 @@
 """A small forecast as a model writes it, and the GRIB files that became of it, read by ECMWF's own Python library.
 
-    grib_output.py make FOLDER MEMBERS GRID [FAULT]    one folder a member, with a Zarr store for each window
-    grib_output.py check FOLDER MEMBER MEMBERS GRID    the published files of a member, against the closed form
+    grib_output.py make FOLDER MEMBERS GRID [KIND]           one folder a member, with a Zarr store for each window
+    grib_output.py check FOLDER MEMBER MEMBERS GRID [KIND]   the published files of a member, against the closed form
 
-GRID is `O16` (points in a row) or `regular` (latitudes and longitudes).
+GRID is `O16` (points in a row) or `regular` (latitudes and longitudes). KIND is a fault, `gaps`, or `days`: windows of
+three days.
 """
 
 import pathlib
@@ -34,6 +35,11 @@ CODED = {
 NAMES = [*CODED, "cos_wd"]
 
 
+def lengths(kind):
+    """Steps of the forecast, and of a window."""
+    return (24, 12) if kind == "days" else (STEPS, STEPS if kind == "whole" else EACH)
+
+
 def octahedral(n):
     north = [20 + 4 * row for row in range(n)]
     return north + north[::-1]
@@ -44,9 +50,10 @@ def points(grid):
 
 
 def values(member, name, step, grid, level=0):
-    """Whole numbers that tell member, variable, level, step and point, and have the same range in each field."""
+    """Numbers that tell member, variable, level, step and point, have the same range in each field, and are not exact
+    when they are packed."""
     base = level + (CODED[name][-1] if name in CODED else 0)
-    return (base + 200 * member + 7 * step + np.arange(points(grid)) % 1000).astype("float32")
+    return (base + 200 * member + 7 * step + np.arange(points(grid)) % 1000 * 0.73).astype("float32")
 
 
 def coordinates(grid):
@@ -84,26 +91,26 @@ def window(member, first, last, grid):
     return dataset
 
 
-def make(folder, members, grid, fault=None):
-    each = STEPS if fault == "whole" else EACH
+def make(folder, members, grid, kind=None):
+    steps, each = lengths(kind)
     for member in range(members):
-        for first in range(1, STEPS + 1, each):
-            last = min(first + each - 1, STEPS)
+        for first in range(1, steps + 1, each):
+            last = min(first + each - 1, steps)
             dataset = window(member, first, last, grid)
-            if fault == "nan" and member == 1 and first > EACH:
+            if kind == "nan" and member == 1 and first > EACH:
                 dataset["2t"][0, 5] = np.nan
-            if fault == "order":
+            if kind == "order":
                 dataset = dataset.isel(cell=slice(None, None, -1))
-            if fault == "gaps":
+            if kind == "gaps":
                 dataset["cos_wd"][:] = np.nan
                 dataset["2t"][:, 5] = np.nan
-            name = f"h{(first - 1) * HOURS:03}-{last * HOURS:03}" if fault != "whole" else "whole"
+            name = f"h{(first - 1) * HOURS:03}-{last * HOURS:03}" if kind != "whole" else "whole"
             path = pathlib.Path(folder) / f"member{member}" / name
             keep = {name: {"write_empty_chunks": True} for name in NAMES}
             dataset.to_zarr(path, zarr_format=3, consolidated=False, encoding=keep)
 
 
-def check_field(handle, member, members, grid, first, last, gap):
+def check_field(handle, member, members, grid, first, last, has_gaps):
     get = lambda key, kind=None: eccodes.codes_get(handle, key, kind)
     level = (get("shortName"), get("typeOfLevel"), get("topLevel"))
     if level[1] == "soilLayer":
@@ -137,25 +144,27 @@ def check_field(handle, member, members, grid, first, last, gap):
     eccodes.codes_set(handle, "missingValue", -1e30)
     decoded = eccodes.codes_get_values(handle)
     due = values(member, name, step, grid, at).astype("float64")
-    if gap and name == "2t":
+    if has_gaps and name == "2t":
         assert decoded[5] == -1e30, decoded[5]
         due[5] = decoded[5]
-    # A value has 16 bits: half of the 65,535th part of the range, which is a power of two, at most.
-    largest = max(np.ptp(values(member, name, step, grid)), 1) / 65535
+    # A value has 16 bits: half of the 65,535th part of the range, which is a power of two, at most. The message says, too,
+    # how far off it may be.
+    largest = min(max(np.ptp(values(member, name, step, grid)), 1) / 65535, get("packingError", float))
     assert np.abs(decoded - due).max() <= largest, (name, step, np.abs(decoded - due).max())
     return name, at, step
 
 
-def check(folder, member, members, grid, gap=False):
+def check(folder, member, members, grid, kind=None):
     prefix = f"aifs_ens_forecast_20220407_0300_member{member:03}"
-    windows = [(0, 24), (24, 48), (48, 60)]
+    steps, each = lengths(kind)
+    windows = [(first * HOURS, min(first + each, steps) * HOURS) for first in range(0, steps, each)]
     there = sorted(path.name for path in pathlib.Path(folder).iterdir())
     assert there == [f"{prefix}_h{first:03}-{last:03}.grib" for first, last in windows], there
     for name, (first, last) in zip(there, windows):
         found = []
         with open(pathlib.Path(folder) / name, "rb") as file:
             while (handle := eccodes.codes_grib_new_from_file(file)) is not None:
-                found.append(check_field(handle, member, members, grid, first, last, gap))
+                found.append(check_field(handle, member, members, grid, first, last, kind == "gaps"))
                 eccodes.codes_release(handle)
         fields = [(name, 0) for name in CODED if name != "wind"] + [("wind", level) for level in LEVELS]
         due = [(*field, step) for field in fields for step in range(first // HOURS + 1, last // HOURS + 1)]
@@ -164,9 +173,9 @@ def check(folder, member, members, grid, gap=False):
 
 if __name__ == "__main__":
     match sys.argv[1:]:
-        case ["make", folder, members, grid, *fault]:
-            make(folder, int(members), grid, *fault)
-        case ["check", folder, member, members, grid, *gap]:
-            check(folder, int(member), int(members), grid, *gap)
+        case ["make", folder, members, grid, *kind]:
+            make(folder, int(members), grid, *kind)
+        case ["check", folder, member, members, grid, *kind]:
+            check(folder, int(member), int(members), grid, *kind)
         case _:
             sys.exit(__doc__)

@@ -1,6 +1,7 @@
 """Brings a folder to a bucket or back, with boto3: a client that is not ours.
 
-usage: objects.py put FOLDER BUCKET PREFIX | get BUCKET PREFIX FOLDER | list BUCKET PREFIX | uploads BUCKET
+usage: objects.py put FOLDER BUCKET PREFIX | get BUCKET PREFIX FOLDER | list BUCKET PREFIX | remove BUCKET PREFIX
+       | uploads BUCKET
 Endpoint and credentials come from the environment.
 """
 import pathlib
@@ -30,6 +31,9 @@ elif what == "get":
         s3.download_file(bucket, key, str(target))
 elif what == "list":
     print("\n".join(keys(*arguments)))
+elif what == "remove":
+    for key in keys(*arguments):
+        s3.delete_object(Bucket=arguments[0], Key=key)
 elif what == "uploads":
     print("\n".join(upload["Key"] for upload in s3.list_multipart_uploads(Bucket=arguments[0]).get("Uploads", [])))
 else:

@@ -14,6 +14,7 @@ use mlwm_spec::manifest::MANIFEST_SUFFIX;
 use mlwm_spec::{Digest, Manifest};
 use serde_json::Value;
 
+use crate::counting_proxy::CountingProxy;
 use crate::s3::S3Server;
 use crate::scripted::{no_container_left, windowed};
 use crate::site::{Ran, Site, oracle, python, ran, repository};
@@ -62,6 +63,18 @@ impl Bench {
         bench
     }
 
+    /// With members that are published together, too, with the products that `windows.py` knows.
+    pub fn of_ensemble(bucket: &str) -> Self {
+        let more = format!(
+            "retries: 0
+ensemble:
+  uri: s3://{bucket}/out/ensemble.zarr
+  products: {{t2m: [mean, spread, p90, above_201500], msl: [min, max]}}
+"
+        );
+        Self::of(bucket, MEMBERS, &windowed("to-a-store"), &more)
+    }
+
     /// From now on it is published to this folder of the bucket.
     pub fn publish_to(&self, folder: &str) {
         let place = format!("s3://{}", self.bucket);
@@ -72,7 +85,12 @@ impl Bench {
 
     /// A command that finds the store at an endpoint.
     pub fn command(&self, arguments: &[&str], endpoint: &str) -> Command {
-        let mut command = self.site.command(arguments);
+        self.command_of("mlwm", arguments, endpoint)
+    }
+
+    /// The same of another program that `cargo build` makes.
+    pub fn command_of(&self, name: &str, arguments: &[&str], endpoint: &str) -> Command {
+        let mut command = self.site.command_of(name, arguments);
         command.envs(SERVER.environment());
         command.env("AWS_ENDPOINT_URL", endpoint);
         command.env("MLWM_PATIENCE", "PT10S");
@@ -96,6 +114,28 @@ impl Bench {
     pub fn bring(&self, folder: &str, to: &Path) {
         let folder = format!("{folder}/");
         objects(&["get", &self.bucket, &folder, to.to_str().unwrap()]);
+    }
+
+    /// The names of all objects of a folder, by a client that is not ours.
+    pub fn names(&self, folder: &str) -> BTreeSet<String> {
+        let folder = format!("{folder}/");
+        let listed = objects(&["list", &self.bucket, &folder]);
+        let names = listed.lines().filter_map(|key| key.strip_prefix(&folder));
+        names.map(str::to_owned).collect()
+    }
+
+    /// Removes all that runs made: what they published in a folder, and their working folder.
+    pub fn forget(&self, folder: &str) {
+        objects(&["remove", &self.bucket, &format!("{folder}/")]);
+        fs::remove_dir_all(self.site.path("mlwm-work")).unwrap();
+    }
+
+    /// Fails unless the members and their ensemble are published, with the right values, and nothing else is.
+    #[track_caller]
+    pub fn ensemble_is_published(&self) {
+        let stores = self.stores("out").into_keys();
+        let members = (0..self.members).map(|member| format!("member{member}.zarr"));
+        assert!(stores.eq(["ensemble.zarr".to_owned()].into_iter().chain(members)));
     }
 
     /// The stores that lie in a folder, by their names. Fails unless each has a manifest and all that this lists, each
@@ -207,12 +247,13 @@ pub fn put(folder: &Path, bucket: &str, prefix: &str) {
     objects(&["put", folder.to_str().unwrap(), bucket, prefix]);
 }
 
-fn objects(arguments: &[&str]) {
+fn objects(arguments: &[&str]) -> String {
     let mut objects = Command::new(python());
     objects
         .arg(repository().join("tests/oracles/objects.py"))
         .args(arguments);
-    ran(&at_the_store(&mut objects).output().unwrap()).expect(0, &[]);
+    let done = ran(&at_the_store(&mut objects).output().unwrap());
+    done.expect(0, &[]).stdout
 }
 
 /// Gives a command what it needs to find the store.
@@ -238,6 +279,28 @@ fn contents(root: &Path) -> BTreeMap<String, Vec<u8>> {
         }
     }
     found
+}
+
+/// How often an object of each member's input was brought through a proxy: the one that came most often.
+pub fn brought(proxy: &CountingProxy, members: u64) -> Vec<usize> {
+    let requests = proxy.counts().requests;
+    let of = |member| {
+        let begins = format!("/in/member{member}/");
+        let of_member = |request: &&String| request.starts_with("GET") && request.contains(&begins);
+        let all: Vec<&String> = requests.iter().filter(of_member).collect();
+        let times = |request: &&String| all.iter().filter(|other| *other == request).count();
+        all.iter().map(times).max().unwrap_or(0)
+    };
+    (0..members).map(of).collect()
+}
+
+/// Requests through a proxy that send something of a member.
+pub fn sent(proxy: &CountingProxy, member: u64) -> usize {
+    let requests = proxy.counts().requests;
+    let begins = format!("/out/member{member}.zarr");
+    let sends = |request: &&String| !request.starts_with("GET") && !request.starts_with("HEAD");
+    let of_member = requests.iter().filter(|request| request.contains(&begins));
+    of_member.filter(sends).count()
 }
 
 /// What containers printed in all attempts at a member.

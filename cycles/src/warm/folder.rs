@@ -10,6 +10,7 @@ use mlwm_engines::{Mount, owner};
 use mlwm_spec::Digest;
 use mlwm_spec::contract::OutputRequest;
 use mlwm_spec::contract::stream::{self, END, GO, IN, OUT, STREAM_DIR, WORK_FILE, WindowedOutput};
+use mlwm_storage::points::reach;
 
 use super::taken;
 use crate::Error;
@@ -53,9 +54,6 @@ impl Folder {
         for name in [IN, OUT, NEW] {
             create(&folder.root.0.join(name))?;
         }
-        let file = folder.root.0.join(OWNER);
-        let owner = owner::this_process().unwrap_or_default();
-        fs::write(&file, owner).map_err(|source| failed(&file, source))?;
         Ok(folder)
     }
 
@@ -123,7 +121,7 @@ impl Folder {
 impl Drop for Root {
     fn drop(&mut self) {
         // What stays is removed by `tidy` of a later run.
-        let _ = scratch::remove(&self.0);
+        let _ = remove_all(&self.0);
         for empty in self.0.ancestors().skip(1).take(3) {
             let _ = fs::remove_dir(empty);
         }
@@ -160,16 +158,38 @@ impl Work {
     }
 }
 
-/// Makes a new folder in a place that another container's may just be leaving, with what is empty above it.
+/// Makes a new folder that says whose it is, in a place that another container's may just be leaving, with what is empty
+/// above it.
 fn new_folder(place: &Path) -> Result<PathBuf, Error> {
+    let owner = owner::this_process().unwrap_or_default();
+    let make = || {
+        let made = tempfile::Builder::new().prefix("").tempdir_in(place)?;
+        // Until then `tidy` of another mlwm may take it for one that was left.
+        fs::write(made.path().join(OWNER), &owner)?;
+        Ok(made.keep())
+    };
     let mut tries = 0..10;
     loop {
         create(place)?;
-        match tempfile::Builder::new().prefix("").tempdir_in(place) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && tries.next().is_some() => {}
-            made => return Ok(made.map_err(|source| failed(place, source))?.keep()),
+        match make() {
+            Err(error) if is_gone(&error) && tries.next().is_some() => {}
+            made => return made.map_err(|source| failed(place, source)),
         }
     }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
+}
+
+/// Removes the folder of a container. What says whose it is goes last: of one that is killed meanwhile, the rest is then
+/// known to be nobody's.
+fn remove_all(root: &Path) -> Result<(), Error> {
+    for name in [IN, OUT, NEW] {
+        scratch::remove(&root.join(name))?;
+        reach("warm: removed in part");
+    }
+    scratch::remove(root)
 }
 
 /// Removes the folders of containers whose mlwm died.
@@ -185,10 +205,12 @@ pub(crate) fn tidy(scratch: &Scratch) {
     for configuration in subfolders(&glob) {
         for time in subfolders(&configuration) {
             for folder in subfolders(&time) {
-                let owner = fs::read_to_string(folder.join(OWNER)).ok();
-                if owner.is_some_and(|owner| is_dead(&owner)) {
-                    // What stays does no harm; another mlwm may be at it, too.
-                    let _ = scratch::remove(&folder);
+                // What stays does no harm; another mlwm may be at it, too.
+                match fs::read_to_string(folder.join(OWNER)) {
+                    Ok(owner) if is_dead(&owner) => drop(remove_all(&folder)),
+                    // Made or removed by one that was killed just then: empty.
+                    Err(error) if is_gone(&error) => drop(fs::remove_dir(&folder)),
+                    _ => {}
                 }
             }
             let _ = fs::remove_dir(&time);
@@ -249,4 +271,45 @@ fn touch(path: &Path) -> Result<(), Error> {
     File::create(path)
         .map(drop)
         .map_err(|source| failed(path, source))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_of_the_dead_go_wherever_they_were_killed() {
+        let site = tempfile::tempdir().unwrap();
+        let scratch = Scratch::open(site.path()).unwrap();
+        let place = scratch.warm_root().join("danra/2022-04-07T0300Z");
+        let mine = new_folder(&place).unwrap();
+        // Killed while it served, while the folder was removed, and before that had a name in it.
+        for (name, there) in [
+            ("served", &[IN, OUT, NEW][..]),
+            ("half", &[OUT]),
+            ("new", &[]),
+        ] {
+            let folder = place.join(name);
+            create(&folder).unwrap();
+            for inner in there {
+                create(&folder.join(inner)).unwrap();
+                fs::write(folder.join(inner).join("values"), "").unwrap();
+            }
+            if name != "new" {
+                fs::write(folder.join(OWNER), "other-boot pid:[1] 1 1").unwrap();
+            }
+        }
+        // Of whom it is, nobody knows: it is not touched.
+        let other = place.join("other");
+        create(&other.join(IN)).unwrap();
+        tidy(&scratch);
+        let mut left: Vec<PathBuf> = fs::read_dir(&place)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        left.sort();
+        let mut due = [mine, other];
+        due.sort();
+        assert_eq!(left, due);
+    }
 }

@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use mlwm_spec::Manifest;
 use mlwm_spec::manifest::MANIFEST_SUFFIX;
-use mlwm_tests::bench::{Bench, Reader, SERVER, attempts, begun, logs, put, tasks, wait_until};
+use mlwm_tests::bench::{
+    Bench, Reader, SERVER, attempts, begun, brought, logs, put, sent, tasks, wait_until,
+};
 use mlwm_tests::counting_proxy::CountingProxy;
 use mlwm_tests::faulty::{Fault, Faulty};
-use mlwm_tests::scripted::{WAITS, ended, windowed_with};
+use mlwm_tests::scripted::{WAITS, ended, no_container_left, windowed_with};
 use mlwm_tests::site::{oracle, ran};
 use mlwm_tests::witness::{container_of, containers_of};
 use serde_json::Value;
@@ -47,27 +49,6 @@ fn twice(member: usize) -> [usize; 4] {
     [0, 1, 2, 3].map(|other| 1 + usize::from(other == member))
 }
 
-/// How often an object of each member's input was brought: the one that came most often.
-fn brought(proxy: &CountingProxy) -> [usize; 4] {
-    let requests = proxy.counts().requests;
-    [0, 1, 2, 3].map(|member| {
-        let begins = format!("/in/member{member}/");
-        let of_member = |request: &&String| request.starts_with("GET") && request.contains(&begins);
-        let all: Vec<&String> = requests.iter().filter(of_member).collect();
-        let times = |request: &&String| all.iter().filter(|other| *other == request).count();
-        all.iter().map(times).max().unwrap_or(0)
-    })
-}
-
-/// Requests that send something of a member.
-fn sent(proxy: &CountingProxy, member: usize) -> usize {
-    let requests = proxy.counts().requests;
-    let begins = format!("/out/member{member}.zarr");
-    let sends = |request: &&String| !request.starts_with("GET") && !request.starts_with("HEAD");
-    let of_member = requests.iter().filter(|request| request.contains(&begins));
-    of_member.filter(sends).count()
-}
-
 fn docker_kill(id: &str) {
     let killed = Command::new("docker").args(["kill", id]).output().unwrap();
     ran(&killed).expect(0, &[]);
@@ -88,7 +69,7 @@ fn a_container_that_is_killed_costs_the_member_that_it_was_at() {
     assert_eq!(counts, twice(second));
     assert_eq!(attempts[second][0]["exit_code"], 20);
     assert_eq!(attempts[second][1]["state"], "published");
-    assert_eq!(brought(&proxy), twice(second));
+    assert_eq!(brought(&proxy, 4), twice(second));
     bench.nothing_is_left();
 }
 
@@ -106,8 +87,13 @@ fn goes_on(name: &str, stop: impl FnOnce(&Bench, Child)) {
     assert_eq!(begun(&bench.site, 4), twice(second));
     for member in 0..4 {
         let is_done = member == first;
-        assert_eq!(brought(&proxy)[member], usize::from(!is_done), "{member}");
-        assert_eq!(sent(&proxy, member) == 0, is_done, "{member}");
+        assert_eq!(
+            brought(&proxy, 4)[member],
+            usize::from(!is_done),
+            "{member}"
+        );
+        let sends = sent(&proxy, member as u64);
+        assert_eq!(sends == 0, is_done, "{member}");
     }
     assert_eq!(attempts(&bench.site)[first].len(), 1);
     bench.nothing_is_left();
@@ -169,6 +155,35 @@ fn of_two_runs_at_once_each_member_is_made_by_one() {
     assert!(attempts(&bench.site).iter().all(|all| all.len() == 1));
     bench.all_is_published("out");
     bench.nothing_is_left();
+}
+
+/// I14: of two working folders none knows the claims of the other. Whoever came to a member last publishes it, and no
+/// reader sees what the other had sent.
+#[test]
+fn from_two_working_folders_at_once_each_member_is_published_by_one() {
+    let image = windowed_with("takes-its-time", "sleep 0.2");
+    let bench = Bench::of("two-folders", 3, &image, "retries: 0\n");
+    let reader = Reader::of(&bench, "out");
+    let folders = ["one", "other"];
+    let run = |folder| {
+        let mut run = bench.command(&RUN, &SERVER.endpoint);
+        run.env("MLWM_WORKDIR", folder).spawn().unwrap()
+    };
+    for run in folders.map(run) {
+        let run = ran(&run.wait_with_output().unwrap());
+        // It lost some member to the other.
+        assert!([0, 31].contains(&run.code), "{}{}", run.stdout, run.stderr);
+    }
+    assert_eq!(reader.saw_only_what_is_whole().1, 3);
+    bench.all_is_published("out");
+    for folder in folders {
+        let again = ran(&run(folder).wait_with_output().unwrap()).expect(0, &[]);
+        assert_eq!(again.stdout.matches("already published").count(), 3);
+        for left in ["tasks", "warm"] {
+            assert_eq!(bench.site.files(&format!("{folder}/{left}")), [""; 0]);
+        }
+    }
+    no_container_left(&bench.site);
 }
 
 /// I14: of two runs one waits, which goes on when the other is killed in the middle of a member.
@@ -351,30 +366,9 @@ retries: 0
     bench.nothing_is_left();
 }
 
-/// A bench whose members are published together, too, with the products that `windows.py` knows.
-fn ensemble_bench(name: &str) -> Bench {
-    let more = format!(
-        "retries: 0
-ensemble:
-  uri: s3://{name}/out/ensemble.zarr
-  products: {{t2m: [mean, spread, p90, above_201500], msl: [min, max]}}
-"
-    );
-    Bench::of(name, 3, &windowed_with("to-a-store", ""), &more)
-}
-
-/// Members and ensemble are published, and right.
-#[track_caller]
-fn ensemble_is_whole(bench: &Bench) {
-    let stores: Vec<String> = bench.stores("out").into_keys().collect();
-    let wanted = ["ensemble", "member0", "member1", "member2"].map(|name| format!("{name}.zarr"));
-    assert_eq!(stores, wanted);
-    bench.nothing_is_left();
-}
-
 #[test]
 fn the_last_object_of_a_store_is_the_manifest_of_the_ensemble() {
-    let bench = ensemble_bench("ensemble-last");
+    let bench = Bench::of_ensemble("ensemble-last");
     let proxy = Faulty::to(&SERVER.endpoint, |_| None);
     bench
         .mlwm(&RUN, &proxy.endpoint)
@@ -392,12 +386,13 @@ fn the_last_object_of_a_store_is_the_manifest_of_the_ensemble() {
     assert!(is_meant, "{changes:?}");
     // The marker of what is visible.
     assert_eq!(changes.len(), last + 2, "{changes:?}");
-    ensemble_is_whole(&bench);
+    bench.ensemble_is_published();
+    bench.nothing_is_left();
 }
 
 #[test]
 fn killed_before_the_manifest_of_an_ensemble_the_same_command_publishes_it() {
-    let bench = ensemble_bench("ensemble-killed");
+    let bench = Bench::of_ensemble("ensemble-killed");
     let reader = Reader::of(&bench, "out");
     killed_at(&bench, "PUT", ["ensemble.zarr.manifest.json", ""]);
     let there = bench.objects("out");
@@ -410,5 +405,6 @@ fn killed_before_the_manifest_of_an_ensemble_the_same_command_publishes_it() {
     assert_eq!(begun(&bench.site, 3), [1, 1, 1], "no member is made again");
     let (_, manifests) = reader.saw_only_what_is_whole();
     assert_eq!(manifests, 4);
-    ensemble_is_whole(&bench);
+    bench.ensemble_is_published();
+    bench.nothing_is_left();
 }

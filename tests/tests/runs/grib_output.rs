@@ -11,11 +11,11 @@ const RUN: [&str; 3] = ["run", "--analysis-time", "2022-04-07T03:00Z"];
 const MEMBERS: usize = 2;
 
 /// A site whose models' windows are in their inputs.
-fn site(image: &str, grid: &str, fault: &[&str]) -> Site {
+fn site(image: &str, grid: &str, kind: &[&str]) -> Site {
     let site = Site::new();
     let store = site.path("store");
     let make = ["make", store.to_str().unwrap(), "2", grid];
-    oracle("grib_output.py", &[&make, fault].concat());
+    oracle("grib_output.py", &[&make, kind].concat());
     configure(&site, image, grid, "");
     site
 }
@@ -136,6 +136,26 @@ fn an_independent_reader_finds_every_field_of_every_window() {
     assert!(published(&site) == before, "the same bytes");
 }
 
+/// I18: the windows that AIFS has.
+#[test]
+fn windows_of_three_days_have_twelve_steps_each() {
+    let site = site(&windowed("grib"), "O16", &["days"]);
+    change(
+        &site,
+        "forecast_duration: PT60H",
+        "forecast_duration: PT144H",
+    );
+    change(&site, "length: PT24H", "length: PT72H");
+    site.mlwm(&RUN).expect(0, &["published", "cos_wd"]);
+    read_by_others(&site, "O16", &["days"]);
+    for member in 0..2 {
+        let manifest = manifest(&site, member);
+        assert_eq!(manifest["objects"].as_array().unwrap().len(), 2);
+        assert_eq!(manifest["grib"]["not_encoded"][0]["variable"], "cos_wd");
+    }
+    nothing_is_left(&site);
+}
+
 #[test]
 fn another_form_takes_the_place_of_a_published_one_only_if_that_is_asked_for() {
     let site = site(&windowed("grib"), "O16", &[]);
@@ -197,7 +217,7 @@ fn values_are_missing_only_where_they_may_be() {
     assert!(published(&site).is_empty());
     configure(&site, &windowed("grib"), "O16", "      missing: [2t]\n");
     site.mlwm(&RUN).expect(0, &["published"]);
-    read_by_others(&site, "O16", &["gap"]);
+    read_by_others(&site, "O16", &["gaps"]);
 }
 
 #[test]

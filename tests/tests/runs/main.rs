@@ -10,6 +10,7 @@ mod credentials;
 mod cycles;
 mod ensemble_inputs;
 mod ensemble_kills;
+mod ensemble_places;
 mod ensemble_products;
 mod ensemble_stores;
 mod ensembles;

@@ -10,7 +10,7 @@ use std::sync::{MutexGuard, PoisonError};
 
 use mlwm_spec::ExitCode;
 use mlwm_spec::configuration::Retries;
-use mlwm_storage::points::reach;
+use mlwm_storage::points::{reach, reach_half_removed};
 use tokio_util::sync::CancellationToken;
 
 use super::gate::{Gate, Taken};
@@ -195,7 +195,11 @@ impl<'a> Work<'a> {
             return Ok(());
         }
         for folder in std::mem::take(&mut waiting.taken.folders).into_values() {
-            aside(move || remove(&folder)).await?;
+            aside(move || {
+                reach_half_removed("window: half removed", &folder);
+                remove(&folder)
+            })
+            .await?;
         }
         // What takes the place of something published is kept.
         let kept = self.kept().bytes() - kept;
