@@ -261,7 +261,7 @@ fn manifest(
         member: 0,
         forecast_duration: first.and_then(|first| first.forecast_duration.clone()),
         seed: 0,
-        deterministic: false,
+        deterministic: first.is_some_and(|first| first.deterministic),
         configuration: NamedDigest {
             name: planned.configuration.clone(),
             digest: planned.configuration_digest,

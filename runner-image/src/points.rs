@@ -31,8 +31,6 @@ pub(crate) fn parts_of(points: usize) -> usize {
 /// A rollout of a model of points.
 pub(crate) struct PointStepping<'a> {
     parts: Vec<Part<'a>>,
-    /// Values of the state of all points.
-    values: usize,
 }
 
 impl<'a> PointStepping<'a> {
@@ -44,7 +42,6 @@ impl<'a> PointStepping<'a> {
             parts: (0..count)
                 .map(|part| Part::new(model, range(part), start))
                 .collect(),
-            values: points * model.states.len(),
         }
     }
 
@@ -87,11 +84,11 @@ impl<'a> PointStepping<'a> {
             })?,
         }
         let state = |step: usize| {
-            let mut state = Vec::with_capacity(self.values);
-            for part in &self.parts {
-                state.extend_from_slice(&part.predicted[step]);
-            }
-            Arc::new(state)
+            let parts = self
+                .parts
+                .iter()
+                .map(|part| part.predicted[step].as_slice());
+            Arc::new(parts.collect::<Vec<_>>().concat())
         };
         Ok(Stretch {
             predicted: (0..steps.len()).map(state).collect(),

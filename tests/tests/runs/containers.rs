@@ -76,9 +76,12 @@ fn a_model_is_told_that_the_same_must_give_the_same_bytes() {
 fn the_runner_of_several_members_makes_the_same_bytes_if_it_is_told_to() {
     let site = Site::with_example();
     let yaml = example_configuration();
-    site.configure("danra", &format!("deterministic: true\n{yaml}"));
-    site.run("danra", &["--members", "0-1"])
-        .expect(0, &["published"]);
+    let ensemble = "members: 0-1\nensemble: {uri: ./published/ensemble}";
+    site.configure("danra", &format!("deterministic: true\n{ensemble}\n{yaml}"));
+    site.run("danra", &[]).expect(0, &["ensemble: published"]);
+    let manifest = std::fs::read(site.path("published/ensemble.manifest.json")).unwrap();
+    let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    assert_eq!(manifest["deterministic"], Value::Bool(true));
     let logs = logs(&site);
     let told = logs
         .iter()
